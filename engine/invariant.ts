@@ -1,0 +1,11 @@
+// Our own bugs stop here: always on, with the values in the message. What the world can do wrong is a typed error instead.
+
+export class InvariantViolation extends Error {
+  override readonly name = 'InvariantViolation';
+}
+
+/** Throws when `condition` is false. `values` are shown as JSON; never pass secrets or prompts. */
+export function invariant(condition: unknown, message: string, values?: Record<string, unknown>): asserts condition {
+  if (condition) return;
+  throw new InvariantViolation(values ? `${message} ${JSON.stringify(values)}` : message);
+}

@@ -1,0 +1,49 @@
+// What a model file tells about itself, once it has been checked. Nothing here is trusted input any more.
+
+/** Element types of tensors that can be read. Q4_0, Q4_1 and Q8_0 hold blocks of 32 elements along a row. */
+export const TENSOR_TYPES = ['F32', 'F16', 'Q4_0', 'Q4_1', 'Q8_0'] as const;
+export type TensorType = (typeof TENSOR_TYPES)[number];
+
+/** A matrix is [rows, cols] with rows contiguous; a vector has rows = 1. */
+export interface TensorInfo {
+  name: string;
+  type: TensorType;
+  rows: number;
+  cols: number;
+  /** Bytes from the start of the file, and in all. Inside the file: checked. */
+  offset: number;
+  byteLength: number;
+}
+
+/** Hyperparameters of the architecture `llama`. */
+export interface ModelConfig {
+  architecture: 'llama';
+  name: string;
+  layers: number;
+  hidden: number;
+  feedForward: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  vocabSize: number;
+  contextLength: number;
+  ropeTheta: number;
+  /** Rotated dimensions of a head, in adjacent pairs (2i, 2i+1) as GGUF's llama layout has them. */
+  ropeDim: number;
+  rmsEpsilon: number;
+  /** The LM head is the embedding matrix. */
+  tiedHead: boolean;
+}
+
+/** An opened, checked model file. Reads are by tensor, in pieces, straight from the file. */
+export interface ModelFile {
+  path: string;
+  /** SHA-256 of the whole file, hex. */
+  sha256: string;
+  byteLength: number;
+  config: ModelConfig;
+  tensors: ReadonlyMap<string, TensorInfo>;
+  /** Fills `into` from the tensor's bytes at `byteOffset`. Throws ModelFileError when the file ends early. */
+  read(tensor: TensorInfo, byteOffset: number, into: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}

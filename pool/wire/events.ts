@@ -1,0 +1,134 @@
+// What a pool tells the gateway while it serves one request: server-sent events, one JSON object each.
+// The first event carries the exact prompt (so that the hold can shrink), then each delta carries ids, positions and the
+// running usage (so that a broken connection loses nothing), and `done` carries the receipt that settles the bill.
+import { z } from 'zod';
+
+const tokenId = z.int().min(0);
+const count = z.int().min(0);
+
+export const logprobEntry = z.object({
+  id: tokenId,
+  /** The token's own text; U+FFFD where its bytes are no whole character. */
+  token: z.string(),
+  /** The token's bytes, exact even where `token` is not. */
+  bytes: z.array(z.int().min(0).max(255)).nullable(),
+  /** Natural logarithm of the model's probability, before temperature and filters. Never -Infinity: floored at -9999. */
+  logprob: z.number(),
+});
+export type LogprobEntry = z.infer<typeof logprobEntry>;
+
+/** One token's logprob with the most likely alternatives, best first. `logprob` is null for a prompt's first token. */
+export const tokenLogprob = logprobEntry.extend({
+  logprob: z.number().nullable(),
+  top: z.array(logprobEntry),
+});
+export type TokenLogprob = z.infer<typeof tokenLogprob>;
+
+export const usage = z.object({
+  prompt_tokens: count,
+  /** Part of prompt_tokens that was answered from the prefix cache. */
+  cached_tokens: count,
+  /** Output positions released so far, over all choices. */
+  completion_tokens: count,
+});
+export type Usage = z.infer<typeof usage>;
+
+/** Error envelope as OpenAI's; `status` is the HTTP status that goes with it. */
+export const wireError = z.object({
+  status: z.int(),
+  message: z.string(),
+  type: z.string(),
+  param: z.string().nullable(),
+  code: z.string().nullable(),
+  retry_after_ms: z.number().optional(),
+});
+export type WireError = z.infer<typeof wireError>;
+
+export const finishReason = z.enum(['stop', 'length']);
+export type FinishReason = z.infer<typeof finishReason>;
+
+/** How a request ended, as the pool's journal knows it. `lost`: the pool process died while it ran. */
+export const outcome = z.enum(['running', 'completed', 'cancelled', 'failed', 'lost']);
+export type Outcome = z.infer<typeof outcome>;
+
+/** What a pool has released for one request: the only ground on which it is billed. */
+export const receipt = z.object({
+  request_id: z.string().max(128),
+  pool_id: z.string().max(128),
+  tenant: z.string().max(128),
+  model: z.string().max(256),
+  prompt_tokens: count,
+  cached_tokens: count,
+  /** Released output positions, per choice. */
+  choices: z.array(count),
+  outcome,
+  /** Unix milliseconds at which the pool accepted the request, and of its last change. */
+  started_at_ms: z.number(),
+  updated_at_ms: z.number(),
+});
+export type Receipt = z.infer<typeof receipt>;
+
+export const poolEvent = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('prompt'),
+    /** Token ids of each prompt. Choice c belongs to prompt floor(c / n). */
+    prompts: z.array(z.array(tokenId)),
+    prompt_tokens: count,
+  }),
+  z.object({
+    type: z.literal('prompt_logprobs'),
+    prompt: count,
+    /** One entry per prompt token, in order; may come in several events, each going on where the last ended. */
+    tokens: z.array(tokenLogprob),
+  }),
+  z.object({
+    type: z.literal('delta'),
+    choice: count,
+    /** Output position of ids[0], from 0. */
+    position: count,
+    ids: z.array(tokenId),
+    /** Text that became certain with these ids; what might still begin a stop string or a character is held back. */
+    text: z.string(),
+    logprobs: z.array(tokenLogprob).optional(),
+    finish_reason: finishReason.optional(),
+    usage,
+  }),
+  z.object({ type: z.literal('done'), usage, receipt }),
+  z.object({ type: z.literal('error'), error: wireError, receipt: receipt.optional() }),
+]);
+export type PoolEvent = z.infer<typeof poolEvent>;
+
+/** Answer of POST /pool/count. */
+export const countAnswer = z.object({ prompt_tokens: z.array(count) });
+
+/** Answer of GET /pool/receipts?after=…&limit=… : receipts that have ended and are not yet acknowledged, oldest first. */
+export const receiptsAnswer = z.object({ receipts: z.array(receipt), has_more: z.boolean() });
+
+/** Body of DELETE /pool/receipts. Unknown ids are ignored, so that an acknowledgement can be repeated. */
+export const acknowledgeBody = z.object({ request_ids: z.array(z.string().max(128)).max(1000) });
+
+/** A model as a pool serves it; part of GET /pool/status. */
+export const servedModel = z.object({
+  id: z.string(),
+  created: z.int(),
+  context_length: z.int().min(1),
+  /** Most tokens that the chat template adds per message, and once per prompt: for the gateway's upper bound. */
+  template_tokens_per_message: count,
+  template_tokens_per_prompt: count,
+  fingerprint: z.string(),
+});
+export type ServedModel = z.infer<typeof servedModel>;
+
+export const poolStatus = z.object({
+  pool_id: z.string(),
+  /** Unix milliseconds of this process' start. Requests signed before it are refused. */
+  started_at_ms: z.number(),
+  state: z.enum(['loading', 'warm', 'draining']),
+  models: z.array(servedModel),
+  adapter: z.string(),
+  running: count,
+  waiting: count,
+  blocks_total: count,
+  blocks_free: count,
+});
+export type PoolStatus = z.infer<typeof poolStatus>;

@@ -1,0 +1,109 @@
+// The inference requests, as OpenAI's clients send them: one schema for both sides, so that what the gateway admits the pool
+// understands. Unknown fields are refused by name, because a parameter that is silently ignored is a wrong answer.
+import { z } from 'zod';
+
+/** Bounds on what one request may hold; each keeps a single request from occupying a process. */
+export const LIMITS = {
+  /** Choices over all prompts of a request. */
+  choices: 16,
+  stopStrings: 16,
+  stopLength: 256,
+  messages: 2048,
+  prompts: 128,
+  topLogprobs: 20,
+  logitBias: 1024,
+} as const;
+
+const stop = z
+  .union([
+    z.string().min(1).max(LIMITS.stopLength),
+    z.array(z.string().min(1).max(LIMITS.stopLength)).max(LIMITS.stopStrings),
+  ])
+  .nullish();
+
+const textPart = z.strictObject({ type: z.literal('text'), text: z.string() });
+
+/** A message's content: a string, or text parts, which are joined. Other modalities are refused. */
+const content = z.union([z.string(), z.array(textPart).min(1)]);
+
+const message = z.strictObject({
+  role: z.enum(['system', 'developer', 'user', 'assistant']),
+  content,
+  name: z.string().max(64).optional(),
+});
+export type ChatMessage = z.infer<typeof message>;
+
+const shared = {
+  model: z.string().min(1).max(256),
+  stream: z.boolean().nullish(),
+  stream_options: z
+    .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
+    .nullish(),
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  top_k: z.int().min(0).max(1_000_000).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  logit_bias: z
+    .record(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100))
+    .refine((bias) => Object.keys(bias).length <= LIMITS.logitBias, `at most ${LIMITS.logitBias} entries`)
+    .nullish(),
+  n: z.int().min(1).max(LIMITS.choices).nullish(),
+  seed: z.int().nullish(),
+  stop,
+  user: z.string().max(512).nullish(),
+  metadata: z.record(z.string().max(64), z.string().max(512)).nullish(),
+  service_tier: z.string().max(64).nullish(),
+  priority: z.int().min(-100).max(100).nullish(),
+  /** false: neither read from the prefix cache nor leave anything in it. */
+  cache: z.boolean().nullish(),
+};
+
+export const chatRequest = z.strictObject({
+  ...shared,
+  messages: z.array(message).min(1).max(LIMITS.messages),
+  max_tokens: z.int().min(1).nullish(),
+  max_completion_tokens: z.int().min(1).nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
+  store: z.literal(false).nullish(),
+});
+export type ChatRequest = z.infer<typeof chatRequest>;
+
+const promptIds = z.array(z.int().min(0)).min(1);
+
+export const completionRequest = z.strictObject({
+  ...shared,
+  prompt: z.union([
+    z.string(),
+    promptIds,
+    z.array(z.string()).min(1).max(LIMITS.prompts),
+    z.array(promptIds).min(1).max(LIMITS.prompts),
+  ]),
+  /** 0 is allowed with echo: score a prompt, generate nothing. */
+  max_tokens: z.int().min(0).nullish(),
+  logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
+  echo: z.boolean().nullish(),
+  best_of: z.literal(1).nullish(),
+});
+export type CompletionRequest = z.infer<typeof completionRequest>;
+
+/** Body of POST /pool/count: what to count, as the inference request would be rendered. */
+export const countRequest = z.union([
+  z.strictObject({ model: z.string(), messages: chatRequest.shape.messages }),
+  z.strictObject({ model: z.string(), prompt: completionRequest.shape.prompt }),
+]);
+
+/** The prompts of a completion, each as text or ids. */
+export function promptsOf(prompt: CompletionRequest['prompt']): (string | number[])[] {
+  if (typeof prompt === 'string') return [prompt];
+  if (typeof prompt[0] === 'number') return [prompt as number[]];
+  return prompt as (string | number[])[];
+}
+
+/** A message's text, its parts joined. */
+export function contentText(value: ChatMessage['content']): string {
+  return typeof value === 'string' ? value : value.map((part) => part.text).join('');
+}
