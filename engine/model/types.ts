@@ -47,3 +47,26 @@ export interface ModelFile {
   read(tensor: TensorInfo, byteOffset: number, into: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
+
+/** Text in, ids out, and back: a model's tokeniser and chat template. Bounded in time and size; never throws on any text. */
+export interface ModelText {
+  vocabSize: number;
+  bosId: number | null;
+  /** Generation ends at any of these. */
+  eosIds: ReadonlySet<number>;
+  /** Most tokens that the template adds per message, and once per prompt: measured on the template itself at load. */
+  templateTokensPerMessage: number;
+  templateTokensPerPrompt: number;
+  /** `parseSpecial`: control tokens written out in the text become control tokens; otherwise they stay plain text. */
+  encode(text: string, options: { parseSpecial: boolean }): number[];
+  /** Whole ids to text; invalid UTF-8 becomes U+FFFD. */
+  decode(ids: readonly number[], options?: { skipSpecial?: boolean }): string;
+  /** A token's exact bytes, so that a stream can be cut at characters. Control tokens: the bytes of their written form. */
+  tokenBytes(id: number): Uint8Array;
+  isControl(id: number): boolean;
+  /**
+   * The prompt of a chat, ready for generation. Control tokens written out in a message stay plain text.
+   * Throws ChatTemplateError when the template refuses the messages (its own words) or its time or size bound is passed.
+   */
+  renderChat(messages: readonly { role: string; content: string; name?: string }[]): number[];
+}

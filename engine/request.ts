@@ -1,0 +1,92 @@
+// What the engine is asked to generate and what it answers, in token ids only: text belongs to the HTTP thread.
+// All of it is plain data that crosses a thread border.
+
+export interface SamplingParams {
+  /** 0: greedy, ties to the lowest id. */
+  temperature: number;
+  /** 1 and 0 switch a filter off, as OpenAI's and vLLM's defaults do. */
+  topP: number;
+  topK: number;
+  minP: number;
+  frequencyPenalty: number;
+  presencePenalty: number;
+  /** 1: off. Applies to prompt and output, as in vLLM. */
+  repetitionPenalty: number;
+  /** Added to logits before everything else: [id, bias]. */
+  logitBias: readonly (readonly [number, number])[];
+  /** Sampling noise is a function of (seed, choice, position) alone. An unsigned 64-bit number in decimal. */
+  seed: string;
+}
+
+/** One choice of one request: a sequence of its own. */
+export interface SequenceRequest {
+  /** Unique while it lives: `${requestId}/${choice}`. */
+  id: string;
+  choice: number;
+  tenant: string;
+  /** Share of the tenant when service is divided; > 0. */
+  weight: number;
+  /** Within the tenant, higher first. */
+  priority: number;
+  /** Prefix-cache namespace; null: neither read nor written. */
+  cacheScope: string | null;
+  promptIds: Int32Array;
+  /** Most output positions; 0 scores the prompt only. */
+  maxTokens: number;
+  sampling: SamplingParams;
+  /** Generation ends with reason `stop` after one of these; it is still a released position. */
+  eosIds: readonly number[];
+  /** Alternatives wanted per output position; null: no logprobs. */
+  logprobs: number | null;
+  /** The same for every prompt position; null: none. Wanting them computes the whole prompt afresh. */
+  promptLogprobs: number | null;
+  /** Clock milliseconds after which the sequence is cancelled. */
+  deadlineMs: number;
+}
+
+/** A position's logprob and its best alternatives, ids only. `id` is null-free; logprob is null for a prompt's first token. */
+export interface PositionLogprob {
+  id: number;
+  logprob: number | null;
+  top: readonly (readonly [id: number, logprob: number])[];
+}
+
+export type SequenceEnd = 'stop' | 'length' | 'cancelled' | 'deadline' | 'failed';
+
+/** What one step did for one sequence. */
+export interface SequenceOutput {
+  id: string;
+  /** New output ids; position of ids[0]. Empty in steps that only advance the prompt or end the sequence. */
+  ids: number[];
+  position: number;
+  /** One per id when asked for. */
+  logprobs?: PositionLogprob[];
+  /** Consecutive prompt positions when asked for, going on where the last ended; the first has logprob null. */
+  promptLogprobs?: PositionLogprob[];
+  /** Prompt tokens answered from the cache: set once, with the first output. */
+  cachedTokens?: number;
+  end?: SequenceEnd;
+}
+
+/** Why a request was not taken. `retryAfterMs`: a computed guess at when there is room. */
+export interface Refusal {
+  code: 'overloaded' | 'context_length_exceeded';
+  message: string;
+  retryAfterMs?: number;
+}
+
+export interface EngineStatus {
+  running: number;
+  waiting: number;
+  waitingTokens: number;
+  blocksTotal: number;
+  blocksFree: number;
+  /** Held by the prefix index alone: free on demand. */
+  blocksCached: number;
+  steps: number;
+  promptTokens: number;
+  cachedTokens: number;
+  outputTokens: number;
+  preemptions: number;
+  evictions: number;
+}
