@@ -1,0 +1,72 @@
+// Opens the one GPU device of this thread, with all the limits that the adapter has: Dawn's defaults are far below them.
+// Which adapter, and with which driver environment, was decided before the process was spawned (adapterSearch.ts).
+import { create, globals } from 'webgpu';
+
+Object.assign(globalThis, globals);
+
+export interface OpenedDevice {
+  /** Kept alive with the device: when the instance is collected, Dawn's next asynchronous call crashes the process. */
+  instance: GPU;
+  device: GPUDevice;
+  /** As the driver names it, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`. */
+  adapterName: string;
+  /** Identifies adapter and driver version; part of the fingerprint. */
+  adapterIdentity: string;
+  /** Computes on the CPU: other kernel variants win there. */
+  software: boolean;
+  /** Lanes of a subgroup where that is one fixed number and subgroups can be used; otherwise null. */
+  subgroupSize: number | null;
+  /** Resolves with the driver's words when the device is gone. */
+  lost: Promise<string>;
+  destroy(): void;
+}
+
+/** The adapter is missing or refused the device. The message says what to do. */
+export class AdapterError extends Error {
+  override readonly name = 'AdapterError';
+  readonly code = 'no_adapter';
+}
+
+/** The GPU is gone (driver reset, unplugged, out of memory): every buffer with it. Worth a new process. */
+export class DeviceLost extends Error {
+  override readonly name = 'DeviceLost';
+  readonly code = 'device_lost';
+}
+
+const LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxUniformBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxUniformBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+] as const;
+
+/** `dawnFlags` as for `create()` of the package webgpu, e.g. `adapter=llvmpipe`. */
+export async function openDevice(options: { dawnFlags: readonly string[] }): Promise<OpenedDevice> {
+  const gpu = create([...options.dawnFlags]);
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter)
+    throw new AdapterError(`no WebGPU adapter with ${options.dawnFlags.join(' ') || 'default flags'}; run: npm run doctor`);
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
+  const subgroups = adapter.features.has('subgroups');
+  const device = await adapter.requestDevice({
+    label: 'hearth',
+    requiredLimits,
+    requiredFeatures: subgroups ? ['subgroups'] : [],
+  });
+  const { vendor, architecture, device: model, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const adapterName = model || description;
+  return {
+    instance: gpu,
+    device,
+    adapterName,
+    adapterIdentity: [vendor, architecture, model, description, `subgroup ${subgroupMinSize}-${subgroupMaxSize}`].join('/'),
+    software: /llvmpipe|lavapipe|swiftshader/i.test(`${model} ${description}`),
+    subgroupSize: subgroups && subgroupMinSize === subgroupMaxSize ? (subgroupMinSize ?? null) : null,
+    lost: device.lost.then((info) => `${info.reason}: ${info.message}`),
+    destroy: () => device.destroy(),
+  };
+}

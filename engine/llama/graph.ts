@@ -1,0 +1,303 @@
+// Builds the fixed list of dispatches of a step: buffers, pipelines and bind groups, once per model.
+import { ATTENTION_LANES, attentionShader, headsPerWorkgroup, type KvShape } from '../../wgsl/attention/shader.ts';
+import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
+import { BLOCK, hasScales, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/shader.ts';
+import { normalizeShader } from '../../wgsl/normalize/shader.ts';
+import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
+import { ROPE_LANES, ropeShader } from '../../wgsl/rope/shader.ts';
+import type { OpenedDevice } from '../gpu/device.ts';
+import type { ModelConfig } from '../model/types.ts';
+import { BLOCK_TOKENS } from '../modelRunner.ts';
+import { type Dispatch, type Rows, tileWorkgroups } from './dispatch.ts';
+import { Pipelines } from './pipelines.ts';
+import type { MetadataField, StepMetadata } from './stepMetadata.ts';
+import type { Projection, Weights } from './weights.ts';
+
+export interface GraphOptions {
+  gpu: OpenedDevice;
+  config: ModelConfig;
+  weights: Weights;
+  activations: Activations;
+  kvBlocks: number;
+  maxTokens: number;
+  maxLogits: number;
+  metadata: StepMetadata;
+  onShader: (done: number, total: number) => void;
+}
+
+export interface Graph {
+  dispatches: Dispatch[];
+  metadataBuffer: GPUBuffer;
+  /** One KV arena per layer, and the bytes of a block in it. */
+  arenas: GPUBuffer[];
+  blockBytes: number;
+  /** [maxLogits, logitsStride] f32, and where it is read back. */
+  logits: GPUBuffer;
+  logitsStride: number;
+  readback: GPUBuffer;
+  sourceDigest: string;
+}
+
+const padRows = (rows: number): number => Math.ceil(rows / 8) * 8;
+const wholeGroups = (rows: number): number => Math.ceil(rows / TOKEN_GROUP) * TOKEN_GROUP;
+
+export async function buildGraph(options: GraphOptions): Promise<Graph> {
+  const builder = new GraphBuilder(options);
+  return builder.build();
+}
+
+class GraphBuilder {
+  readonly #options: GraphOptions;
+  readonly #device: GPUDevice;
+  readonly #pipelines: Pipelines;
+  readonly #dispatches: Dispatch[] = [];
+  readonly #metadataBuffer: GPUBuffer;
+  readonly #tokens: number;
+
+  constructor(options: GraphOptions) {
+    this.#options = options;
+    this.#device = options.gpu.device;
+    this.#pipelines = new Pipelines(this.#device);
+    this.#tokens = wholeGroups(options.maxTokens);
+    this.#metadataBuffer = this.#buffer(
+      'step metadata',
+      options.metadata.byteLength,
+      GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    );
+  }
+
+  async build(): Promise<Graph> {
+    const { config, weights, kvBlocks, maxLogits, onShader } = this.#options;
+    const qkvRows = (config.heads + 2 * config.kvHeads) * config.headDim;
+    const shape: KvShape = config;
+    const blockBytes = 2 * config.kvHeads * BLOCK_TOKENS * config.headDim * 2;
+    const logitsStride = padRows(config.vocabSize);
+    const hidden = this.#activation('hidden', config.hidden);
+    const delta = this.#activation('delta', config.hidden);
+    const qkv = this.#activation('qkv', qkvRows);
+    const mixed = this.#activation('attention', config.heads * config.headDim);
+    const gateUp = this.#activation('gate and up', 2 * config.feedForward);
+    const widest = Math.max(config.hidden, config.feedForward, config.heads * config.headDim);
+    const x = this.#buffer(
+      'activations',
+      wholeGroups(Math.max(this.#tokens, maxLogits)) * (widest / BLOCK) * 8 * 16 + UNIFORM_WINDOW_BYTES,
+      GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM,
+    );
+    const logits = this.#buffer('logits', maxLogits * logitsStride * 4, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC);
+    const arenas: GPUBuffer[] = [];
+    const everyToken = this.#constant('every token', Uint32Array.from({ length: this.#tokens }, (_, i) => i));
+
+    await this.#embed(weights, hidden, delta);
+    for (const [index, layer] of weights.layers.entries()) {
+      const arena = this.#buffer(
+        `kv layer ${index}`,
+        kvBlocks * blockBytes,
+        GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+      );
+      arenas.push(arena);
+      await this.#normalize(hidden, delta, layer.attentionNorm, everyToken, x, layer.qkv, 'tokens');
+      await this.#project(layer.qkv, x, qkv, 'tokens');
+      await this.#rope(shape, qkv, arena);
+      await this.#attend(shape, qkv, arena, mixed);
+      await this.#quantize('plain', mixed, x, layer.output);
+      await this.#project(layer.output, x, delta, 'tokens');
+      await this.#normalize(hidden, delta, layer.feedForwardNorm, everyToken, x, layer.gateUp, 'tokens');
+      await this.#project(layer.gateUp, x, gateUp, 'tokens');
+      await this.#quantize('gated', gateUp, x, layer.down);
+      await this.#project(layer.down, x, delta, 'tokens');
+      onShader(index + 1, weights.layers.length + 1);
+    }
+    const wanted = this.#field('wanted');
+    await this.#normalize(hidden, delta, weights.finalNorm, wanted, x, weights.head, 'wanted');
+    await this.#project(weights.head, x, logits, 'wanted');
+    onShader(weights.layers.length + 1, weights.layers.length + 1);
+    return {
+      dispatches: this.#dispatches,
+      metadataBuffer: this.#metadataBuffer,
+      arenas,
+      blockBytes,
+      logits,
+      logitsStride,
+      readback: this.#buffer('logits read-back', logits.size, GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ),
+      sourceDigest: this.#pipelines.sourceDigest(),
+    };
+  }
+
+  async #embed({ embedding }: Weights, hidden: GPUBuffer, delta: GPUBuffer): Promise<void> {
+    const { layout } = embedding;
+    const pipeline = await this.#pipelines.get(`embed ${layout.kind}`, () => embedShader(layout.kind));
+    for (const part of embedding.parts) {
+      const params = this.#constant(
+        'embed params',
+        Uint32Array.of(
+          layout.blocks,
+          layout.lanes,
+          layout.windowBytes / 16,
+          layout.scaleBytes / 16,
+          layout.tileBytes / 16,
+          part.firstTile,
+          part.tiles,
+        ),
+        GPUBufferUsage.UNIFORM,
+      );
+      const matrix = { buffer: part.buffer, size: part.tiles * layout.tileBytes };
+      const bindings = [matrix, this.#field('tokenIds'), hidden, delta, params, this.#field('counts')];
+      this.#rows(pipeline, bindings, 'tokens', layout.blocks, EMBED_LANES);
+    }
+  }
+
+  async #normalize(
+    hidden: GPUBuffer,
+    delta: GPUBuffer,
+    weight: GPUBuffer,
+    rowToken: GPUBuffer | GPUBufferBinding,
+    x: GPUBuffer,
+    next: Projection,
+    rows: Rows,
+  ): Promise<void> {
+    const format = this.#format(next);
+    const pipeline = await this.#pipelines.get(`normalize ${format}`, () => normalizeShader(format));
+    const bytes = new ArrayBuffer(16);
+    new Uint32Array(bytes)[0] = next.cols / BLOCK;
+    new Float32Array(bytes)[1] = this.#options.config.rmsEpsilon;
+    const params = this.#constant('normalize params', new Uint32Array(bytes), GPUBufferUsage.UNIFORM);
+    this.#rows(pipeline, [hidden, delta, weight, rowToken, x, params], rows, 1, 1);
+  }
+
+  async #rope(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer): Promise<void> {
+    const pipeline = await this.#pipelines.get('rope', () => ropeShader(shape));
+    const bindings = [qkv, arena, this.#field('slots'), this.#field('rotation'), this.#field('counts')];
+    const units = ((shape.heads + 2 * shape.kvHeads) * shape.headDim) / 8;
+    this.#rows(pipeline, bindings, 'tokens', units, ROPE_LANES);
+  }
+
+  async #attend(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer, out: GPUBuffer): Promise<void> {
+    const exchange = this.#options.gpu.subgroupSize === ATTENTION_LANES ? 'subgroup' : 'workgroup';
+    const pipeline = await this.#pipelines.get(`attention ${exchange}`, () => attentionShader(shape, exchange));
+    const bindings = [qkv, arena, this.#field('positions'), this.#field('tableAt'), this.#field('tables'), out];
+    this.#rows(pipeline, bindings, 'tokens', shape.heads / headsPerWorkgroup(shape), 1, true);
+  }
+
+  async #quantize(source: 'plain' | 'gated', from: GPUBuffer, x: GPUBuffer, next: Projection): Promise<void> {
+    const format = this.#format(next);
+    const label = `quantize ${source} ${format}`;
+    const pipeline = await this.#pipelines.get(label, () => quantizeShader({ source, format }));
+    const stride = (source === 'gated' ? 2 : 1) * next.cols;
+    const params = this.#constant(`${label} params`, Uint32Array.of(next.cols / BLOCK, stride / 4), GPUBufferUsage.UNIFORM);
+    this.#rows(pipeline, [from, x, params, this.#field('counts')], 'tokens', next.cols / BLOCK, QUANTIZE_LANES);
+  }
+
+  /** out[row of tokens or wanted, projection.rows] = projection · x, one dispatch per tile and group of 16 rows. */
+  async #project(projection: Projection, x: GPUBuffer, out: GPUBuffer, rows: Rows): Promise<void> {
+    const activations = this.#format(projection);
+    const { subgroupSize, software } = this.#options.gpu;
+    const blocks = projection.cols / BLOCK;
+    const xGroupBytes = TOKEN_GROUP * blocks * X_PARTS[activations] * 16;
+    const stride = padRows(projection.rows);
+    const outGroupBytes = TOKEN_GROUP * stride * 4;
+    for (const { matrix, firstRow } of projection.runs) {
+      const { layout, weights } = matrix;
+      const variant: MatmulVariant = {
+        kind: layout.kind,
+        activations,
+        columns: 1,
+        weights,
+        x: software && xGroupBytes <= UNIFORM_WINDOW_BYTES ? 'uniform' : 'storage',
+        subgroup: weights === 'uniform' && (subgroupSize === 8 || subgroupSize === 4) ? subgroupSize : null,
+      };
+      const [single, quad] = await Promise.all([
+        this.#pipelines.matmul(variant),
+        this.#pipelines.matmul({ ...variant, columns: 4 }),
+      ]);
+      for (const part of matrix.parts)
+        for (let tile = part.firstTile; tile < part.firstTile + part.tiles; tile++) {
+          const rowsBefore = tile * layout.lanes * 8;
+          const lanes = Math.min(layout.lanes, Math.ceil((layout.rows - rowsBefore) / 8));
+          const params = this.#constant(
+            'matmul params',
+            Uint32Array.of(
+              blocks,
+              lanes,
+              firstRow + rowsBefore,
+              firstRow + layout.rows,
+              stride,
+              layout.windowBytes / 16,
+              layout.scaleBytes / 16,
+            ),
+            GPUBufferUsage.UNIFORM,
+          );
+          const at = (tile - part.firstTile) * layout.tileBytes;
+          const xSize = variant.x === 'uniform' ? UNIFORM_WINDOW_BYTES : xGroupBytes;
+          const entries = [
+            ...windowBindings(part.buffer, at, layout, weights),
+            { binding: 10, resource: { buffer: x, size: xSize } },
+            { binding: 11, resource: { buffer: out, size: outGroupBytes } },
+            { binding: 12, resource: { buffer: params } },
+          ];
+          this.#dispatches.push({
+            type: 'matmul',
+            single,
+            quad,
+            bindGroup: this.#device.createBindGroup({ layout: this.#pipelines.matmulLayout(variant), entries }),
+            rows,
+            workgroups: tileWorkgroups(variant, lanes),
+            xGroupBytes,
+            outGroupBytes,
+          });
+        }
+    }
+  }
+
+  #format(next: Projection): Activations {
+    return next.quantized ? this.#options.activations : 'f32';
+  }
+
+  #rows(
+    pipeline: GPUComputePipeline,
+    bindings: readonly (GPUBuffer | GPUBufferBinding)[],
+    rows: Rows,
+    unitsPerRow: number,
+    lanes: number,
+    rowsAlongY = false,
+  ): void {
+    const entries = bindings.map((bound, binding) => ({
+      binding,
+      resource: 'buffer' in bound ? bound : { buffer: bound },
+    }));
+    const bindGroup = this.#device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+    this.#dispatches.push({ type: 'rows', pipeline, bindGroup, rows, unitsPerRow, lanes, rowsAlongY });
+  }
+
+  #field(name: MetadataField): GPUBufferBinding {
+    return { buffer: this.#metadataBuffer, ...this.#options.metadata.field[name] };
+  }
+
+  /** f32 per token of a step, in whole groups of 16. */
+  #activation(label: string, width: number): GPUBuffer {
+    return this.#buffer(label, this.#tokens * padRows(width) * 4, GPUBufferUsage.STORAGE);
+  }
+
+  #constant(label: string, words: Uint32Array<ArrayBuffer>, usage: number = GPUBufferUsage.STORAGE): GPUBuffer {
+    const buffer = this.#buffer(label, Math.max(words.byteLength, 32), usage | GPUBufferUsage.COPY_DST);
+    this.#device.queue.writeBuffer(buffer, 0, words);
+    return buffer;
+  }
+
+  #buffer(label: string, size: number, usage: number): GPUBuffer {
+    return this.#device.createBuffer({ label, size, usage });
+  }
+}
+
+/** The tile at `at`: ten uniform windows of 64 KiB each (overlapping; only the layout's part is read), or one storage binding. */
+function windowBindings(
+  buffer: GPUBuffer,
+  at: number,
+  { windowBytes, scaleBytes, tileBytes, kind }: { windowBytes: number; scaleBytes: number; tileBytes: number; kind: 'q4' | 'q8' | 'f16' | 'f32' },
+  weights: 'uniform' | 'storage',
+): GPUBindGroupEntry[] {
+  if (weights === 'storage') return [{ binding: 0, resource: { buffer, offset: at, size: tileBytes } }];
+  const offsets = Array.from({ length: 8 }, (_, window) => at + window * windowBytes);
+  if (hasScales(kind)) offsets.push(at + 8 * windowBytes, at + 8 * windowBytes + scaleBytes);
+  return offsets.map((offset, binding) => ({ binding, resource: { buffer, offset, size: UNIFORM_WINDOW_BYTES } }));
+}

@@ -1,0 +1,123 @@
+// What the kernels of one step need to know about its tokens, in one buffer and one write: counts, then an array per field at a
+// fixed, 256-byte aligned offset, the block tables last because only their used part is written.
+import { invariant } from '../invariant.ts';
+import { BLOCK_TOKENS, type StepChunk } from '../modelRunner.ts';
+
+const ALIGN = 256;
+const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
+
+export interface MetadataLimits {
+  maxTokens: number;
+  maxLogits: number;
+  /** Entries over all block tables of a step. */
+  maxTableEntries: number;
+  ropeDim: number;
+  ropeTheta: number;
+  vocabSize: number;
+  capacityBlocks: number;
+}
+
+export const FIELDS = ['counts', 'tokenIds', 'positions', 'slots', 'tableAt', 'wanted', 'rotation', 'tables'] as const;
+export type MetadataField = (typeof FIELDS)[number];
+
+export class StepMetadata {
+  readonly limits: MetadataLimits;
+  readonly byteLength: number;
+  /** Bytes from the buffer's start, and length, of each field. */
+  readonly field: Record<MetadataField, { offset: number; size: number }>;
+  readonly words: Uint32Array<ArrayBuffer>;
+  readonly #floats: Float32Array;
+  readonly #frequencies: Float64Array;
+  tokens = 0;
+  wanted = 0;
+  /** Bytes that have to be written for the step last filled in. */
+  usedBytes = 0;
+
+  constructor(limits: MetadataLimits) {
+    this.limits = limits;
+    const { maxTokens, maxLogits, ropeDim } = limits;
+    const sizes: Record<MetadataField, number> = {
+      counts: 16,
+      tokenIds: maxTokens * 4,
+      positions: maxTokens * 4,
+      slots: maxTokens * 4,
+      tableAt: maxTokens * 4,
+      wanted: maxLogits * 4,
+      rotation: maxTokens * ropeDim * 4,
+      tables: limits.maxTableEntries * 4,
+    };
+    let offset = 0;
+    const place = (name: MetadataField): { offset: number; size: number } => {
+      const at = { offset, size: sizes[name] };
+      offset += aligned(sizes[name]);
+      return at;
+    };
+    this.field = {
+      counts: place('counts'),
+      tokenIds: place('tokenIds'),
+      positions: place('positions'),
+      slots: place('slots'),
+      tableAt: place('tableAt'),
+      wanted: place('wanted'),
+      rotation: place('rotation'),
+      tables: place('tables'),
+    };
+    this.byteLength = offset;
+    this.words = new Uint32Array(offset / 4);
+    this.#floats = new Float32Array(this.words.buffer);
+    this.#frequencies = Float64Array.from({ length: ropeDim / 2 }, (_, i) => limits.ropeTheta ** ((-2 * i) / ropeDim));
+  }
+
+  /** Fills in a step. Offsets and block tables come from our own scheduler: a wrong one is a bug, not an input error. */
+  fill(chunks: readonly StepChunk[]): void {
+    const { limits, words } = this;
+    let token = 0;
+    let row = 0;
+    let entry = 0;
+    for (const chunk of chunks) {
+      const count = chunk.tokens.length;
+      const blocks = Math.ceil((chunk.start + count) / BLOCK_TOKENS);
+      invariant(token + count <= limits.maxTokens, 'step has more tokens than it may', { tokens: token + count });
+      invariant(blocks <= chunk.blockTable.length, 'block table does not cover the chunk', { blocks });
+      invariant(entry + blocks <= limits.maxTableEntries, 'block tables of a step are too long', { entry, blocks });
+      for (let i = 0; i < blocks; i++) {
+        const block = chunk.blockTable[i] as number;
+        invariant(block >= 0 && block < limits.capacityBlocks, 'block is outside the arena', { block });
+        words[this.#at('tables') + entry + i] = block;
+      }
+      for (const offset of chunk.logitsFor) {
+        invariant(offset < count && row < limits.maxLogits, 'more logits wanted than a step can give', { offset, row });
+        words[this.#at('wanted') + row++] = token + offset;
+      }
+      for (let i = 0; i < count; i++) this.#fillToken(token++, chunk, i, entry);
+      entry += blocks;
+    }
+    words[0] = token;
+    words[1] = row;
+    this.tokens = token;
+    this.wanted = row;
+    this.usedBytes = this.field.tables.offset + entry * 4;
+  }
+
+  #fillToken(token: number, chunk: StepChunk, index: number, table: number): void {
+    const { words, limits } = this;
+    const id = chunk.tokens[index] as number;
+    invariant(id >= 0 && id < limits.vocabSize, 'token id is outside the vocabulary', { id });
+    const position = chunk.start + index;
+    const block = chunk.blockTable[Math.floor(position / BLOCK_TOKENS)] as number;
+    words[this.#at('tokenIds') + token] = id;
+    words[this.#at('positions') + token] = position;
+    words[this.#at('slots') + token] = block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
+    words[this.#at('tableAt') + token] = table;
+    const rotation = this.#at('rotation') + token * limits.ropeDim;
+    for (let pair = 0; pair < this.#frequencies.length; pair++) {
+      const angle = position * (this.#frequencies[pair] as number);
+      this.#floats[rotation + 2 * pair] = Math.cos(angle);
+      this.#floats[rotation + 2 * pair + 1] = Math.sin(angle);
+    }
+  }
+
+  #at(name: MetadataField): number {
+    return this.field[name].offset / 4;
+  }
+}
