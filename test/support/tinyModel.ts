@@ -1,0 +1,89 @@
+// A tiny random llama as a GGUF file: for kernels, the CPU reference, and as the clean start of hostile files. The same dimensions
+// and seed give the same bytes.
+import { rename, writeFile } from 'node:fs/promises';
+import { llamaTensors } from '../../engine/model/llamaConfig.ts';
+import { ggmlTypeOf } from '../../engine/model/tensorTypes.ts';
+import type { TensorType } from '../../engine/model/types.ts';
+import { ggufBytes, type WrittenTensor, type WrittenValue } from './ggufWriter.ts';
+import { quantize } from './quantize.ts';
+import { tinyVocabulary } from './tinyVocabulary.ts';
+
+export interface TinyModelOptions {
+  layers: number;
+  hidden: number;
+  feedForward: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** From 320 the tokeniser is complete; below, the file opens but its text side is refused for want of byte tokens. */
+  vocabSize: number;
+  contextLength: number;
+  /** Type of every matrix. */
+  type: TensorType;
+  /** Type of token_embd and output; as `type` when absent. */
+  headType?: TensorType;
+  tied: boolean;
+  seed: number;
+}
+
+export interface TinyModel {
+  metadata: [key: string, value: WrittenValue][];
+  tensors: WrittenTensor[];
+}
+
+/** Standard normal numbers from a seed: mulberry32 and Box-Muller. */
+function normals(seed: number): () => number {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+/** The parts of the file, to be changed before they are written. */
+export function tinyModel(options: TinyModelOptions): TinyModel {
+  const { layers, hidden, feedForward, heads, kvHeads, headDim, vocabSize, contextLength, type, seed } = options;
+  const metadata: TinyModel['metadata'] = [
+    ['general.architecture', ['string', 'llama']],
+    ['general.name', ['string', `tiny-${type}-${seed}`]],
+    ['llama.block_count', ['u32', layers]],
+    ['llama.context_length', ['u32', contextLength]],
+    ['llama.embedding_length', ['u32', hidden]],
+    ['llama.feed_forward_length', ['u32', feedForward]],
+    ['llama.attention.head_count', ['u32', heads]],
+    ['llama.attention.head_count_kv', ['u32', kvHeads]],
+    ['llama.attention.key_length', ['u32', headDim]],
+    ['llama.attention.value_length', ['u32', headDim]],
+    ['llama.attention.layer_norm_rms_epsilon', ['f32', 1e-5]],
+    ['llama.rope.freq_base', ['f32', 10_000]],
+    ['llama.rope.dimension_count', ['u32', headDim]],
+    ['llama.vocab_size', ['u32', vocabSize]],
+    ...tinyVocabulary(vocabSize),
+  ];
+  const normal = normals(seed);
+  const shapes = llamaTensors({
+    ...{ architecture: 'llama', name: '', ropeTheta: 10_000, ropeDim: headDim, rmsEpsilon: 1e-5 },
+    ...{ layers, hidden, feedForward, heads, kvHeads, headDim, vocabSize, contextLength, tiedHead: options.tied },
+  });
+  const tensors = [...shapes].map(([name, { rows, cols, vector }]): WrittenTensor => {
+    const head = name === 'token_embd.weight' || name === 'output.weight';
+    const tensorType = vector ? 'F32' : head ? (options.headType ?? type) : type;
+    // Matrices keep a row's scale; logits spread over several units, so that ranks mean something.
+    const scale = head ? 1 : 1 / Math.sqrt(cols);
+    const values = new Float32Array(rows * cols);
+    for (let i = 0; i < values.length; i++) values[i] = vector ? 1 + 0.1 * normal() : scale * normal();
+    const dimensions = vector ? [cols] : [cols, rows];
+    return { name, dimensions, ggmlType: ggmlTypeOf(tensorType), bytes: quantize(tensorType, values) };
+  });
+  return { metadata, tensors };
+}
+
+/** Writes the model to `path`, whole or not at all. */
+export async function writeTinyModel(path: string, options: TinyModelOptions): Promise<void> {
+  const { metadata, tensors } = tinyModel(options);
+  await writeFile(`${path}.part`, ggufBytes(metadata, tensors));
+  await rename(`${path}.part`, path);
+}
