@@ -26,25 +26,42 @@ export function headsPerWorkgroup({ heads, kvHeads }: KvShape): number {
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 const each = (count: number, line: (index: number) => string): string => range(count).map(line).join('\n');
 
-/** `exchange`: how lanes of a workgroup see each other's scores. */
-export function attentionShader(shape: KvShape, exchange: 'subgroup' | 'workgroup'): string {
+/** `lanesShare`: how lanes of a workgroup see each other's scores. */
+export function attentionShader(shape: KvShape, lanesShare: 'subgroup' | 'workgroup'): string {
   const { heads, kvHeads, headDim } = shape;
   const group = heads / kvHeads;
   const size = headsPerWorkgroup(shape);
   const perHead8 = headDim / 8; // vec4u of f16 per k or v row
   const spans = Math.ceil(perHead8 / ATTENTION_LANES); // vec4u of v per lane
-  const subgroup = exchange === 'subgroup';
-  const share = (g: number, position: number): string =>
-    subgroup ? `subgroupBroadcast(own${g}, ${position}u)` : `shared_scores[${g * 8 + position}]`;
-  const exchangeScores = (name: string): string =>
+  const subgroup = lanesShare === 'subgroup';
+  /** Score or weight that the lane of `position` holds for head g, after exchange(). */
+  const of = (g: number, position: string): string =>
+    subgroup ? `subgroupShuffle(own${g}, ${position})` : `exchanged[${g * 8}u + ${position}]`;
+  const exchange = (name: string): string =>
     subgroup
       ? each(size, (g) => `    let own${g} = ${name}${g};`)
       : `    workgroupBarrier();
-${each(size, (g) => `    shared_scores[${g * 8}u + lane] = ${name}${g};`)}
+${each(size, (g) => `    exchanged[${g * 8}u + lane] = ${name}${g};`)}
     workgroupBarrier();`;
-  const dot = (g: number, i: number): string =>
-    `s${g} = fma(q${g}_${2 * i}.x, k0.x, fma(q${g}_${2 * i}.y, k0.y, fma(q${g}_${2 * i}.z, k1.x, fma(q${g}_${2 * i}.w, k1.y, s${g}))));
-      s${g} = fma(q${g}_${2 * i + 1}.x, k2.x, fma(q${g}_${2 * i + 1}.y, k2.y, fma(q${g}_${2 * i + 1}.z, k3.x, fma(q${g}_${2 * i + 1}.w, k3.y, s${g}))));`;
+  const tileMost = (g: number): string => {
+    if (subgroup) return `subgroupMax(t${g})`;
+    const at = (i: number): string => of(g, `${i}u`);
+    return `max(max(max(${at(0)}, ${at(1)}), max(${at(2)}, ${at(3)})), max(max(${at(4)}, ${at(5)}), max(${at(6)}, ${at(7)})))`;
+  };
+  // A lane loads 8 dims of each query head (and per span); everyone gets them from there.
+  const loadQuery = (g: number, j: number): string => {
+    const at = `qAt + ${(g * headDim) / 4}u + 2u * (${laneSpan(perHead8, j)})`;
+    if (subgroup) return `  let qC${g}_${j} = qkv[${at}];\n  let qD${g}_${j} = qkv[${at} + 1u];`;
+    const slot = `${g * perHead8 * 2}u + 2u * (${laneSpan(perHead8, j)})`;
+    return `  query[${slot}] = qkv[${at}];\n  query[${slot} + 1u] = qkv[${at} + 1u];`;
+  };
+  const query = (g: number, half: 'C' | 'D', i: number): string =>
+    subgroup
+      ? `subgroupBroadcast(q${half}${g}_${Math.floor(i / 8)}, ${i % 8}u)`
+      : `query[${g * perHead8 * 2 + 2 * i + (half === 'D' ? 1 : 0)}]`;
+  const dot = (g: number): string =>
+    `s${g} = fma(c${g}.x, k0.x, fma(c${g}.y, k0.y, fma(c${g}.z, k1.x, fma(c${g}.w, k1.y, s${g}))));
+      s${g} = fma(d${g}.x, k2.x, fma(d${g}.y, k2.y, fma(d${g}.z, k3.x, fma(d${g}.w, k3.y, s${g}))));`;
   return `${subgroup ? 'enable subgroups;' : ''}
 @group(0) @binding(0) var<storage, read> qkv: array<vec4f>;          // [token][heads + 2 * kvHeads][headDim / 4], q rotated and scaled
 @group(0) @binding(1) var<storage, read> arena: array<vec4u>;        // [block][2][kvHeads][16][headDim / 8], f16
@@ -52,7 +69,7 @@ ${each(size, (g) => `    shared_scores[${g * 8}u + lane] = ${name}${g};`)}
 @group(0) @binding(3) var<storage, read> tableAt: array<u32>;        // [token]: where its sequence's block table begins
 @group(0) @binding(4) var<storage, read> tables: array<u32>;         // block tables
 @group(0) @binding(5) var<storage, read_write> out: array<vec4f>;    // [token][heads][headDim / 4]
-${subgroup ? '' : `var<workgroup> shared_scores: array<f32, ${size * 8}>;`}
+${subgroup ? '' : `var<workgroup> exchanged: array<f32, ${size * 8}>;\nvar<workgroup> query: array<vec4f, ${size * perHead8 * 2}>;`}
 
 @compute @workgroup_size(${ATTENTION_LANES})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -62,7 +79,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let count = positions[token] + 1u;
   let table = tableAt[token];
   let qAt = (token * ${heads + 2 * kvHeads}u + firstHead) * ${headDim / 4}u;
-${each(size, (g) => each(headDim / 4, (i) => `  let q${g}_${i} = qkv[qAt + ${(g * headDim) / 4 + i}u];`))}
+${each(size, (g) => each(spans, (j) => loadQuery(g, j)))}
+${subgroup ? '' : '  workgroupBarrier();'}
 ${each(size, (g) => `  var most${g} = -3.0e38;\n  var sum${g} = 0.0;`)}
 ${each(size, (g) => each(spans, (j) => `  var a${g}_${j} = vec4f(0.0);\n  var b${g}_${j} = vec4f(0.0);`))}
   for (var first = 0u; first < count; first += 8u) {
@@ -76,39 +94,35 @@ ${each(
   perHead8,
   (i) => `    {
       let k = arena[kAt + ${i}u];
+${each(size, (g) => `      let c${g} = ${query(g, 'C', i)};\n      let d${g} = ${query(g, 'D', i)};`)}
       let k0 = unpack2x16float(k.x); let k1 = unpack2x16float(k.y); let k2 = unpack2x16float(k.z); let k3 = unpack2x16float(k.w);
-${each(size, (g) => `      ${dot(g, i)}`)}
+${each(size, (g) => `      ${dot(g)}`)}
     }`,
 )}
 ${each(size, (g) => `    let t${g} = select(-3.0e38, s${g}, lane < valid);`)}
-${exchangeScores('t')}
+${subgroup ? '' : exchange('t')}
 ${each(
   size,
-  (g) => `    let top${g} = max(most${g}, max(max(max(${share(g, 0)}, ${share(g, 1)}), max(${share(g, 2)}, ${share(g, 3)})), max(max(${share(g, 4)}, ${share(g, 5)}), max(${share(g, 6)}, ${share(g, 7)}))));
+  (g) => `    let top${g} = max(most${g}, ${tileMost(g)});
     let keep${g} = exp(most${g} - top${g});
     most${g} = top${g};
-    let e${g} = select(0.0, exp(t${g} - top${g}), lane < valid);`,
+    sum${g} *= keep${g};
+${each(spans, (j) => `    a${g}_${j} *= keep${g};\n    b${g}_${j} *= keep${g};`)}
+    let e${g} = exp(t${g} - top${g});`,
 )}
-${subgroup ? each(size, (g) => each(8, (i) => `    let p${g}_${i} = subgroupBroadcast(e${g}, ${i}u);`)) : `${exchangeScores('e')}\n${each(size, (g) => each(8, (i) => `    let p${g}_${i} = ${share(g, i)};`))}`}
-${each(
-  size,
-  (g) => `    sum${g} = sum${g} * keep${g} + (((p${g}_0 + p${g}_1) + (p${g}_2 + p${g}_3)) + ((p${g}_4 + p${g}_5) + (p${g}_6 + p${g}_7)));
-${each(spans, (j) => `    a${g}_${j} *= keep${g};\n    b${g}_${j} *= keep${g};`)}`,
-)}
+${exchange('e')}
     // Rows past the end may hold anything, even NaN: never touched.
-${each(
-  8,
-  (i) => `    if (${i}u < valid) {
+    for (var i = 0u; i < min(valid, 8u); i++) {
+${each(size, (g) => `      let p${g} = ${of(g, 'i')};\n      sum${g} += p${g};`)}
 ${each(
   spans,
   (j) => `      {
-        let v = arena[(vRow + ${i}u) * ${perHead8}u + ${laneSpan(perHead8, j)}];
+        let v = arena[(vRow + i) * ${perHead8}u + ${laneSpan(perHead8, j)}];
         let v0 = unpack2x16float(v.x); let v1 = unpack2x16float(v.y); let v2 = unpack2x16float(v.z); let v3 = unpack2x16float(v.w);
-${each(size, (g) => `        a${g}_${j} = fma(vec4f(p${g}_${i}), vec4f(v0, v1), a${g}_${j});\n        b${g}_${j} = fma(vec4f(p${g}_${i}), vec4f(v2, v3), b${g}_${j});`)}
+${each(size, (g) => `        a${g}_${j} = fma(vec4f(p${g}), vec4f(v0, v1), a${g}_${j});\n        b${g}_${j} = fma(vec4f(p${g}), vec4f(v2, v3), b${g}_${j});`)}
       }`,
 )}
-    }`,
-)}
+    }
   }
 ${each(size, (g) =>
   each(
