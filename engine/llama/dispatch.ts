@@ -1,7 +1,6 @@
 // A step as a list of dispatches, built once: pipelines and bind groups are fixed, only the number of tokens and wanted rows changes. Encoding
 // a step walks the list and allocates nothing.
-import { workgroupLanes, type MatmulVariant, TOKEN_GROUP } from '../../wgsl/matmul/shader.ts';
-import { LANE_GROUP } from '../../wgsl/matmul/layout.ts';
+import { TOKEN_GROUP } from '../../wgsl/matmul/shader.ts';
 
 /** Which rows a dispatch works on: every token of the step, or those whose logits are wanted. */
 export type Rows = 'tokens' | 'wanted';
@@ -31,10 +30,6 @@ export interface MatmulDispatch {
 }
 
 export type Dispatch = RowDispatch | MatmulDispatch;
-
-/** Workgroups for `lanes` lanes of a tile. */
-export const tileWorkgroups = (variant: MatmulVariant, lanes: number): number =>
-  Math.ceil(Math.ceil(lanes / LANE_GROUP) * LANE_GROUP / workgroupLanes(variant));
 
 const offsets = [0, 0];
 

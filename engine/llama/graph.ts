@@ -1,7 +1,8 @@
 // Builds the fixed list of dispatches of a step: buffers, pipelines and bind groups, once per model.
 import { ATTENTION_LANES, attentionShader, headsPerWorkgroup, type KvShape } from '../../wgsl/attention/shader.ts';
 import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
-import { BLOCK, hasScales, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
+import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/shader.ts';
 import { normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
@@ -9,7 +10,7 @@ import { ROPE_LANES, ropeShader } from '../../wgsl/rope/shader.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
 import type { ModelConfig } from '../model/types.ts';
 import { BLOCK_TOKENS } from '../modelRunner.ts';
-import { type Dispatch, type Rows, tileWorkgroups } from './dispatch.ts';
+import type { Dispatch, Rows } from './dispatch.ts';
 import { Pipelines } from './pipelines.ts';
 import type { MetadataField, StepMetadata } from './stepMetadata.ts';
 import type { Projection, Weights } from './weights.ts';
@@ -212,19 +213,9 @@ class GraphBuilder {
       ]);
       for (const part of matrix.parts)
         for (let tile = part.firstTile; tile < part.firstTile + part.tiles; tile++) {
-          const rowsBefore = tile * layout.lanes * 8;
-          const lanes = Math.min(layout.lanes, Math.ceil((layout.rows - rowsBefore) / 8));
           const params = this.#constant(
             'matmul params',
-            Uint32Array.of(
-              blocks,
-              lanes,
-              firstRow + rowsBefore,
-              firstRow + layout.rows,
-              stride,
-              layout.windowBytes / 16,
-              layout.scaleBytes / 16,
-            ),
+            tileParams(layout, tile, firstRow, stride),
             GPUBufferUsage.UNIFORM,
           );
           const at = (tile - part.firstTile) * layout.tileBytes;
@@ -241,7 +232,7 @@ class GraphBuilder {
             quad,
             bindGroup: this.#device.createBindGroup({ layout: this.#pipelines.matmulLayout(variant), entries }),
             rows,
-            workgroups: tileWorkgroups(variant, lanes),
+            workgroups: tileWorkgroups(variant, layout, tile),
             xGroupBytes,
             outGroupBytes,
           });
@@ -287,17 +278,4 @@ class GraphBuilder {
   #buffer(label: string, size: number, usage: number): GPUBuffer {
     return this.#device.createBuffer({ label, size, usage });
   }
-}
-
-/** The tile at `at`: ten uniform windows of 64 KiB each (overlapping; only the layout's part is read), or one storage binding. */
-function windowBindings(
-  buffer: GPUBuffer,
-  at: number,
-  { windowBytes, scaleBytes, tileBytes, kind }: { windowBytes: number; scaleBytes: number; tileBytes: number; kind: 'q4' | 'q8' | 'f16' | 'f32' },
-  weights: 'uniform' | 'storage',
-): GPUBindGroupEntry[] {
-  if (weights === 'storage') return [{ binding: 0, resource: { buffer, offset: at, size: tileBytes } }];
-  const offsets = Array.from({ length: 8 }, (_, window) => at + window * windowBytes);
-  if (hasScales(kind)) offsets.push(at + 8 * windowBytes, at + 8 * windowBytes + scaleBytes);
-  return offsets.map((offset, binding) => ({ binding, resource: { buffer, offset, size: UNIFORM_WINDOW_BYTES } }));
 }

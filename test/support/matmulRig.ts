@@ -1,0 +1,87 @@
+// Runs one matrix kernel variant on the GPU, from a tensor's bytes as a file has them to the result: pack, upload, quantise x, multiply.
+import { Pipelines } from '../../engine/llama/pipelines.ts';
+import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
+import { layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import { KIND_OF, packRows, type SourceType } from '../../wgsl/matmul/pack.ts';
+import { type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/shader.ts';
+import { quantizeShader } from '../../wgsl/quantize/shader.ts';
+import { dispatchOnce, download, testDevice, upload } from './gpu.ts';
+
+export interface MatmulCase {
+  type: SourceType;
+  activations: MatmulVariant['activations'];
+  rows: number;
+  cols: number;
+  tokens: number;
+  weights: MatmulVariant['weights'];
+  broadcast: boolean;
+}
+
+let pipelines: Pipelines | undefined;
+
+/** Variants that one case may be computed by: each has to give the same bits. */
+export async function variantsOf(test: MatmulCase): Promise<MatmulVariant[]> {
+  const gpu = await testDevice();
+  const kind = KIND_OF[test.type];
+  const fits = TOKEN_GROUP * (test.cols / 32) * X_PARTS[test.activations] * 16 <= UNIFORM_WINDOW_BYTES;
+  const size = gpu.subgroupSize;
+  return ([1, 4] as const).map((columns) => ({
+    kind,
+    activations: test.activations,
+    columns,
+    weights: test.weights,
+    x: fits && test.weights === 'uniform' ? 'uniform' : 'storage',
+    subgroup: test.broadcast && (size === 8 || size === 4) ? size : null,
+  }));
+}
+
+/** out [tokens, rows] of up to 16 tokens. */
+export async function runMatmul(
+  test: MatmulCase,
+  variant: MatmulVariant,
+  source: Uint8Array,
+  x: Float32Array,
+): Promise<Float32Array> {
+  const { device } = await testDevice();
+  pipelines ??= new Pipelines(device);
+  const { rows, cols, tokens } = test;
+  const blocks = cols / 32;
+  const layout = layoutMatrix(variant.kind, rows, cols, variant.weights === 'uniform' ? UNIFORM_WINDOW_BYTES : 2 ** 22);
+  if (!layout) throw new Error('the matrix does not fit this variant');
+  const words = new Uint32Array((layout.tiles * layout.tileBytes) / 4);
+  packRows(layout, test.type, source, 0, rows, words);
+  const { STORAGE, UNIFORM, COPY_SRC } = GPUBufferUsage;
+  const matrix = upload(device, words, STORAGE | UNIFORM, words.byteLength + UNIFORM_WINDOW_BYTES);
+  const xGroupBytes = TOKEN_GROUP * blocks * X_PARTS[test.activations] * 16;
+  const xBuffer = device.createBuffer({ size: xGroupBytes + UNIFORM_WINDOW_BYTES, usage: STORAGE | UNIFORM });
+  const quantize = await pipelines.get(`quantize plain ${test.activations}`, () =>
+    quantizeShader({ source: 'plain', format: test.activations }),
+  );
+  const counts = upload(device, Uint32Array.of(tokens, 0, 0, 0), UNIFORM);
+  const shape = upload(device, Uint32Array.of(blocks, cols / 4), UNIFORM);
+  dispatchOnce(device, quantize, [upload(device, x, STORAGE), xBuffer, shape, counts], Math.ceil((tokens * blocks) / 64));
+  const stride = Math.ceil(rows / 8) * 8;
+  const out = device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
+  const pipeline = await pipelines.matmul(variant);
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  pass.setPipeline(pipeline);
+  for (let tile = 0; tile < layout.tiles; tile++) {
+    const params = tileParams(layout, tile, 0, stride);
+    const entries = [
+      ...windowBindings(matrix, tile * layout.tileBytes, layout, variant.weights),
+      { binding: 10, resource: { buffer: xBuffer, size: variant.x === 'uniform' ? UNIFORM_WINDOW_BYTES : xGroupBytes } },
+      { binding: 11, resource: { buffer: out } },
+      { binding: 12, resource: { buffer: upload(device, params, UNIFORM) } },
+    ];
+    pass.setBindGroup(0, device.createBindGroup({ layout: pipelines.matmulLayout(variant), entries }), [0, 0]);
+    pass.dispatchWorkgroups(tileWorkgroups(variant, layout, tile), Math.ceil(tokens / variant.columns));
+  }
+  pass.end();
+  device.queue.submit([encoder.finish()]);
+  const padded = new Float32Array(await download(device, out));
+  const result = new Float32Array(tokens * rows);
+  for (let t = 0; t < tokens; t++) result.set(padded.subarray(t * stride, t * stride + rows), t * rows);
+  for (const buffer of [matrix, xBuffer, out]) buffer.destroy();
+  return result;
+}
