@@ -1,0 +1,71 @@
+// The pool process' section of the configuration. It comes as one JSON line on stdin, so that no secret stands in argv or in the
+// environment, and is checked here once; the rest of the pool trusts it.
+import { z } from 'zod';
+
+const port = z.int().min(0).max(65_535);
+
+const servedModelSection = z.strictObject({
+  id: z.string().min(1).max(256).describe('Name under which the model is served.'),
+  path: z.string().min(1).describe('The model file, already resolved and checked.'),
+  activations: z.enum(['int8', 'f32']).default('int8').describe('Numerics class of the activations.'),
+  contextLength: z
+    .int()
+    .min(16)
+    .optional()
+    .describe('Most positions of one sequence; at most what the model was made for.'),
+  kvBlocks: z.int().min(2).default(1024).describe('Blocks of 16 tokens in the KV arena.'),
+});
+
+const bounds = z.strictObject({
+  maxRunning: z.int().min(1).max(256).default(16).describe('Sequences that share a step.'),
+  maxStepTokens: z.int().min(1).max(8192).default(256).describe('Tokens computed in one step, over all sequences.'),
+  maxWaiting: z.int().min(0).max(100_000).default(256).describe('Sequences that wait; past it a request is refused.'),
+  maxWaitingTokens: z.int().min(1).default(262_144).describe('Prompt tokens that wait; past it a request is refused.'),
+  maxWaitingPerTenant: z.int().min(0).max(100_000).default(128).describe('The same bound for one tenant: sequences.'),
+  maxWaitingTokensPerTenant: z.int().min(1).default(131_072).describe('The same bound for one tenant: tokens.'),
+});
+export type EngineBounds = z.infer<typeof bounds>;
+
+const journalSection = z.strictObject({
+  folder: z.string().min(1).describe('Folder of the receipts journal; one process at a time.'),
+  fsync: z
+    .enum(['none', 'each'])
+    .default('none')
+    .describe('none: survives the death of the process. each: survives the loss of power, at one flush per step.'),
+  segmentBytes: z.int().min(4096).default(4_194_304).describe('A segment is compacted once it is larger.'),
+  maxReceipts: z.int().min(1).default(50_000).describe('Unacknowledged receipts; past it requests are refused.'),
+});
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+export const poolSection = z
+  .strictObject({
+    host: z.string().default('127.0.0.1').describe('Address to listen on.'),
+    port: port.default(0).describe('0: any free port, told in the ready message.'),
+    behindTls: z.boolean().default(false).describe('A proxy in front ends TLS: allows an address beyond loopback.'),
+    poolId: z.string().min(1).max(128).describe('Name of this pool; requests are signed for it.'),
+    keys: z
+      .array(z.strictObject({ id: z.string().min(1).max(128), secretHex: z.string().regex(/^[0-9a-f]{64}$/) }))
+      .min(1)
+      .max(16)
+      .describe('Keys that may sign requests: 32 bytes each, as hex. Several while they rotate.'),
+    models: z.array(servedModelSection).min(1).max(16),
+    bounds: bounds.prefault({}),
+    journal: journalSection,
+    maxBodyBytes: z.int().min(1024).default(8_388_608).describe('Largest request body.'),
+    drainMs: z.int().min(0).max(600_000).default(30_000).describe('How long running requests may finish after a stop.'),
+    dawnFlags: z.array(z.string()).max(64).default([]).describe('Toggles for the WebGPU implementation.'),
+  })
+  .refine((section) => isLoopback(section.host) || section.behindTls, {
+    path: ['host'],
+    message: 'an address beyond loopback needs TLS: put a terminating proxy in front and set behindTls',
+  })
+  .refine((section) => new Set(section.models.map((model) => model.id)).size === section.models.length, {
+    path: ['models'],
+    message: 'two models have the same id',
+  });
+
+export type PoolSection = z.infer<typeof poolSection>;
+export type PoolModelSection = PoolSection['models'][number];

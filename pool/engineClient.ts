@@ -1,0 +1,132 @@
+// The HTTP thread's face of the engine thread. Answers come by callback in the order of the messages, never by promise, so that a
+// step can't overtake the news that its request was taken. When the thread dies, everything waiting hears of it exactly once.
+import { Worker } from 'node:worker_threads';
+import { invariant } from '../engine/invariant.ts';
+import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { EngineSetup, FromEngine, ToEngine, WarmModel } from './engineMessages.ts';
+
+/** The engine thread is gone: device lost, a crash, or a model that could not be opened. */
+export class EngineDown extends Error {
+  override readonly name = 'EngineDown';
+  readonly code: string;
+
+  constructor(code: string, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export interface EngineStep {
+  model: string;
+  outputs: SequenceOutput[];
+  stepMs: number[];
+}
+
+/** What the pool's request handling needs of an engine; a test may stand in for the thread. */
+export interface EnginePort {
+  /** `onTaken` is called later, with null or the reason of refusal, before any output of these sequences. */
+  submit(model: string, sequences: SequenceRequest[], onTaken: (refusal: Refusal | null) => void): void;
+  cancel(model: string, ids: string[]): void;
+}
+
+export interface EngineListeners {
+  onProgress: (stage: string, done: number, total: number) => void;
+  onStep: (step: EngineStep) => void;
+  onDown: (error: EngineDown) => void;
+}
+
+export class EngineClient implements EnginePort {
+  readonly #worker: Worker;
+  readonly #listeners: EngineListeners;
+  readonly #tickets = new Map<number, (refusal: Refusal | null) => void>();
+  readonly #status = new Map<string, EngineStatus>();
+  readonly #ready = Promise.withResolvers<WarmModel[]>();
+  readonly #gone = Promise.withResolvers<void>();
+  #nextTicket = 0;
+  #stopping = false;
+  #warm = false;
+  #down: EngineDown | null = null;
+
+  constructor(workerFile: URL, setup: EngineSetup, listeners: EngineListeners) {
+    this.#listeners = listeners;
+    this.#ready.promise.catch(() => {}); // a death before anyone waits is told by onDown
+    // stdout is the supervisor's protocol: what a driver prints goes to stderr.
+    this.#worker = new Worker(workerFile, { workerData: setup, stdout: true });
+    this.#worker.stdout.pipe(process.stderr, { end: false });
+    this.#worker.on('message', (message: FromEngine) => this.#receive(message));
+    this.#worker.on('error', (error) => this.#fall(new EngineDown('engine_crashed', String(error))));
+    this.#worker.on('exit', (code) => {
+      this.#gone.resolve();
+      if (!this.#stopping) this.#fall(new EngineDown('engine_crashed', `the engine thread ended with code ${code}`));
+    });
+  }
+
+  /** Resolves when all models are warm; rejects with EngineDown. */
+  ready(): Promise<WarmModel[]> {
+    return this.#ready.promise;
+  }
+
+  /** As of the last message; null before a model's first. */
+  status(model: string): EngineStatus | null {
+    return this.#status.get(model) ?? null;
+  }
+
+  submit(model: string, sequences: SequenceRequest[], onTaken: (refusal: Refusal | null) => void): void {
+    invariant(!this.#down, 'nothing is submitted to a dead engine');
+    const ticket = this.#nextTicket++;
+    this.#tickets.set(ticket, onTaken);
+    const buffers = sequences.map((sequence) => sequence.promptIds.buffer).filter((b) => b instanceof ArrayBuffer);
+    this.#post({ type: 'submit', ticket, model, sequences }, buffers);
+  }
+
+  cancel(model: string, ids: string[]): void {
+    if (ids.length > 0 && !this.#down) this.#post({ type: 'cancel', model, ids });
+  }
+
+  /** Lets a serving engine put its device away; resolves when the thread is gone, by force after `limitMs` or where it can't hear. */
+  async stop(limitMs: number): Promise<void> {
+    this.#stopping = true;
+    const hears = this.#warm && !this.#down;
+    if (hears) this.#post({ type: 'stop' });
+    const timer = setTimeout(() => void this.#worker.terminate(), hears ? limitMs : 0);
+    await this.#gone.promise;
+    clearTimeout(timer);
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case 'progress':
+        return this.#listeners.onProgress(message.stage, message.done, message.total);
+      case 'ready':
+        this.#warm = true;
+        return this.#ready.resolve(message.models);
+      case 'taken': {
+        const onTaken = this.#tickets.get(message.ticket);
+        this.#tickets.delete(message.ticket);
+        return onTaken?.(message.refusal);
+      }
+      case 'step':
+        this.#status.set(message.model, message.status);
+        return this.#listeners.onStep(message);
+      case 'status':
+        this.#status.set(message.model, message.status);
+        return;
+      case 'fatal':
+        return this.#fall(new EngineDown(message.code, message.message));
+      case 'stopped':
+        return;
+    }
+  }
+
+  #fall(error: EngineDown): void {
+    if (this.#down) return;
+    this.#down = error;
+    this.#ready.reject(error);
+    this.#tickets.clear();
+    this.#listeners.onDown(error);
+  }
+
+  #post(message: ToEngine, transfer: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transfer);
+  }
+}

@@ -1,0 +1,44 @@
+// What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
+import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { EngineBounds } from './config.ts';
+
+export interface EngineModel {
+  id: string;
+  path: string;
+  activations: 'int8' | 'f32';
+  kvBlocks: number;
+  contextLength?: number;
+}
+
+/** The worker's start data. */
+export interface EngineSetup {
+  models: readonly EngineModel[];
+  bounds: EngineBounds;
+  dawnFlags: readonly string[];
+}
+
+/** What the HTTP thread must know of a model once it is warm. */
+export interface WarmModel {
+  id: string;
+  vocabSize: number;
+  contextLength: number;
+  capacityBlocks: number;
+  fingerprint: string;
+  adapter: string;
+}
+
+export type ToEngine =
+  /** All sequences of one request, taken together or not at all. Answered by `taken` with the same ticket. */
+  | { type: 'submit'; ticket: number; model: string; sequences: SequenceRequest[] }
+  | { type: 'cancel'; model: string; ids: string[] }
+  | { type: 'stop' };
+
+export type FromEngine =
+  | { type: 'progress'; stage: string; done: number; total: number }
+  | { type: 'ready'; models: WarmModel[] }
+  | { type: 'taken'; ticket: number; refusal: Refusal | null }
+  /** One engine step. `stepMs`: durations of the steps since the last such message. */
+  | { type: 'step'; model: string; outputs: SequenceOutput[]; stepMs: number[]; status: EngineStatus }
+  | { type: 'status'; model: string; status: EngineStatus }
+  | { type: 'fatal'; code: string; message: string }
+  | { type: 'stopped' };

@@ -1,0 +1,183 @@
+// Decides what a checked request asks of the engine: its prompts, and one sequence per choice with bounds that neither the context
+// nor the gateway's hold can be passed with. Pure: seed and serial number come in.
+//
+//   choice c = prompt × n + i; all choices together: prompt tokens + Σ maxTokens ≤ hold
+import type { SamplingParams, SequenceRequest } from '../engine/request.ts';
+import { contextExceeded, invalidRequest } from './errors.ts';
+import { chatPrompt, completionPrompts } from './prompt.ts';
+import type { PoolModel } from './servedModel.ts';
+import { type ChatRequest, type CompletionRequest, LIMITS } from './wire/inference.ts';
+
+export type Inference = { kind: 'chat'; request: ChatRequest } | { kind: 'completion'; request: CompletionRequest };
+
+/** What the signed headers allow this request. */
+export interface Grant {
+  requestId: string;
+  tenant: string;
+  priority: number;
+  deadlineMs: number;
+  holdTokens: number;
+  cacheScope: string | null;
+}
+
+export interface PlannedChoice {
+  choice: number;
+  prompt: number;
+  maxTokens: number;
+  /** Alternatives per prompt token that the client sees; null: none. Only the first choice of a prompt has them. */
+  promptLogprobs: number | null;
+}
+
+export interface Plan {
+  prompts: number[][];
+  promptTokens: number;
+  choices: PlannedChoice[];
+  /** Alternatives per output token; null: no logprobs. */
+  logprobs: number | null;
+  /** The prompts' tokens are told with their text even without logprobs: the gateway has no tokeniser. */
+  echo: boolean;
+  stops: string[];
+  sampling: SamplingParams;
+  cacheScope: string | null;
+}
+
+/** Throws PoolError (400). `drawSeed` is asked only when the request has no seed. */
+export function planRequest(model: PoolModel, inference: Inference, grant: Grant, drawSeed: () => bigint): Plan {
+  const wants = inference.kind === 'chat' ? chatWants(inference.request) : completionWants(inference.request);
+  const prompts =
+    inference.kind === 'chat'
+      ? [chatPrompt(model, inference.request.messages)]
+      : completionPrompts(model, inference.request.prompt);
+  const { request } = inference;
+  const n = request.n ?? 1;
+  if (prompts.length * n > LIMITS.prompts)
+    throw invalidRequest(`${prompts.length} prompts × n = ${n} are more than ${LIMITS.prompts} choices.`, 'n');
+  const promptTokens = prompts.reduce((sum, ids) => sum + ids.length, 0);
+  const shares = sharesOfHold(grant.holdTokens - promptTokens, prompts.length * n);
+  const choices = prompts.flatMap((ids, prompt) =>
+    Array.from({ length: n }, (_, i): PlannedChoice => {
+      const choice = prompt * n + i;
+      const maxTokens = outputBound(model, ids.length, wants.maxTokens, shares(choice), wants.param);
+      return { choice, prompt, maxTokens, promptLogprobs: i === 0 ? wants.promptLogprobs : null };
+    }),
+  );
+  return {
+    prompts,
+    promptTokens,
+    choices,
+    logprobs: wants.logprobs,
+    echo: wants.echo,
+    stops: typeof request.stop === 'string' ? [request.stop] : (request.stop ?? []),
+    sampling: samplingOf(model, request, drawSeed),
+    cacheScope: request.cache === false ? null : grant.cacheScope,
+  };
+}
+
+interface Wants {
+  param: 'messages' | 'prompt';
+  maxTokens: number | null;
+  logprobs: number | null;
+  promptLogprobs: number | null;
+  echo: boolean;
+}
+
+function chatWants(request: ChatRequest): Wants {
+  const top = request.top_logprobs ?? null;
+  if (top !== null && !request.logprobs)
+    throw invalidRequest("'top_logprobs' needs 'logprobs' to be true.", 'top_logprobs');
+  const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? null;
+  return {
+    param: 'messages',
+    maxTokens,
+    logprobs: request.logprobs ? (top ?? 0) : null,
+    promptLogprobs: null,
+    echo: false,
+  };
+}
+
+function completionWants(request: CompletionRequest): Wants {
+  const echo = request.echo ?? false;
+  const logprobs = request.logprobs ?? null;
+  const maxTokens = request.max_tokens ?? null;
+  if (maxTokens === 0 && !echo)
+    throw invalidRequest("'max_tokens' may be 0 only with 'echo', to score the prompt.", 'max_tokens');
+  return { param: 'prompt', maxTokens, logprobs, promptLogprobs: echo ? logprobs : null, echo };
+}
+
+/** Each choice's part of the output that the hold allows. Fixed beforehand, so that no choice depends on how fast another is. */
+function sharesOfHold(allowance: number, choices: number): (choice: number) => number {
+  const share = Math.floor(allowance / choices);
+  const rest = allowance - share * choices;
+  return (choice) => share + (choice < rest ? 1 : 0);
+}
+
+function outputBound(
+  model: PoolModel,
+  promptTokens: number,
+  asked: number | null,
+  share: number,
+  param: string,
+): number {
+  const left = model.contextLength - promptTokens;
+  if (left < (asked ?? 1))
+    throw contextExceeded({ context: model.contextLength, promptTokens, maxTokens: asked, param });
+  if (share < Math.min(1, asked ?? 1))
+    throw invalidRequest(
+      'The hold is smaller than the prompt and one token of each choice; reserve more.',
+      null,
+      'hold_too_small',
+    );
+  return Math.min(asked ?? left, share);
+}
+
+function samplingOf(
+  model: PoolModel,
+  request: ChatRequest | CompletionRequest,
+  drawSeed: () => bigint,
+): SamplingParams {
+  const logitBias = Object.entries(request.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias] as const);
+  const unknown = logitBias.find(([id]) => id >= model.vocabSize);
+  if (unknown)
+    throw invalidRequest(`Token id ${unknown[0]} is not in the vocabulary of ${model.vocabSize} tokens.`, 'logit_bias');
+  return {
+    temperature: request.temperature ?? 1,
+    topP: request.top_p ?? 1,
+    topK: request.top_k ?? 0,
+    minP: request.min_p ?? 0,
+    frequencyPenalty: request.frequency_penalty ?? 0,
+    presencePenalty: request.presence_penalty ?? 0,
+    repetitionPenalty: request.repetition_penalty ?? 1,
+    logitBias,
+    seed: BigInt.asUintN(64, typeof request.seed === 'number' ? BigInt(request.seed) : drawSeed()).toString(),
+  };
+}
+
+/** The engine's sequences, by choice; a choice that has nothing to compute has none. */
+export function sequencesOf(
+  plan: Plan,
+  grant: Grant,
+  eosIds: ReadonlySet<number>,
+  serial: number,
+): Map<number, SequenceRequest> {
+  const sequences = new Map<number, SequenceRequest>();
+  for (const { choice, prompt, maxTokens, promptLogprobs } of plan.choices) {
+    if (maxTokens === 0 && promptLogprobs === null) continue;
+    sequences.set(choice, {
+      // The serial keeps a late output of a refused attempt from being taken for the next attempt's.
+      id: `${grant.requestId}#${serial}/${choice}`,
+      choice,
+      tenant: grant.tenant,
+      weight: 1,
+      priority: grant.priority,
+      cacheScope: plan.cacheScope,
+      promptIds: Int32Array.from(plan.prompts[prompt] ?? []),
+      maxTokens,
+      sampling: plan.sampling,
+      eosIds: [...eosIds],
+      logprobs: plan.logprobs,
+      promptLogprobs,
+      deadlineMs: grant.deadlineMs,
+    });
+  }
+  return sequences;
+}

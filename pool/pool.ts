@@ -1,0 +1,89 @@
+// What the HTTP side of a pool is made of, once everything is open: no sockets, no processes. The server's routes read it.
+import { invariant } from '../engine/invariant.ts';
+import type { EngineStatus } from '../engine/request.ts';
+import type { Identity } from './authenticate.ts';
+import { poolStopping } from './errors.ts';
+import type { Journal } from './journal.ts';
+import type { Log } from './log.ts';
+import type { PoolMetrics } from './metrics.ts';
+import { NonceMemory } from './nonces.ts';
+import type { Requests } from './requests.ts';
+import type { PoolModel } from './servedModel.ts';
+import type { PoolStatus } from './wire/events.ts';
+
+export interface PoolParts {
+  identity: Identity;
+  models: readonly PoolModel[];
+  requests: Requests;
+  journal: Journal;
+  metrics: PoolMetrics;
+  engineStatus: (model: string) => EngineStatus | null;
+  maxBodyBytes: number;
+  /** 64 random bits, for a request that brings no seed. */
+  drawSeed: () => bigint;
+  now: () => number;
+  log: Log;
+}
+
+export class Pool {
+  readonly parts: PoolParts;
+  readonly nonces = new NonceMemory();
+  readonly #models: ReadonlyMap<string, PoolModel>;
+  #draining = false;
+
+  constructor(parts: PoolParts) {
+    invariant(parts.models.length > 0, 'a pool serves a model');
+    this.parts = parts;
+    this.#models = new Map(parts.models.map((model) => [model.id, model]));
+  }
+
+  model(id: string): PoolModel | undefined {
+    return this.#models.get(id);
+  }
+
+  /** Takes requests, and can account for what it releases. */
+  get ready(): boolean {
+    return !this.#draining && this.parts.journal.healthy;
+  }
+
+  /** Refuses new requests; running ones go on. Can't be undone. */
+  drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.parts.requests.close(poolStopping('This pool is draining; ask another.'));
+    this.parts.log('info', 'draining', { running: this.parts.requests.count });
+  }
+
+  engines(): Map<string, EngineStatus> {
+    const statuses = this.parts.models.flatMap(({ id }) => {
+      const status = this.parts.engineStatus(id);
+      return status ? [[id, status] as const] : [];
+    });
+    return new Map(statuses);
+  }
+
+  status(): PoolStatus {
+    const { identity, models } = this.parts;
+    const engines = [...this.engines().values()];
+    const total = (of: (status: EngineStatus) => number) => engines.reduce((sum, status) => sum + of(status), 0);
+    return {
+      pool_id: identity.poolId,
+      started_at_ms: identity.startedAtMs,
+      state: this.#draining ? 'draining' : 'warm',
+      models: models.map((model) => ({
+        id: model.id,
+        created: model.created,
+        context_length: model.contextLength,
+        template_tokens_per_message: model.text.templateTokensPerMessage,
+        template_tokens_per_prompt: model.text.templateTokensPerPrompt,
+        fingerprint: model.fingerprint,
+      })),
+      adapter: models[0]?.adapter ?? '',
+      running: total((status) => status.running),
+      waiting: total((status) => status.waiting),
+      blocks_total: total((status) => status.blocksTotal),
+      // What the prefix index alone holds is given up on demand.
+      blocks_free: total((status) => status.blocksFree + status.blocksCached),
+    };
+  }
+}

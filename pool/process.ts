@@ -1,0 +1,192 @@
+// The life of a pool process: section in, everything opened and warm, `ready`, serving, and one of three ends. Asked to stop (or its
+// supervisor is gone): drains, exit 0. Engine lost: running requests get an error event, exit 1. Can't start: `fatal`, exit 1.
+import { randomBytes } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import type { ModelText } from '../engine/model/types.ts';
+import { type PoolSection, poolSection } from './config.ts';
+import { EngineClient, type EngineDown } from './engineClient.ts';
+import type { WarmModel } from './engineMessages.ts';
+import { poolStopping } from './errors.ts';
+import { Journal } from './journal.ts';
+import { type Listening, listen } from './listen.ts';
+import { createLog, errorText, type Log } from './log.ts';
+import { PoolMetrics } from './metrics.ts';
+import { Pool } from './pool.ts';
+import { type ProcessMessage, readSection, sectionIssues } from './processProtocol.ts';
+import { Requests } from './requests.ts';
+import { type PoolModel, poolModel } from './servedModel.ts';
+import { createPoolApp } from './server.ts';
+
+/** How often a journal that failed is tried again. */
+const HEAL_INTERVAL_MS = 1000;
+/** For last events to reach their sockets. */
+const FLUSH_LIMIT_MS = 2000;
+/** For the engine to put the device away. */
+const ENGINE_STOP_LIMIT_MS = 5000;
+
+export interface ProcessParts {
+  stdin: Readable;
+  /** One line of the supervisor's protocol. */
+  say: (message: ProcessMessage) => void;
+  logLine: (line: string) => void;
+  /** Resolves at SIGTERM or SIGINT. */
+  signalled: Promise<void>;
+  engineWorker: URL;
+  openText: (path: string) => Promise<ModelText>;
+}
+
+/** Runs until the end; resolves with the exit code. */
+export async function runPoolProcess(parts: ProcessParts): Promise<number> {
+  const log = createLog(parts.logLine, Date.now);
+  try {
+    const { section: raw, ended } = await readSection(parts.stdin);
+    const parsed = poolSection.safeParse(raw);
+    if (!parsed.success) throw sectionIssues(parsed.error);
+    const stop = Promise.race([parts.signalled, ended]);
+    return await new PoolProcess(parts, parsed.data, log).run(stop);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'internal_error';
+    log('error', 'fatal', { code, error: errorText(error) });
+    parts.say({ type: 'fatal', code, message: error instanceof Error ? error.message : String(error) });
+    return 1;
+  }
+}
+
+class PoolProcess {
+  readonly #parts: ProcessParts;
+  readonly #section: PoolSection;
+  readonly #log: Log;
+  readonly #startedAtMs = Date.now();
+  readonly #metrics = new PoolMetrics();
+  readonly #down = Promise.withResolvers<EngineDown>();
+  readonly #journal: Journal;
+  readonly #engine: EngineClient;
+  readonly #requests: Requests;
+
+  constructor(parts: ProcessParts, section: PoolSection, log: Log) {
+    this.#parts = parts;
+    this.#section = section;
+    this.#log = log;
+    const { folder, fsync, segmentBytes, maxReceipts } = section.journal;
+    this.#journal = new Journal({ folder, fsync, segmentBytes, now: Date.now });
+    log('info', 'journal_open', {
+      receipts: this.#journal.book.size,
+      lost: this.#journal.lostRequests,
+      damaged_lines: this.#journal.damagedLines,
+    });
+    this.#engine = new EngineClient(parts.engineWorker, engineSetup(section), {
+      onProgress: (stage, done, total) => parts.say({ type: 'progress', stage, done, total }),
+      onStep: (step) => {
+        for (const ms of step.stepMs) this.#metrics.stepSeconds.observe(ms / 1000);
+        this.#requests.onStep(step);
+      },
+      onDown: (error) => this.#down.resolve(error),
+    });
+    this.#requests = new Requests({
+      engine: this.#engine,
+      journal: this.#journal,
+      metrics: this.#metrics,
+      poolId: section.poolId,
+      maxReceipts,
+      now: Date.now,
+      log,
+    });
+  }
+
+  async run(stop: Promise<void>): Promise<number> {
+    try {
+      const warm = await Promise.race([this.#open(), stop]);
+      if (!warm) return 0; // stopped while loading
+      return await this.#serve(warm, stop);
+    } finally {
+      await this.#engine.stop(ENGINE_STOP_LIMIT_MS);
+      this.#journal.close();
+    }
+  }
+
+  async #open(): Promise<PoolModel[]> {
+    const texts = Promise.all(
+      this.#section.models.map(async ({ path }) => ({
+        text: await this.#parts.openText(path),
+        created: Math.floor((await stat(path)).mtimeMs / 1000),
+      })),
+    );
+    const [warm, opened] = await Promise.all([this.#engine.ready(), texts]);
+    return opened.map(({ text, created }, i) => poolModel(text, warm[i] as WarmModel, created));
+  }
+
+  async #serve(models: PoolModel[], stop: Promise<void>): Promise<number> {
+    const { host, port, poolId, keys, maxBodyBytes, drainMs } = this.#section;
+    const pool = new Pool({
+      identity: {
+        poolId,
+        startedAtMs: this.#startedAtMs,
+        secrets: new Map(keys.map(({ id, secretHex }) => [id, Buffer.from(secretHex, 'hex')])),
+      },
+      models,
+      requests: this.#requests,
+      journal: this.#journal,
+      metrics: this.#metrics,
+      engineStatus: (model) => this.#engine.status(model),
+      maxBodyBytes,
+      drawSeed: () => randomBytes(8).readBigUInt64LE(),
+      now: Date.now,
+      log: this.#log,
+    });
+    const listening = await listen(createPoolApp(pool), host, port);
+    const healing = setInterval(() => this.#journal.heal(), HEAL_INTERVAL_MS);
+    try {
+      this.#log('info', 'ready', { port: listening.port, adapter: models[0]?.adapter ?? '' });
+      this.#parts.say({ type: 'ready', port: listening.port });
+      const down = await Promise.race([stop, this.#down.promise]);
+      return down ? await this.#collapse(pool, listening, down) : await this.#drain(pool, listening, drainMs);
+    } finally {
+      clearInterval(healing);
+    }
+  }
+
+  /** Running requests finish, bounded by `drainMs`; receipts can be fetched all the while. */
+  async #drain(pool: Pool, listening: Listening, drainMs: number): Promise<number> {
+    pool.drain();
+    const bound = new AbortController();
+    const timeout = new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, drainMs);
+      bound.signal.addEventListener('abort', () => clearTimeout(timer));
+    });
+    const down = await Promise.race([this.#requests.idle(), timeout, this.#down.promise]);
+    bound.abort();
+    if (down) return this.#collapse(pool, listening, down);
+    this.#requests.failAll({
+      error: poolStopping('This pool stopped before the request was finished.'),
+      outcome: 'cancelled',
+    });
+    await listening.close(FLUSH_LIMIT_MS);
+    this.#log('info', 'stopped');
+    return 0;
+  }
+
+  /** The engine is gone, and only a new process brings it back: everybody learns it, then this one ends. */
+  async #collapse(pool: Pool, listening: Listening, down: EngineDown): Promise<number> {
+    this.#log('error', 'engine_down', { code: down.code, error: down.message });
+    pool.drain();
+    this.#requests.failAll({ error: poolStopping('The engine of this pool stopped; try again.'), outcome: 'failed' });
+    await listening.close(FLUSH_LIMIT_MS);
+    this.#parts.say({ type: 'fatal', code: down.code, message: down.message });
+    return 1;
+  }
+}
+
+function engineSetup({ models, bounds, dawnFlags }: PoolSection) {
+  return {
+    bounds,
+    dawnFlags,
+    models: models.map(({ id, path, activations, kvBlocks, contextLength }) => ({
+      id,
+      path,
+      activations,
+      kvBlocks,
+      ...(contextLength !== undefined && { contextLength }),
+    })),
+  };
+}

@@ -1,0 +1,36 @@
+// Receipts over HTTP: the gateway lists what has ended, books it, and acknowledges. Listing changes nothing, acknowledging twice
+// neither, so that both can be repeated after a lost answer.
+import { z } from 'zod';
+import { invalidRequest, notFound } from './errors.ts';
+import type { Journal } from './journal.ts';
+import type { Receipt } from './wire/events.ts';
+
+/** Receipts per answer: about 300 kB. */
+const MAX_PER_PAGE = 1000;
+
+const query = z.object({
+  request_id: z.string().max(128).optional(),
+  after: z.string().max(128).optional(),
+  limit: z.coerce.number().int().min(1).max(MAX_PER_PAGE).default(100),
+});
+
+/** With `request_id`: that one, running or ended; 404 when this pool knows nothing of it. Otherwise a page of ended ones. */
+export function listReceipts(journal: Journal, url: URL): { receipts: Receipt[]; has_more: boolean } {
+  const parsed = query.safeParse(Object.fromEntries(url.searchParams));
+  if (!parsed.success)
+    throw invalidRequest('Invalid receipts query.', String(parsed.error.issues[0]?.path[0] ?? 'query'));
+  const { request_id, after, limit } = parsed.data;
+  if (request_id === undefined) {
+    const { receipts, hasMore } = journal.book.ended(after, limit);
+    return { receipts, has_more: hasMore };
+  }
+  const receipt = journal.book.get(request_id);
+  if (!receipt) throw notFound(`There is no receipt of request ${request_id}.`, 'not_found', 'request_id');
+  return { receipts: [receipt], has_more: false };
+}
+
+export function acknowledge(journal: Journal, requestIds: readonly string[]): { acknowledged: number } {
+  const handles = journal.book.endedHandles(requestIds);
+  if (handles.length > 0) journal.append([{ kind: 'ack', handles }]);
+  return { acknowledged: handles.length };
+}

@@ -1,0 +1,279 @@
+// All running requests of the process. It enforces the order on which the bill rests: the engine's step is staged for every request
+// it touched, journalled in one append, and only then do its events leave. A request that ends, however it ends, ends here, once.
+//
+//   engine step ─▶ stage (per request) ─▶ one journal append ─▶ events leave ─▶ sequences that are over are cancelled
+import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { EnginePort, EngineStep } from './engineClient.ts';
+import {
+  deadlineExceeded,
+  duplicateRequest,
+  internalError,
+  overloaded,
+  type PoolError,
+  poolStopping,
+} from './errors.ts';
+import type { EventSink } from './eventStream.ts';
+import { type Failure, Generation } from './generation.ts';
+import { type Journal, JournalUnavailable } from './journal.ts';
+import { errorText, type Log } from './log.ts';
+import type { PoolMetrics } from './metrics.ts';
+import { type Grant, type Plan, sequencesOf } from './plan.ts';
+import type { JournalRecord } from './receipts.ts';
+import { refusalError } from './refusal.ts';
+import type { PoolModel } from './servedModel.ts';
+
+/** A gateway that asks again while the pool drains or its ledger lags: often enough to notice, seldom enough not to hurt. */
+const RETRY_AFTER_MS = 1000;
+
+export interface RequestsOptions {
+  engine: EnginePort;
+  journal: Journal;
+  metrics: PoolMetrics;
+  poolId: string;
+  maxReceipts: number;
+  now: () => number;
+  log: Log;
+}
+
+interface Running {
+  generation: Generation;
+  sink: EventSink;
+  startedAtMs: number;
+  /** The journal's handle, once the engine has taken the request. */
+  handle: number | null;
+  sawOutput: boolean;
+  deadline: NodeJS.Timeout | null;
+  taken: PromiseWithResolvers<void>;
+}
+
+export class Requests {
+  readonly #options: RequestsOptions;
+  readonly #running = new Map<string, Running>();
+  readonly #bySequence = new Map<string, Running>();
+  readonly #idle: (() => void)[] = [];
+  #serial = 0;
+  #closed: PoolError | null = null;
+
+  constructor(options: RequestsOptions) {
+    this.#options = options;
+  }
+
+  get count(): number {
+    return this.#running.size;
+  }
+
+  /** Hands the plan to the engine. Resolves when it is taken and its first event is sent; throws PoolError when it is refused. */
+  start(model: PoolModel, plan: Plan, grant: Grant, sink: EventSink): Promise<void> {
+    this.#refuse(grant.requestId);
+    if (this.#options.now() >= grant.deadlineMs) throw deadlineExceeded();
+    const sequences = sequencesOf(plan, grant, model.text.eosIds, this.#serial++);
+    const running: Running = {
+      generation: new Generation(model, plan, grant, sequences),
+      sink,
+      startedAtMs: this.#options.now(),
+      handle: null,
+      sawOutput: false,
+      deadline: null,
+      taken: Promise.withResolvers<void>(),
+    };
+    this.#running.set(grant.requestId, running);
+    for (const { id } of sequences.values()) this.#bySequence.set(id, running);
+    this.#submit(running, [...sequences.values()]);
+    return running.taken.promise;
+  }
+
+  /** The client is gone: nothing more is computed or released for it. Unknown or ended: nothing happens. */
+  abort(requestId: string): void {
+    const running = this.#running.get(requestId);
+    if (!running) return;
+    running.generation.fail({ error: poolStopping('The client closed the request.'), outcome: 'cancelled' });
+    this.#commit([running]);
+  }
+
+  /** From now on every new request is refused with this error. */
+  close(error: PoolError): void {
+    this.#closed = error;
+  }
+
+  /** Resolves when nothing runs. */
+  async idle(): Promise<void> {
+    if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Ends all with this failure, receipts included. */
+  failAll(failure: Failure): void {
+    const all = [...this.#running.values()];
+    for (const running of all) running.generation.fail(failure);
+    this.#commit(all);
+  }
+
+  onStep({ outputs }: EngineStep): void {
+    const touched = new Set<Running>();
+    const abandoned: [Running, string[]][] = [];
+    for (const output of outputs) {
+      const running = this.#bySequence.get(output.id);
+      if (!running) continue; // late: it ended while this step was computed
+      touched.add(running);
+      abandoned.push([running, this.#stage(running, output)]);
+    }
+    this.#commit([...touched]);
+    for (const [{ generation }, ids] of abandoned) this.#options.engine.cancel(generation.model.id, ids);
+  }
+
+  #refuse(requestId: string): void {
+    const { journal, maxReceipts } = this.#options;
+    if (this.#closed) throw this.#closed;
+    if (!journal.healthy) throw internalError(requestId);
+    if (this.#running.has(requestId) || journal.book.handleOf(requestId) !== undefined)
+      throw duplicateRequest(requestId);
+    if (journal.book.size >= maxReceipts)
+      throw overloaded('Too many receipts wait for acknowledgement by the gateway.', RETRY_AFTER_MS);
+  }
+
+  #submit(running: Running, sequences: SequenceRequest[]): void {
+    const { engine } = this.#options;
+    if (sequences.length === 0) return this.#taken(running);
+    const { model, grant } = running.generation;
+    engine.submit(model.id, sequences, (refusal) => {
+      if (this.#running.get(grant.requestId) !== running) return; // aborted while the engine thought about it
+      if (!refusal) return this.#taken(running);
+      this.#forget(running);
+      running.taken.reject(refusalError(refusal, running.generation.plan.promptTokens > 0 ? 'prompt' : null));
+    });
+  }
+
+  #taken(running: Running): void {
+    const { journal, metrics, now } = this.#options;
+    const { generation } = running;
+    const { grant, plan } = generation;
+    const untilDeadlineMs = Math.min(Math.max(0, grant.deadlineMs - now()), 2 ** 31 - 1);
+    running.deadline = setTimeout(() => this.#expire(running), untilDeadlineMs);
+    running.handle = journal.book.nextHandle;
+    generation.stageStart();
+    metrics.promptTokens.add(plan.promptTokens);
+    this.#commit(
+      [running],
+      [
+        {
+          kind: 'start',
+          handle: running.handle,
+          receipt: {
+            request_id: grant.requestId,
+            pool_id: this.#options.poolId,
+            tenant: grant.tenant,
+            model: generation.model.id,
+            prompt_tokens: plan.promptTokens,
+            cached_tokens: 0,
+            choices: plan.choices.map(() => 0),
+            outcome: 'running',
+            started_at_ms: running.startedAtMs,
+            updated_at_ms: running.startedAtMs,
+          },
+        },
+      ],
+    );
+    running.taken.resolve();
+  }
+
+  /** The engine ends sequences at their deadline, too; this holds also while a step takes long. */
+  #expire(running: Running): void {
+    running.generation.fail({ error: deadlineExceeded(), outcome: 'cancelled' });
+    this.#commit([running]);
+  }
+
+  /** One request's bug is one request's failure. */
+  #stage(running: Running, output: SequenceOutput): string[] {
+    const { generation } = running;
+    const { now, log } = this.#options;
+    try {
+      if (now() >= generation.grant.deadlineMs) {
+        generation.fail({ error: deadlineExceeded(), outcome: 'cancelled' });
+        return [];
+      }
+      this.#note(running, output);
+      return generation.stage(output);
+    } catch (error) {
+      log('error', 'request_failed', { request_id: generation.grant.requestId, error: errorText(error) });
+      generation.discard({ error: internalError(generation.grant.requestId), outcome: 'failed' });
+      return [];
+    }
+  }
+
+  #note(running: Running, output: SequenceOutput): void {
+    if (output.ids.length === 0 || running.sawOutput) return;
+    running.sawOutput = true;
+    this.#options.metrics.ttftSeconds.observe((this.#options.now() - running.startedAtMs) / 1000);
+  }
+
+  /** Journals what is staged in one append, then lets the events leave and closes what is over. */
+  #commit(touched: readonly Running[], first: readonly JournalRecord[] = []): void {
+    const timeMs = this.#options.now();
+    const released = touched.flatMap(({ generation, handle }) =>
+      handle === null
+        ? []
+        : generation
+            .takeReleased()
+            .map(([choice, total, cached]) => [handle, choice, total, cached] as [number, number, number, number]),
+    );
+    const records: JournalRecord[] = [...first];
+    if (released.length > 0) records.push({ kind: 'step', timeMs, released });
+    for (const { generation, handle } of touched)
+      if (generation.finished && handle !== null)
+        records.push({ kind: 'end', handle, outcome: generation.failure?.outcome ?? 'completed', timeMs });
+    try {
+      this.#options.journal.append(records);
+    } catch (error) {
+      if (!(error instanceof JournalUnavailable)) throw error;
+      return this.#journalLost(error);
+    }
+    for (const running of touched) this.#send(running);
+  }
+
+  #send(running: Running): void {
+    for (const event of running.generation.takeEvents()) {
+      if (event.type === 'delta') this.#options.metrics.outputTokens.add(event.ids.length);
+      running.sink.send(event);
+    }
+    if (running.generation.finished) this.#finish(running);
+  }
+
+  /** Nothing can be accounted for, so nothing is released: all end with what the journal had before. */
+  #journalLost(error: JournalUnavailable): void {
+    const { journal, log, now } = this.#options;
+    log('error', 'journal_unavailable', { error: error.message });
+    for (const running of [...this.#running.values()]) {
+      const { generation, handle } = running;
+      const cause = generation.failure?.outcome === 'cancelled' ? generation.failure : null;
+      generation.discard(cause ?? { error: internalError(generation.grant.requestId), outcome: 'failed' });
+      if (handle !== null && journal.book.get(generation.grant.requestId))
+        journal.applyUnrecorded([
+          { kind: 'end', handle, outcome: generation.failure?.outcome ?? 'failed', timeMs: now() },
+        ]);
+      this.#finish(running);
+    }
+  }
+
+  #finish(running: Running): void {
+    const { generation, sink } = running;
+    if (this.#running.get(generation.grant.requestId) !== running) return; // its reader left while its last events were sent
+    const { engine, journal, metrics } = this.#options;
+    const receipt = journal.book.get(generation.grant.requestId);
+    this.#forget(running);
+    engine.cancel(generation.model.id, generation.liveSequences);
+    const { failure } = generation;
+    metrics.requests.add(1, receipt?.outcome ?? failure?.outcome ?? 'failed');
+    metrics.cachedTokens.add(receipt?.cached_tokens ?? 0);
+    if (failure) running.taken.reject(failure.error);
+    if (failure) sink.send({ type: 'error', error: failure.error.wire, ...(receipt && { receipt }) });
+    else if (receipt) sink.send({ type: 'done', usage: generation.usage, receipt });
+    sink.end();
+  }
+
+  #forget(running: Running): void {
+    if (running.deadline) clearTimeout(running.deadline);
+    const { grant } = running.generation;
+    if (this.#running.get(grant.requestId) === running) this.#running.delete(grant.requestId);
+    for (const id of running.generation.sequenceIds) this.#bySequence.delete(id);
+    if (this.#running.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+}
