@@ -33,7 +33,12 @@ export type Dispatch = RowDispatch | MatmulDispatch;
 
 const offsets = [0, 0];
 
-export function encode(pass: GPUComputePassEncoder, dispatches: readonly Dispatch[], tokens: number, wanted: number): void {
+export function encode(
+  pass: GPUComputePassEncoder,
+  dispatches: readonly Dispatch[],
+  tokens: number,
+  wanted: number,
+): void {
   for (const dispatch of dispatches) {
     const rows = dispatch.rows === 'tokens' ? tokens : wanted;
     if (rows === 0) continue;

@@ -33,6 +33,8 @@ export interface Graph {
   /** One KV arena per layer, and the bytes of a block in it. */
   arenas: GPUBuffer[];
   blockBytes: number;
+  /** A block on its way: WebGPU does not copy within one buffer. */
+  scratch: GPUBuffer;
   /** [maxLogits, logitsStride] f32, and where it is read back. */
   logits: GPUBuffer;
   logitsStride: number;
@@ -85,9 +87,16 @@ class GraphBuilder {
       wholeGroups(Math.max(this.#tokens, maxLogits)) * (widest / BLOCK) * 8 * 16 + UNIFORM_WINDOW_BYTES,
       GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM,
     );
-    const logits = this.#buffer('logits', maxLogits * logitsStride * 4, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC);
+    const logits = this.#buffer(
+      'logits',
+      maxLogits * logitsStride * 4,
+      GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
+    );
     const arenas: GPUBuffer[] = [];
-    const everyToken = this.#constant('every token', Uint32Array.from({ length: this.#tokens }, (_, i) => i));
+    const everyToken = this.#constant(
+      'every token',
+      Uint32Array.from({ length: this.#tokens }, (_, i) => i),
+    );
 
     await this.#embed(weights, hidden, delta);
     for (const [index, layer] of weights.layers.entries()) {
@@ -118,6 +127,7 @@ class GraphBuilder {
       metadataBuffer: this.#metadataBuffer,
       arenas,
       blockBytes,
+      scratch: this.#buffer('block copy', blockBytes, GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
       logits,
       logitsStride,
       readback: this.#buffer('logits read-back', logits.size, GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ),
@@ -185,7 +195,11 @@ class GraphBuilder {
     const label = `quantize ${source} ${format}`;
     const pipeline = await this.#pipelines.get(label, () => quantizeShader({ source, format }));
     const stride = (source === 'gated' ? 2 : 1) * next.cols;
-    const params = this.#constant(`${label} params`, Uint32Array.of(next.cols / BLOCK, stride / 4), GPUBufferUsage.UNIFORM);
+    const params = this.#constant(
+      `${label} params`,
+      Uint32Array.of(next.cols / BLOCK, stride / 4),
+      GPUBufferUsage.UNIFORM,
+    );
     this.#rows(pipeline, [from, x, params, this.#field('counts')], 'tokens', next.cols / BLOCK, QUANTIZE_LANES);
   }
 

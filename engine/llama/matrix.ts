@@ -1,8 +1,8 @@
 // A weight matrix in GPU memory: one or several tensors of the same kind, one under another (q, k and v; gate and up), repacked tile by
 // tile straight from the file. Never more than one tile is on the host.
 import {
-  type MatrixLayout,
   layoutMatrix,
+  type MatrixLayout,
   ROWS_PER_LANE,
   UNIFORM_WINDOW_BYTES,
   type WeightKind,
@@ -40,7 +40,13 @@ export function runsOfEqualKind(tensors: readonly TensorInfo[]): TensorInfo[][] 
 /** Bytes behind the last tile, so that a whole uniform window can be bound at the last scale window. */
 const TAIL_BYTES = UNIFORM_WINDOW_BYTES;
 
-function chooseLayout(device: GPUDevice, kind: WeightKind, rows: number, cols: number, uniformWindows: boolean): Matrix {
+function chooseLayout(
+  device: GPUDevice,
+  kind: WeightKind,
+  rows: number,
+  cols: number,
+  uniformWindows: boolean,
+): Matrix {
   const uniform = uniformWindows ? layoutMatrix(kind, rows, cols, UNIFORM_WINDOW_BYTES) : null;
   if (uniform) return { layout: uniform, weights: 'uniform', parts: [] };
   const limit = device.limits.maxStorageBufferBindingSize - TAIL_BYTES;

@@ -126,13 +126,16 @@ class LlamaRunner implements ModelRunner {
     this.#busy = true;
     try {
       const { device } = this.#gpu;
-      const { metadata, graph } = { metadata: this.#metadata, graph: this.#graph };
+      const metadata = this.#metadata;
+      const graph = this.#graph;
       metadata.fill(chunks);
       device.queue.writeBuffer(graph.metadataBuffer, 0, metadata.words, 0, metadata.usedBytes / 4);
       const encoder = device.createCommandEncoder({ label: 'step' });
       for (const { from, to } of this.#copies)
-        for (const arena of graph.arenas)
-          encoder.copyBufferToBuffer(arena, from * graph.blockBytes, arena, to * graph.blockBytes, graph.blockBytes);
+        for (const arena of graph.arenas) {
+          encoder.copyBufferToBuffer(arena, from * graph.blockBytes, graph.scratch, 0, graph.blockBytes);
+          encoder.copyBufferToBuffer(graph.scratch, 0, arena, to * graph.blockBytes, graph.blockBytes);
+        }
       this.#copies.length = 0;
       const pass = encoder.beginComputePass({ label: 'step' });
       encode(pass, graph.dispatches, metadata.tokens, metadata.wanted);
@@ -177,4 +180,3 @@ class LlamaRunner implements ModelRunner {
     this.#gpu.destroy();
   }
 }
-

@@ -1,6 +1,7 @@
 // Which tensors a llama model has and which of them are computed together: q, k, v as one matrix, gate and up as another.
-import type { ModelFile, TensorInfo } from '../model/types.ts';
+
 import { invariant } from '../invariant.ts';
+import type { ModelFile, TensorInfo } from '../model/types.ts';
 import { kindOf, type Matrix, runsOfEqualKind, uploadMatrix } from './matrix.ts';
 
 /** Matrices with the same input; together they give one row of results. */

@@ -57,25 +57,28 @@ for (const type of ['Q4_1', 'Q8_0'] as const)
     cases.push({ rows: 51, cols: 96, tokens: 3, type, activations: 'int8', weights, broadcast: false });
 
 describe('matrix kernel', () => {
-  test.each(cases)('$type × $activations $rows×$cols, $tokens tokens, $weights, broadcast $broadcast', async (given) => {
-    const { source, weights, x } = sample(given);
-    const variants = await variantsOf(given);
-    const results: Float32Array[] = [];
-    for (const variant of variants) results.push(await runMatmul(given, variant, source, x));
-    const [one, four] = results as [Float32Array, Float32Array];
-    expect(new Uint32Array(four.buffer), 'four columns give the bits of one').toEqual(new Uint32Array(one.buffer));
+  test.each(cases)(
+    '$type × $activations $rows×$cols, $tokens tokens, $weights, broadcast $broadcast',
+    async (given) => {
+      const { source, weights, x } = sample(given);
+      const variants = await variantsOf(given);
+      const results: Float32Array[] = [];
+      for (const variant of variants) results.push(await runMatmul(given, variant, source, x));
+      const [one, four] = results as [Float32Array, Float32Array];
+      expect(new Uint32Array(four.buffer), 'four columns give the bits of one').toEqual(new Uint32Array(one.buffer));
 
-    const input = given.activations === 'int8' ? rounded(x) : x;
-    const expected = matmulReference(weights, input, given.rows, given.cols, given.tokens);
-    // Rounding differs by one step of a tie here and there; the sum of |w·x| scales what that can do.
-    const scale = matmulReference(weights.map(Math.abs), input.map(Math.abs), given.rows, given.cols, given.tokens);
-    const tolerance = given.activations === 'int8' ? 2e-4 : given.type === 'Q4_1' ? 3e-5 : 2e-6;
-    one.forEach((value, i) => {
-      const allowed = tolerance * (scale[i] as number) + 1e-7;
-      if (!(Math.abs(value - (expected[i] as number)) <= allowed))
-        expect.fail(`element ${i}: ${value}, expected ${expected[i]} ± ${allowed}`);
-    });
-  });
+      const input = given.activations === 'int8' ? rounded(x) : x;
+      const expected = matmulReference(weights, input, given.rows, given.cols, given.tokens);
+      // Rounding differs by one step of a tie here and there; the sum of |w·x| scales what that can do.
+      const scale = matmulReference(weights.map(Math.abs), input.map(Math.abs), given.rows, given.cols, given.tokens);
+      const tolerance = given.activations === 'int8' ? 2e-4 : given.type === 'Q4_1' ? 3e-5 : 2e-6;
+      one.forEach((value, i) => {
+        const allowed = tolerance * (scale[i] as number) + 1e-7;
+        if (!(Math.abs(value - (expected[i] as number)) <= allowed))
+          expect.fail(`element ${i}: ${value}, expected ${expected[i]} ± ${allowed}`);
+      });
+    },
+  );
 
   test('the same row and token have the same bits in any company', async () => {
     const given: MatmulCase = {

@@ -117,7 +117,8 @@ function loadX({ activations, subgroup, kind }: MatmulVariant, c: number): strin
     out.push(`    let own${c} = x[xAt${c} + ${last}];`);
     for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = subgroupBroadcast(own${c}, ${i}u);`);
   } else if (subgroup === 4) {
-    for (let half = 0; half * 4 < vectors; half++) out.push(`    let own${c}_${half} = x[xAt${c} + ${half * 4}u + sub];`);
+    for (let half = 0; half * 4 < vectors; half++)
+      out.push(`    let own${c}_${half} = x[xAt${c} + ${half * 4}u + sub];`);
     for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = subgroupBroadcast(own${c}_${i >> 2}, ${i & 3}u);`);
   } else {
     for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = ${direct(i)};`);
@@ -233,4 +234,3 @@ function pairValue(kind: WeightKind, i: number): string {
   if (kind === 'f16') return `unpack2x16float(q${i >> 2}.${AXIS[i & 3]})`;
   return `bitcast<vec2f>(q${i >> 1}.${i & 1 ? 'zw' : 'xy'})`;
 }
-

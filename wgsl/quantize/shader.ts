@@ -10,10 +10,7 @@ export interface QuantizeVariant {
 export const QUANTIZE_LANES = 64;
 
 export function quantizeShader({ source, format }: QuantizeVariant): string {
-  const value =
-    source === 'plain'
-      ? 'source[at + i]'
-      : 'silu(source[at + i]) * source[at + p.stride4 / 2u + i]';
+  const value = source === 'plain' ? 'source[at + i]' : 'silu(source[at + i]) * source[at + p.stride4 / 2u + i]';
   return `
 struct Params {
   blocks: u32,   // blocks of 32 per token of the result
