@@ -1,0 +1,135 @@
+// A model-based fuzz of the whole engine core: random requests, cancellations, deadlines and a small arena, so that blocks run out all
+// the time. After each step the structures check themselves; in the end every sequence must have been told exactly what it is
+// told alone with a cold cache, or a prefix of that when it was cut off.
+import { describe, expect, it } from 'vitest';
+import { philox4x32, seedKey } from '../engine/noise.ts';
+import type { SequenceRequest } from '../engine/request.ts';
+import { EngineHarness, GREEDY, solo } from './support/engineHarness.ts';
+
+const RUNS = 60;
+const FIRST_SEED = Number(process.env.HEARTH_TEST_SEED ?? 1);
+
+/** Numbers of one seed, one after the other. */
+class Dice {
+  readonly #seed: string;
+  #count = 0;
+  constructor(seed: number) {
+    this.#seed = String(seed);
+  }
+  below(limit: number): number {
+    return philox4x32([this.#count++, 0, 0, 1], seedKey(this.#seed))[0] % limit;
+  }
+  chance(percent: number): boolean {
+    return this.below(100) < percent;
+  }
+  pick<T>(list: readonly T[]): T {
+    return list[this.below(list.length)]!;
+  }
+}
+
+function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
+  // Prompts come from three long texts, cut anywhere and sometimes with an own end, so that prefixes are shared and diverge.
+  const text = dice.below(3);
+  const shared = Array.from({ length: dice.below(dice.pick([20, 90])) }, (_, i) => (i * 7 + text * 13) % 64);
+  const own = Array.from({ length: dice.below(6) }, () => dice.below(64));
+  const promptIds = Int32Array.from(shared.length + own.length > 0 ? [...shared, ...own] : [1]);
+  const tenant = dice.pick(['a', 'b', 'c']);
+  const scores = dice.chance(12);
+  return {
+    id,
+    choice: dice.below(3),
+    tenant,
+    weight: dice.pick([1, 2, 0.5]),
+    priority: dice.below(3),
+    cacheScope: dice.chance(15) ? null : `scope-${tenant}`,
+    promptIds,
+    maxTokens: scores && dice.chance(50) ? 0 : dice.below(dice.pick([8, 80])),
+    sampling: dice.chance(40)
+      ? GREEDY
+      : {
+          temperature: dice.pick([0.5, 1, 2]),
+          topP: dice.pick([1, 0.9, 0.3]),
+          topK: dice.pick([0, 1, 5]),
+          minP: dice.pick([0, 0.1]),
+          frequencyPenalty: dice.pick([0, 0.5]),
+          presencePenalty: dice.pick([0, -0.5]),
+          repetitionPenalty: dice.pick([1, 1.3]),
+          logitBias: dice.chance(20) ? [[dice.below(64), 3]] : [],
+          seed: String(dice.below(1000)),
+        },
+    eosIds: dice.chance(50) ? [dice.below(64)] : [],
+    logprobs: dice.chance(30) ? dice.below(4) : null,
+    promptLogprobs: scores ? dice.below(3) : null,
+    deadlineMs: dice.chance(8) ? nowMs + dice.below(60) : Number.POSITIVE_INFINITY,
+  };
+}
+
+async function simulate(seed: number) {
+  const dice = new Dice(seed);
+  const harness = new EngineHarness(
+    {
+      capacityBlocks: dice.pick([9, 12, 16, 30]),
+      maxStepTokens: dice.pick([4, 9, 33, 64]),
+      maxStepLogits: dice.pick([2, 5, 32]),
+    },
+    { maxRunning: dice.pick([2, 4, 16]) },
+  );
+  const { engine } = harness;
+  const asked = new Map<string, SequenceRequest>();
+  const cancelled = new Set<string>();
+  for (let round = 0; round < 160; round++) {
+    const living = [...asked.keys()].filter((id) => !harness.told.get(id)?.end && !cancelled.has(id));
+    if (dice.chance(30)) {
+      const request = randomRequest(dice, `r${round}`, harness.nowMs);
+      if (!engine.submit(request)) asked.set(request.id, request);
+    } else if (dice.chance(4) && living.length > 0) {
+      const id = dice.pick(living);
+      expect(engine.cancel(id)).toBe(true);
+      cancelled.add(id);
+    } else {
+      await engine.step();
+      harness.nowMs += 1;
+    }
+    engine.checkInvariants();
+  }
+  for (let i = 0; await engine.step(); i++) {
+    harness.nowMs += 1;
+    engine.checkInvariants();
+    if (i > 20_000) throw new Error('the simulation does not come to an end');
+  }
+  if (harness.fatal) throw harness.fatal;
+  const status = engine.status();
+  expect(status.running + status.waiting).toBe(0);
+  expect(status.blocksFree + status.blocksCached).toBe(status.blocksTotal);
+  for (const [id, request] of asked) {
+    const told = harness.of(id);
+    const alone = await solo(request);
+    if (told.end === 'cancelled' || told.end === 'deadline') {
+      expect(told.end === 'deadline' || cancelled.has(id)).toBe(true);
+      expect(told.ids).toEqual(alone.ids.slice(0, told.ids.length));
+      expect(told.logprobs).toEqual(alone.logprobs.slice(0, told.logprobs.length));
+      expect(told.promptLogprobs).toEqual(alone.promptLogprobs.slice(0, told.promptLogprobs.length));
+    } else expect({ id, ...told, cachedTokens: 0 }).toEqual({ id, ...alone, cachedTokens: 0 });
+  }
+  return { ...status, sequences: asked.size, cut: cancelled.size };
+}
+
+describe('engine simulation', () => {
+  it(`tells every sequence what it is told alone, in ${RUNS} random schedules`, async () => {
+    const sum = { sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0 };
+    for (let seed = FIRST_SEED; seed < FIRST_SEED + RUNS; seed++) {
+      try {
+        const seen = await simulate(seed);
+        for (const key of Object.keys(sum) as (keyof typeof sum)[]) sum[key] += seen[key];
+      } catch (error) {
+        throw new Error(`HEARTH_TEST_SEED=${seed} fails`, { cause: error });
+      }
+    }
+    // The schedules must have met what they are for.
+    expect(sum.sequences).toBeGreaterThan(RUNS * 20);
+    expect(sum.preemptions).toBeGreaterThan(RUNS);
+    expect(sum.evictions).toBeGreaterThan(RUNS * 10);
+    expect(sum.cachedTokens).toBeGreaterThan(RUNS * 100);
+    expect(sum.cut).toBeGreaterThan(RUNS);
+  });
+});
