@@ -1,0 +1,141 @@
+// What the world can do wrong at the gateway, as one typed error that already knows its HTTP answer (the table of errors in the
+// API documentation). Messages carry the remedy and never a prompt, a completion or a key.
+
+import type { WireError } from '../pool/wire/events.ts';
+import { invariant } from './invariant.ts';
+
+export interface ErrorBody {
+  error: { message: string; type: string; param: string | null; code: string | null };
+}
+
+export interface ErrorSpec {
+  status: number;
+  type: string;
+  code: string | null;
+  param?: string | null;
+  message: string;
+  /** Sent as Retry-After (whole seconds) and retry-after-ms. */
+  retryAfterMs?: number;
+  /** Sent as x-should-retry: false, which the official clients obey. */
+  neverRetry?: boolean;
+}
+
+export class GatewayError extends Error {
+  override readonly name = 'GatewayError';
+  readonly spec: ErrorSpec;
+
+  constructor(spec: ErrorSpec) {
+    super(spec.message);
+    invariant(spec.status >= 400 && spec.status < 600, 'an error needs an error status', { status: spec.status });
+    this.spec = spec;
+  }
+
+  body(): ErrorBody {
+    const { message, type, param, code } = this.spec;
+    return { error: { message, type, param: param ?? null, code } };
+  }
+
+  headers(): Record<string, string> {
+    const { retryAfterMs, neverRetry } = this.spec;
+    return {
+      ...(retryAfterMs !== undefined && {
+        'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
+        'retry-after-ms': String(Math.max(1, Math.ceil(retryAfterMs))),
+      }),
+      ...(neverRetry && { 'x-should-retry': 'false' }),
+    };
+  }
+}
+
+export function invalidRequest(message: string, param: string | null, code: string | null = null): GatewayError {
+  return new GatewayError({ status: 400, type: 'invalid_request_error', code, param, message });
+}
+
+export function invalidApiKey(message: string): GatewayError {
+  return new GatewayError({ status: 401, type: 'invalid_request_error', code: 'invalid_api_key', message });
+}
+
+export function insufficientPermissions(): GatewayError {
+  return new GatewayError({
+    status: 403,
+    type: 'permission_error',
+    code: 'insufficient_permissions',
+    message: 'This route needs the admin key (sk-admin-…); a project key was sent.',
+  });
+}
+
+export function notFound(what: string): GatewayError {
+  return new GatewayError({
+    status: 404,
+    type: 'invalid_request_error',
+    code: 'not_found',
+    message: `${what} does not exist.`,
+  });
+}
+
+export function modelNotFound(model: string): GatewayError {
+  return new GatewayError({
+    status: 404,
+    type: 'invalid_request_error',
+    code: 'model_not_found',
+    param: 'model',
+    message: `The model '${model.slice(0, 256)}' does not exist or you do not have access to it. GET /v1/models lists what is served.`,
+  });
+}
+
+export function bodyTooLarge(limitBytes: number): GatewayError {
+  return new GatewayError({
+    status: 413,
+    type: 'invalid_request_error',
+    code: 'request_too_large',
+    message: `The request body is larger than ${limitBytes} bytes. Send a shorter prompt, or fewer prompts per request.`,
+  });
+}
+
+export function noPoolReady(model: string): GatewayError {
+  return new GatewayError({
+    status: 503,
+    type: 'server_error',
+    code: 'no_pool_ready',
+    message: `No pool that serves '${model}' is ready. It may be starting: retry in a few seconds.`,
+    retryAfterMs: 2000,
+  });
+}
+
+export function overloaded(message: string, retryAfterMs: number): GatewayError {
+  return new GatewayError({ status: 503, type: 'server_error', code: 'overloaded', message, retryAfterMs });
+}
+
+/** The connection to the pool broke, or what came over it can't be trusted. */
+export function poolFailed(): GatewayError {
+  return new GatewayError({
+    status: 503,
+    type: 'server_error',
+    code: 'no_pool_ready',
+    message: 'The pool that served this request failed. Only what it had released before is billed. Retry.',
+    retryAfterMs: 2000,
+  });
+}
+
+export function internalError(requestId: string): GatewayError {
+  return new GatewayError({
+    status: 500,
+    type: 'server_error',
+    code: 'internal_error',
+    message: `Internal error. Request id: ${requestId}.`,
+  });
+}
+
+/** A pool's refusal as the client's answer. What only a wrong gateway can cause is an internal error, not the client's fault. */
+export function fromPool(error: WireError, requestId: string): GatewayError {
+  const { status, message, type, param, code, retry_after_ms } = error;
+  if (status === 401 || status === 409 || status === 500 || code === 'hold_too_small') return internalError(requestId);
+  return new GatewayError({
+    status,
+    message,
+    type,
+    param,
+    code,
+    ...(retry_after_ms !== undefined && { retryAfterMs: retry_after_ms }),
+  });
+}

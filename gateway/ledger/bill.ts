@@ -1,0 +1,30 @@
+// What a receipt costs: the pool's word on what it released, never more than was reserved for it.
+import type { Receipt } from '../../pool/wire/events.ts';
+
+/** How a request ended, as it is billed. `refused`: the pool took nothing on; `estimated`: nobody could see all of it. */
+export type BilledOutcome = 'completed' | 'cancelled' | 'failed' | 'refused' | 'estimated';
+
+export interface Bill {
+  inputTokens: number;
+  /** Part of inputTokens. */
+  cachedInputTokens: number;
+  outputTokens: number;
+  outcome: BilledOutcome;
+}
+
+export const NOTHING_RELEASED: Omit<Bill, 'outcome'> = { inputTokens: 0, cachedInputTokens: 0, outputTokens: 0 };
+
+/** A request that failed before anything was released costs nothing; a cancelled one costs its prompt and what was released. */
+export function billOf(receipt: Receipt): Bill {
+  const outputTokens = receipt.choices.reduce((sum, released) => sum + released, 0);
+  const outcome = receipt.outcome === 'completed' || receipt.outcome === 'cancelled' ? receipt.outcome : 'failed';
+  if (outcome === 'failed' && outputTokens === 0) return { ...NOTHING_RELEASED, outcome };
+  return { inputTokens: receipt.prompt_tokens, cachedInputTokens: receipt.cached_tokens, outputTokens, outcome };
+}
+
+/** The part of a bill that its hold covers. A pool never releases more than the hold; if one did, the excess is not the tenant's. */
+export function withinHold(bill: Bill, holdTokens: number): Bill {
+  const inputTokens = Math.min(bill.inputTokens, holdTokens);
+  const outputTokens = Math.min(bill.outputTokens, holdTokens - inputTokens);
+  return { ...bill, inputTokens, cachedInputTokens: Math.min(bill.cachedInputTokens, inputTokens), outputTokens };
+}
