@@ -80,7 +80,10 @@ export class Child {
 
   #hear(line: string, listeners: ChildListeners): void {
     const parsed = processMessage.safeParse(jsonOrNull(line));
-    if (!parsed.success) return listeners.onStderr(line.slice(0, MAX_LINE_CHARS)); // a library that prints
+    if (!parsed.success) {
+      listeners.onStderr(line.slice(0, MAX_LINE_CHARS)); // a library that prints
+      return;
+    }
     if (parsed.data.type === 'fatal') this.#fatal = parsed.data.message;
     listeners.onMessage(parsed.data);
   }

@@ -19,10 +19,14 @@ const servedModelSection = z.strictObject({
 const bounds = z.strictObject({
   maxRunning: z.int().min(1).max(256).default(16).describe('Sequences that share a step.'),
   maxStepTokens: z.int().min(1).max(8192).default(256).describe('Tokens computed in one step, over all sequences.'),
-  maxWaiting: z.int().min(0).max(100_000).default(256).describe('Sequences that wait; past it a request is refused.'),
-  maxWaitingTokens: z.int().min(1).default(262_144).describe('Prompt tokens that wait; past it a request is refused.'),
-  maxWaitingPerTenant: z.int().min(0).max(100_000).default(128).describe('The same bound for one tenant: sequences.'),
-  maxWaitingTokensPerTenant: z.int().min(1).default(131_072).describe('The same bound for one tenant: tokens.'),
+  maxWaiting: z.int().min(1).max(100_000).default(512).describe('Sequences that wait; past it a request is refused.'),
+  maxWaitingTokens: z
+    .int()
+    .min(1)
+    .default(2_097_152)
+    .describe('Prompt and possible output tokens that wait; past it a request is refused.'),
+  maxWaitingPerTenant: z.int().min(1).max(100_000).default(256).describe('The same bound for one tenant: sequences.'),
+  maxWaitingTokensPerTenant: z.int().min(1).default(1_048_576).describe('The same bound for one tenant: tokens.'),
 });
 export type EngineBounds = z.infer<typeof bounds>;
 

@@ -2,8 +2,8 @@
 // step can't overtake the news that its request was taken. When the thread dies, everything waiting hears of it exactly once.
 import { Worker } from 'node:worker_threads';
 import { invariant } from '../engine/invariant.ts';
-import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
-import type { EngineSetup, FromEngine, ToEngine, WarmModel } from './engineMessages.ts';
+import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 
 /** The engine thread is gone: device lost, a crash, or a model that could not be opened. */
 export class EngineDown extends Error {
@@ -19,13 +19,13 @@ export class EngineDown extends Error {
 export interface EngineStep {
   model: string;
   outputs: SequenceOutput[];
-  stepMs: number[];
+  elapsedMs: number;
 }
 
 /** What the pool's request handling needs of an engine; a test may stand in for the thread. */
 export interface EnginePort {
-  /** `onTaken` is called later, with null or the reason of refusal, before any output of these sequences. */
-  submit(model: string, sequences: SequenceRequest[], onTaken: (refusal: Refusal | null) => void): void;
+  /** `onAnswer` is called later, before any output of these sequences. */
+  submit(model: string, sequences: SequenceRequest[], onAnswer: (answer: TakeAnswer) => void): void;
   cancel(model: string, ids: string[]): void;
 }
 
@@ -38,7 +38,7 @@ export interface EngineListeners {
 export class EngineClient implements EnginePort {
   readonly #worker: Worker;
   readonly #listeners: EngineListeners;
-  readonly #tickets = new Map<number, (refusal: Refusal | null) => void>();
+  readonly #tickets = new Map<number, (answer: TakeAnswer) => void>();
   readonly #status = new Map<string, EngineStatus>();
   readonly #ready = Promise.withResolvers<WarmModel[]>();
   readonly #gone = Promise.withResolvers<void>();
@@ -71,10 +71,10 @@ export class EngineClient implements EnginePort {
     return this.#status.get(model) ?? null;
   }
 
-  submit(model: string, sequences: SequenceRequest[], onTaken: (refusal: Refusal | null) => void): void {
+  submit(model: string, sequences: SequenceRequest[], onAnswer: (answer: TakeAnswer) => void): void {
     invariant(!this.#down, 'nothing is submitted to a dead engine');
     const ticket = this.#nextTicket++;
-    this.#tickets.set(ticket, onTaken);
+    this.#tickets.set(ticket, onAnswer);
     const buffers = sequences.map((sequence) => sequence.promptIds.buffer).filter((b) => b instanceof ArrayBuffer);
     this.#post({ type: 'submit', ticket, model, sequences }, buffers);
   }
@@ -96,23 +96,28 @@ export class EngineClient implements EnginePort {
   #receive(message: FromEngine): void {
     switch (message.type) {
       case 'progress':
-        return this.#listeners.onProgress(message.stage, message.done, message.total);
+        this.#listeners.onProgress(message.stage, message.done, message.total);
+        return;
       case 'ready':
         this.#warm = true;
-        return this.#ready.resolve(message.models);
+        this.#ready.resolve(message.models);
+        return;
       case 'taken': {
-        const onTaken = this.#tickets.get(message.ticket);
+        const onAnswer = this.#tickets.get(message.ticket);
         this.#tickets.delete(message.ticket);
-        return onTaken?.(message.refusal);
+        onAnswer?.(message.answer);
+        return;
       }
       case 'step':
         this.#status.set(message.model, message.status);
-        return this.#listeners.onStep(message);
+        this.#listeners.onStep(message);
+        return;
       case 'status':
         this.#status.set(message.model, message.status);
         return;
       case 'fatal':
-        return this.#fall(new EngineDown(message.code, message.message));
+        this.#fall(new EngineDown(message.code, message.message));
+        return;
       case 'stopped':
         return;
     }

@@ -33,12 +33,15 @@ export type ToEngine =
   | { type: 'cancel'; model: string; ids: string[] }
   | { type: 'stop' };
 
+/** `bug`: the engine found the request inconsistent, which the pool should have seen; it took nothing. */
+export type TakeAnswer = { kind: 'taken' } | { kind: 'refused'; refusal: Refusal } | { kind: 'bug'; message: string };
+
 export type FromEngine =
   | { type: 'progress'; stage: string; done: number; total: number }
   | { type: 'ready'; models: WarmModel[] }
-  | { type: 'taken'; ticket: number; refusal: Refusal | null }
-  /** One engine step. `stepMs`: durations of the steps since the last such message. */
-  | { type: 'step'; model: string; outputs: SequenceOutput[]; stepMs: number[]; status: EngineStatus }
+  | { type: 'taken'; ticket: number; answer: TakeAnswer }
+  /** One engine step. `elapsedMs` is 0 when it only ended sequences. */
+  | { type: 'step'; model: string; outputs: SequenceOutput[]; elapsedMs: number; status: EngineStatus }
   | { type: 'status'; model: string; status: EngineStatus }
   | { type: 'fatal'; code: string; message: string }
   | { type: 'stopped' };

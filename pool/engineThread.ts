@@ -1,12 +1,11 @@
 // The engine thread's side: opens and warms every model, then turns messages into engine calls and steps into messages. It owns
 // the GPU alone, so that nothing the HTTP thread does can delay a step, and no step can delay a health check.
-import { performance } from 'node:perf_hooks';
 import type { MessagePort } from 'node:worker_threads';
 import { Engine } from '../engine/engine.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
-import type { Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
-import type { EngineModel, EngineSetup, FromEngine, ToEngine, WarmModel } from './engineMessages.ts';
+import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 
 export type OpenRunner = (
   model: EngineModel,
@@ -14,8 +13,6 @@ export type OpenRunner = (
   onProgress: (stage: string, done: number, total: number) => void,
 ) => Promise<{ runner: ModelRunner; adapter: string }>;
 
-/** Step durations kept between two messages: prompt-only steps may send none for a while. */
-const MAX_STEP_TIMES = 256;
 /** Prompt of the warm-up: long enough for every kernel variant, short enough for seconds on a software adapter. */
 const WARM_UP_TOKENS = 24;
 
@@ -23,7 +20,6 @@ interface Served {
   id: string;
   runner: ModelRunner;
   engine: Engine;
-  stepMs: number[];
   /** Set while the warm-up's outputs are awaited; nothing of it leaves the thread. */
   warming: ((outputs: SequenceOutput[]) => void) | null;
 }
@@ -44,11 +40,7 @@ export class EngineThread {
       const { runner, adapter } = await open(model, setup, (stage, done, total) =>
         this.#post({ type: 'progress', stage, done, total }),
       );
-      const served = this.#serve(
-        model.id,
-        timed(runner, (ms) => this.#noteStep(model.id, ms)),
-        setup,
-      );
+      const served = this.#serve(model.id, runner, setup);
       this.#post({ type: 'progress', stage: 'warm-up', done: 0, total: 1 });
       await warmUp(served);
       this.#post({ type: 'progress', stage: 'warm-up', done: 1, total: 1 });
@@ -60,19 +52,15 @@ export class EngineThread {
   }
 
   #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {
-    const { bounds } = setup;
-    const engine = new Engine(runner, {
-      maxRunning: Math.min(bounds.maxRunning, runner.maxStepLogits, runner.maxStepTokens),
-      queue: {
-        maxRequests: bounds.maxWaiting,
-        maxTokens: bounds.maxWaitingTokens,
-        maxRequestsPerTenant: bounds.maxWaitingPerTenant,
-        maxTokensPerTenant: bounds.maxWaitingTokensPerTenant,
-      },
-      onOutputs: (outputs) => this.#step(id, outputs),
+    const { maxRunning, ...queue } = setup.bounds;
+    const engine = new Engine({
+      runner,
+      clock: Date.now,
+      limits: { ...queue, maxRunning: Math.min(maxRunning, runner.maxStepLogits, runner.maxStepTokens) },
+      onOutputs: (outputs, step) => this.#step(id, outputs, step.elapsedMs),
       onFatal: (error) => this.#fatal(error),
     });
-    const served: Served = { id, runner, engine, stepMs: [], warming: null };
+    const served: Served = { id, runner, engine, warming: null };
     this.#served.set(id, served);
     engine.run().catch((error: unknown) => this.#fatal(error));
     return served;
@@ -82,12 +70,14 @@ export class EngineThread {
     switch (message.type) {
       case 'submit': {
         const served = this.#of(message.model);
-        this.#post({ type: 'taken', ticket: message.ticket, refusal: submitAll(served.engine, message.sequences) });
-        return this.#statusSoon(message.model);
+        this.#post({ type: 'taken', ticket: message.ticket, answer: submitAll(served.engine, message.sequences) });
+        this.#statusSoon(message.model);
+        return;
       }
       case 'cancel':
         for (const id of message.ids) this.#of(message.model).engine.cancel(id);
-        return this.#statusSoon(message.model);
+        this.#statusSoon(message.model);
+        return;
       case 'stop':
         void this.#stop();
     }
@@ -102,11 +92,13 @@ export class EngineThread {
     this.#port.close();
   }
 
-  #step(model: string, outputs: SequenceOutput[]): void {
+  #step(model: string, outputs: SequenceOutput[], elapsedMs: number): void {
     const served = this.#of(model);
-    if (served.warming) return served.warming(outputs);
-    const stepMs = served.stepMs.splice(0);
-    this.#post({ type: 'step', model, outputs, stepMs, status: served.engine.status() });
+    if (served.warming) {
+      served.warming(outputs);
+      return;
+    }
+    this.#post({ type: 'step', model, outputs, elapsedMs, status: served.engine.status() });
   }
 
   /** Queue lengths change without a step, too; told once per turn of the loop, behind whatever step is due. */
@@ -117,11 +109,6 @@ export class EngineThread {
       this.#statusDue.delete(model);
       this.#post({ type: 'status', model, status: this.#of(model).engine.status() });
     });
-  }
-
-  #noteStep(model: string, ms: number): void {
-    const times = this.#served.get(model)?.stepMs;
-    if (times && times.length < MAX_STEP_TIMES) times.push(ms);
   }
 
   #fatal(error: unknown): void {
@@ -145,35 +132,14 @@ export function describeFatal(error: unknown): { code: string; message: string }
   return { code, message: error instanceof Error ? error.message : String(error) };
 }
 
-/** All or none: what was taken before a refusal is cancelled in the same turn, before any step could run. */
-function submitAll(engine: Engine, sequences: readonly SequenceRequest[]): Refusal | null {
-  for (const [index, sequence] of sequences.entries()) {
-    const refusal = engine.submit(sequence);
-    if (!refusal) continue;
-    for (const taken of sequences.slice(0, index)) engine.cancel(taken.id);
-    return refusal;
+/** One request that the engine finds inconsistent must not take down the others. */
+function submitAll(engine: Engine, sequences: readonly SequenceRequest[]): TakeAnswer {
+  try {
+    const refusal = engine.submitAll(sequences);
+    return refusal ? { kind: 'refused', refusal } : { kind: 'taken' };
+  } catch (error) {
+    return { kind: 'bug', message: error instanceof Error ? error.message : String(error) };
   }
-  return null;
-}
-
-/** The same runner with every step's duration reported. */
-function timed(runner: ModelRunner, onStep: (ms: number) => void): ModelRunner {
-  return {
-    vocabSize: runner.vocabSize,
-    contextLength: runner.contextLength,
-    capacityBlocks: runner.capacityBlocks,
-    maxStepTokens: runner.maxStepTokens,
-    maxStepLogits: runner.maxStepLogits,
-    fingerprint: runner.fingerprint,
-    step: async (chunks) => {
-      const started = performance.now();
-      const result = await runner.step(chunks);
-      onStep(performance.now() - started);
-      return result;
-    },
-    copyBlock: (from, to, tokens) => runner.copyBlock(from, to, tokens),
-    destroy: () => runner.destroy(),
-  };
 }
 
 /** One real token through the whole engine, so that the first client doesn't pay for what is lazy in a driver. */
@@ -203,7 +169,6 @@ async function warmUp(served: Served): Promise<void> {
   invariant(!refusal, 'an idle engine takes the warm-up', { code: refusal?.code ?? null });
   const end = await ended;
   served.warming = null;
-  served.stepMs.length = 0;
   if (end !== 'length') throw new WarmUpFailed(`the warm-up of ${served.id} ended as ${end}; run: npm run doctor`);
 }
 

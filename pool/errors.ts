@@ -1,7 +1,11 @@
 // What the world can do wrong at a pool's door, as one typed error that already knows its HTTP answer. Messages carry the remedy
 // and never a prompt, a completion or a key. Our own bugs are not made here: they surface as `internalError`, request id only.
 import { invariant } from '../engine/invariant.ts';
+import type { Refusal } from '../engine/request.ts';
 import type { WireError } from './wire/events.ts';
+
+/** Where the engine could not compute a time of its own. */
+const DEFAULT_RETRY_AFTER_MS = 1000;
 
 export class PoolError extends Error {
   override readonly name = 'PoolError';
@@ -90,6 +94,13 @@ export function overloaded(message: string, retryAfterMs: number): PoolError {
     code: 'overloaded',
     retry_after_ms: Math.max(1, Math.ceil(retryAfterMs)),
   });
+}
+
+/** The engine's refusal as an HTTP error. It doesn't know which field the prompt came in. */
+export function refusalError(refusal: Refusal): PoolError {
+  return refusal.code === 'overloaded'
+    ? overloaded(refusal.message, refusal.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS)
+    : invalidRequest(refusal.message, null, refusal.code);
 }
 
 /** 503: the pool stopped under a running request. What was released before is in the receipt. */

@@ -78,7 +78,7 @@ class PoolProcess {
     this.#engine = new EngineClient(parts.engineWorker, engineSetup(section), {
       onProgress: (stage, done, total) => parts.say({ type: 'progress', stage, done, total }),
       onStep: (step) => {
-        for (const ms of step.stepMs) this.#metrics.stepSeconds.observe(ms / 1000);
+        if (step.elapsedMs > 0) this.#metrics.stepSeconds.observe(step.elapsedMs / 1000);
         this.#requests.onStep(step);
       },
       onDown: (error) => this.#down.resolve(error),

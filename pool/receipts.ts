@@ -86,13 +86,15 @@ export class ReceiptBook {
   apply(record: JournalRecord): void {
     switch (record.kind) {
       case 'start':
-        return this.#start(record.handle, record.receipt);
+        this.#start(record.handle, record.receipt);
+        return;
       case 'step':
         for (const [handle, choice, released, cached] of record.released)
           this.#release(handle, choice, released, cached, record.timeMs);
         return;
       case 'end':
-        return this.#end(record.handle, record.outcome, record.timeMs);
+        this.#end(record.handle, record.outcome, record.timeMs);
+        return;
       case 'ack':
         for (const handle of record.handles) this.#forget(handle);
     }

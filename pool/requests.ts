@@ -4,6 +4,7 @@
 //   engine step ─▶ stage (per request) ─▶ one journal append ─▶ events leave ─▶ sequences that are over are cancelled
 import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { EnginePort, EngineStep } from './engineClient.ts';
+import type { TakeAnswer } from './engineMessages.ts';
 import {
   deadlineExceeded,
   duplicateRequest,
@@ -11,6 +12,7 @@ import {
   overloaded,
   type PoolError,
   poolStopping,
+  refusalError,
 } from './errors.ts';
 import type { EventSink } from './eventStream.ts';
 import { type Failure, Generation } from './generation.ts';
@@ -19,7 +21,6 @@ import { errorText, type Log } from './log.ts';
 import type { PoolMetrics } from './metrics.ts';
 import { type Grant, type Plan, sequencesOf } from './plan.ts';
 import type { JournalRecord } from './receipts.ts';
-import { refusalError } from './refusal.ts';
 import type { PoolModel } from './servedModel.ts';
 
 /** A gateway that asks again while the pool drains or its ledger lags: often enough to notice, seldom enough not to hurt. */
@@ -132,14 +133,24 @@ export class Requests {
 
   #submit(running: Running, sequences: SequenceRequest[]): void {
     const { engine } = this.#options;
-    if (sequences.length === 0) return this.#taken(running);
+    if (sequences.length === 0) {
+      this.#taken(running);
+      return;
+    }
     const { model, grant } = running.generation;
-    engine.submit(model.id, sequences, (refusal) => {
+    engine.submit(model.id, sequences, (answer) => {
       if (this.#running.get(grant.requestId) !== running) return; // aborted while the engine thought about it
-      if (!refusal) return this.#taken(running);
-      this.#forget(running);
-      running.taken.reject(refusalError(refusal, running.generation.plan.promptTokens > 0 ? 'prompt' : null));
+      if (answer.kind === 'taken') this.#taken(running);
+      else this.#refused(running, answer);
     });
+  }
+
+  #refused(running: Running, answer: Exclude<TakeAnswer, { kind: 'taken' }>): void {
+    const { requestId } = running.generation.grant;
+    this.#forget(running);
+    if (answer.kind === 'bug')
+      this.#options.log('error', 'engine_refused', { request_id: requestId, error: answer.message });
+    running.taken.reject(answer.kind === 'bug' ? internalError(requestId) : refusalError(answer.refusal));
   }
 
   #taken(running: Running): void {
@@ -224,7 +235,8 @@ export class Requests {
       this.#options.journal.append(records);
     } catch (error) {
       if (!(error instanceof JournalUnavailable)) throw error;
-      return this.#journalLost(error);
+      this.#journalLost(error);
+      return;
     }
     for (const running of touched) this.#send(running);
   }

@@ -1,0 +1,51 @@
+// The engine thread with the simulated runner instead of a GPU: everything else is the real thing. The "model file" is JSON that
+// says how slow the runner is and when it breaks.
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parentPort, workerData } from 'node:worker_threads';
+import { z } from 'zod';
+import { invariant } from '../../engine/invariant.ts';
+import type { EngineSetup } from '../../pool/engineMessages.ts';
+import { describeFatal, EngineThread } from '../../pool/engineThread.ts';
+import { BYTE_TEXT_VOCAB } from './byteText.ts';
+import { PagedRunner } from './pagedRunner.ts';
+
+export const pagedModelFile = z.object({
+  stepMs: z.number().default(0),
+  contextLength: z.int().default(512),
+  /** The runner throws in this step. */
+  throwAtStep: z.int().optional(),
+  /** The whole thread dies in this step. */
+  crashAtStep: z.int().optional(),
+  /** Opening the model fails with these words. */
+  refuse: z.string().optional(),
+});
+export type PagedModelFile = z.input<typeof pagedModelFile>;
+
+class GpuGone extends Error {
+  readonly code = 'device_lost';
+}
+
+invariant(parentPort, 'runs as a worker');
+const port = parentPort;
+const setup: EngineSetup = workerData;
+new EngineThread(port)
+  .start(setup, async (model) => {
+    const file = pagedModelFile.parse(JSON.parse(readFileSync(model.path, 'utf8')));
+    if (file.refuse) throw new Error(file.refuse);
+    let steps = 0;
+    const runner = new PagedRunner({
+      vocabSize: BYTE_TEXT_VOCAB,
+      contextLength: Math.min(file.contextLength, model.contextLength ?? file.contextLength),
+      capacityBlocks: model.kvBlocks,
+      maxStepTokens: setup.bounds.maxStepTokens,
+      before: async () => {
+        steps += 1;
+        if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
+        if (steps === file.crashAtStep) process.exit(7);
+        if (file.stepMs > 0) await sleep(file.stepMs);
+      },
+    });
+    return { runner, adapter: 'paged runner' };
+  })
+  .catch((error: unknown) => port.postMessage({ type: 'fatal', ...describeFatal(error) }));
