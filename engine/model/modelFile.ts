@@ -161,8 +161,8 @@ class OpenedModelFile implements ModelFile {
   }
 }
 
-/** Opens, checks and digests a GGUF file. Throws ModelFileError; the caller closes `file`. */
-export async function openModelFile(path: string): Promise<{ file: ModelFile; metadata: GgufMetadata }> {
+/** Opens a file, checks its header, and hands both on; the handle is closed when `use` throws. */
+async function withCheckedFile<T>(path: string, use: (opened: CheckedFile) => Promise<T>): Promise<T> {
   let handle: FileHandle;
   try {
     // Non-blocking, so that a named pipe is refused below and not waited for.
@@ -173,19 +173,41 @@ export async function openModelFile(path: string): Promise<{ file: ModelFile; me
   }
   try {
     const status = await handle.stat();
-    if (!status.isFile()) throw new ModelFileError('unreadable', `${path} is not a regular file`);
+    if (!status.isFile()) throw new ModelFileError('unreadable', 'not a regular file');
     const readAt = (into: Uint8Array, position: number) => readSync(handle.fd, into, 0, into.length, position);
     const header = readGgufHeader(readAt, status.size);
-    const { config, tensors } = checkHeader(header, status.size);
-    const sha256 = await sha256OfFile(handle);
-    const facts = { path, sha256, byteLength: status.size, config, tensors };
-    return { file: new OpenedModelFile(handle, facts), metadata: header.metadata };
+    return await use({ handle, header, byteLength: status.size, ...checkHeader(header, status.size) });
   } catch (error) {
     await handle.close();
     if (error instanceof ModelFileError)
-      throw error.message.includes(path)
-        ? error
-        : new ModelFileError(error.code, `${path}: ${error.message}`, { cause: error });
+      throw new ModelFileError(error.code, `${path}: ${error.message}`, { cause: error });
     throw error;
   }
+}
+
+interface CheckedFile {
+  handle: FileHandle;
+  header: GgufHeader;
+  byteLength: number;
+  config: ModelConfig;
+  tensors: ReadonlyMap<string, TensorInfo>;
+}
+
+/** Opens, checks and digests a GGUF file. Throws ModelFileError; the caller closes `file`. */
+export function openModelFile(path: string): Promise<{ file: ModelFile; metadata: GgufMetadata }> {
+  return withCheckedFile(path, async ({ handle, header, byteLength, config, tensors }) => {
+    const sha256 = await sha256OfFile(handle);
+    return {
+      file: new OpenedModelFile(handle, { path, sha256, byteLength, config, tensors }),
+      metadata: header.metadata,
+    };
+  });
+}
+
+/** What a file says of itself, checked as openModelFile does, without its weights or its digest. Throws ModelFileError. */
+export function readModelHeader(path: string): Promise<{ config: ModelConfig; metadata: GgufMetadata }> {
+  return withCheckedFile(path, async ({ handle, header, config }) => {
+    await handle.close();
+    return { config, metadata: header.metadata };
+  });
 }

@@ -17,7 +17,6 @@ export class Tokenizer {
   readonly addsBos: boolean;
   readonly #preTokenizer: PreTokenizer;
   readonly #bpe: Bpe;
-  readonly #control: ReadonlySet<number>;
   readonly #userDefined: SpecialTokens;
   readonly #special: SpecialTokens;
   readonly #encoder = new TextEncoder();
@@ -27,7 +26,6 @@ export class Tokenizer {
     this.vocabulary = vocabulary;
     this.#preTokenizer = preTokenizer;
     this.#bpe = new Bpe(vocabulary.normal, merges, vocabulary.size);
-    this.#control = new Set(vocabulary.control.values());
     this.#userDefined = new SpecialTokens(vocabulary.userDefined);
     this.#special = new SpecialTokens([...vocabulary.userDefined, ...vocabulary.control]);
     this.addsBos = vocabulary.bosId !== null && (vocabulary.addBos ?? preTokenizer.addBos);
@@ -69,7 +67,7 @@ export class Tokenizer {
 
   /** Invalid UTF-8 becomes U+FFFD. `ids` must be below the vocabulary's size. */
   decode(ids: readonly number[], options: { skipSpecial?: boolean } = {}): string {
-    const kept = options.skipSpecial ? ids.filter((id) => !this.#control.has(id)) : ids;
+    const kept = options.skipSpecial ? ids.filter((id) => !this.isControl(id)) : ids;
     const pieces = kept.map((id) => this.#latin1(id));
     return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.from(pieces.join(''), 'latin1'));
   }
@@ -79,7 +77,7 @@ export class Tokenizer {
   }
 
   isControl(id: number): boolean {
-    return this.#control.has(id);
+    return this.vocabulary.controlIds.has(id);
   }
 
   #latin1(id: number): string {

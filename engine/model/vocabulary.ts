@@ -24,6 +24,8 @@ export interface Vocabulary {
   /** Tokens that BPE may produce: bytes to id. */
   normal: ReadonlyMap<string, number>;
   /** Never produced by plain text. */
+  controlIds: ReadonlySet<number>;
+  /** Control tokens by their written form. Those of one character are left out: no marker could keep a text from holding them. */
   control: ReadonlyMap<string, number>;
   /** Found in any text, before BPE. */
   userDefined: ReadonlyMap<string, number>;
@@ -69,12 +71,16 @@ export function readVocabulary(metadata: GgufMetadata): Vocabulary {
     );
   const normal = new Map<string, number>();
   const control = new Map<string, number>();
+  const controlIds = new Set<number>();
   const userDefined = new Map<string, number>();
   const bytes = tokens.map((token, id) => {
     const kind = kinds ? kinds[id] : KIND.normal;
     const written = kind === KIND.normal ? bytesOfWritten(token) : null;
     if (written !== null && written !== '') normal.set(written, id);
-    if (kind === KIND.control || kind === KIND.unknown) control.set(token, id);
+    if (kind === KIND.control || kind === KIND.unknown) {
+      controlIds.add(id);
+      if ([...token].length > 1) control.set(token, id);
+    }
     if (kind === KIND.userDefined) userDefined.set(token, id);
     return written ?? latin1(token);
   });
@@ -99,7 +105,7 @@ export function readVocabulary(metadata: GgufMetadata): Vocabulary {
   const bosId = optionalId(metadata, 'tokenizer.ggml.bos_token_id', tokens.length);
   const addBos = metadata.get('tokenizer.ggml.add_bos_token');
   return {
-    ...{ size: tokens.length, bytes, normal, control, userDefined, bosId, eosIds },
+    ...{ size: tokens.length, bytes, normal, controlIds, control, userDefined, bosId, eosIds },
     addBos: typeof addBos === 'boolean' ? addBos : null,
   };
 }
