@@ -1,0 +1,62 @@
+// Hearth's engine on one file, as its own process: `node bench/hearthEngine.ts '{"model","dawnFlags","prompt","generate","rounds","activations"}'`.
+// Prints one line of JSON in the form of bench/peers/llamaCpp.mjs. The same sequence of steps as the pool's: chunks of 64, greedy.
+
+import { openDevice } from '../engine/gpu/device.ts';
+import { createLlamaRunner } from '../engine/llama/runner.ts';
+import { openModelFile } from '../engine/model/modelFile.ts';
+import { BLOCK_TOKENS } from '../engine/modelRunner.ts';
+
+interface Task {
+  model: string;
+  dawnFlags: string[];
+  prompt: number[];
+  generate: number;
+  rounds: number;
+  activations: 'int8' | 'f32';
+}
+
+const task: Task = JSON.parse(process.argv[2] ?? '{}');
+const gpu = await openDevice({ dawnFlags: task.dawnFlags });
+const { file } = await openModelFile(task.model);
+const kvBlocks = Math.ceil((task.prompt.length + task.generate + 1) / BLOCK_TOKENS);
+const began = performance.now();
+const runner = await createLlamaRunner({ gpu, file, activations: task.activations, kvBlocks, maxStepTokens: 64 });
+const loadMs = performance.now() - began;
+const blockTable = Int32Array.from({ length: kvBlocks }, (_, i) => i);
+
+function argmax(row: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < row.length; i++) if ((row[i] as number) > (row[best] as number)) best = i;
+  return best;
+}
+
+/** Computes tokens from `start` and returns the most likely next one. */
+async function advance(tokens: readonly number[], start: number): Promise<number> {
+  let next = 0;
+  for (let at = 0; at < tokens.length; at += 64) {
+    const part = Int32Array.from(tokens.slice(at, at + 64));
+    const last = at + part.length === tokens.length;
+    const { logits } = await runner.step([
+      { tokens: part, start: start + at, blockTable, logitsFor: last ? [part.length - 1] : [] },
+    ]);
+    if (last) next = argmax(logits);
+  }
+  return next;
+}
+
+const results = [];
+for (let round = 0; round <= task.rounds; round++) {
+  const begin = performance.now();
+  let token = await advance(task.prompt, 0);
+  const first = performance.now();
+  for (let i = 0; i < task.generate; i++) token = await advance([token], task.prompt.length + i);
+  const end = performance.now();
+  if (round > 0)
+    results.push({
+      prefillTokensPerSecond: (task.prompt.length / (first - begin)) * 1000,
+      timeToFirstTokenMs: first - begin,
+      decodeTokensPerSecond: (task.generate / (end - first)) * 1000,
+    });
+}
+process.stdout.write(`${JSON.stringify({ adapter: gpu.adapterName, loadMs, results })}\n`);
+process.exit(0);
