@@ -12,8 +12,8 @@ export function positionLogprob(logits: Float32Array, id: number, top: number): 
   const max = logits[best[0]!]!;
   let sum = 0;
   for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - max);
-  const logSum = max + Math.log(sum);
-  const logprob = (of: number) => Math.max(LOGPROB_FLOOR, logits[of]! - logSum);
+  const logSum = Math.log(sum);
+  const logprob = (of: number) => Math.max(LOGPROB_FLOOR, logits[of]! - max - logSum);
   return { id, logprob: logprob(id), top: best.slice(0, top).map((other) => [other, logprob(other)] as const) };
 }
 

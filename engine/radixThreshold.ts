@@ -23,19 +23,17 @@ export class RadixThreshold {
 
   /**
    * The largest value v such that the weights of all values ≥ v sum to at least `target`; null when all together do not.
-   * Values of weight 0 don't count. `values` holds no NaN and no -0.
+   * `weights`: one per value, not negative; null: 1 each. `values` holds no NaN and no -0.
    */
-  find(values: Float32Array, weights: Float64Array, target: number): Threshold | null {
-    invariant(values.byteOffset % 4 === 0 && weights.length >= values.length, 'one weight per value');
+  find(values: Float32Array, weights: Float64Array | null, target: number): Threshold | null {
+    invariant(!weights || weights.length >= values.length, 'one weight per value');
     const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
     const bins = this.#bins;
     let low = RADIX;
     let high = -1;
     for (let i = 0; i < bits.length; i++) {
-      const weight = weights[i]!;
-      if (weight === 0) continue;
       const bin = ordered(bits[i]!) >>> 16;
-      bins[bin]! += weight;
+      bins[bin]! += weights ? weights[i]! : 1;
       if (bin < low) low = bin;
       if (bin > high) high = bin;
     }
@@ -49,10 +47,9 @@ export class RadixThreshold {
     let fineHigh = -1;
     for (let i = 0; i < bits.length; i++) {
       const key = ordered(bits[i]!);
-      const weight = weights[i]!;
-      if (key >>> 16 !== crossing || weight === 0) continue;
+      if (key >>> 16 !== crossing) continue;
       const bin = key & 0xffff;
-      bins[bin]! += weight;
+      bins[bin]! += weights ? weights[i]! : 1;
       if (bin < fineLow) fineLow = bin;
       if (bin > fineHigh) fineHigh = bin;
     }

@@ -1,6 +1,6 @@
 // From a row of logits to the next token. The order and the semantics are vLLM's: logit bias, token mask, penalties; then greedy, or
-// temperature, min_p, top_k (ties with the k-th stay), top_p (renormalised over what is left), and one uniform draw. All in double
-// precision, by passes in id order, without a sort: the same row and draw give the same token, bit for bit.
+// temperature, min_p, top_k (ties with the k-th stay), top_p (renormalised over what is left), and one uniform draw. Double
+// precision, passes in order of ids, no sort: the same row and draw give the same token, bit for bit.
 // Source: vLLM v1/sample/sampler.py, v1/sample/ops/topk_topp_sampler.py.
 import type { TokenCounts } from './penalties.ts';
 import { RadixThreshold } from './radixThreshold.ts';
@@ -22,15 +22,20 @@ export interface SampleRequest {
 }
 
 export class Sampler {
+  /** The row, biased, masked and penalised, [vocabSize]. */
   readonly #logits: Float32Array;
+  /** The tokens still possible, ascending, with their logits and weights, [#count]. A weight is relative to the best token's 1. */
+  readonly #ids: Int32Array;
+  readonly #values: Float32Array;
   readonly #weights: Float64Array;
-  readonly #counted: Float64Array;
+  #count = 0;
   readonly #threshold = new RadixThreshold();
 
   constructor(vocabSize: number) {
     this.#logits = new Float32Array(vocabSize);
+    this.#ids = new Int32Array(vocabSize);
+    this.#values = new Float32Array(vocabSize);
     this.#weights = new Float64Array(vocabSize);
-    this.#counted = new Float64Array(vocabSize);
   }
 
   /** The next token; null when the logits hold NaN or +Infinity, or leave no token possible. */
@@ -39,13 +44,14 @@ export class Sampler {
     const best = this.#prepare(request);
     if (best < 0) return null;
     if (params.temperature < GREEDY_TEMPERATURE) return best;
-    this.#weigh(best, params);
-    if (params.topK > 0 && params.topK < this.#logits.length) this.#keepTopK(params.topK);
+    // top_k first: it commutes with min_p, since both keep the head of one order, and it spares exponentials.
+    this.#keepTopK(params.topK);
+    this.#weigh(this.#logits[best]!, params);
     if (params.topP < 1) this.#keepTopP(params.topP);
     return this.#choose(request.draw());
   }
 
-  /** Copies the row, biased, masked and penalised; the best id, or -1. */
+  /** Fills #logits; the best id, or -1. */
   #prepare({ logits, params, counts, mask }: SampleRequest): number {
     const own = this.#logits;
     own.set(logits);
@@ -69,54 +75,72 @@ export class Sampler {
     return max === Number.POSITIVE_INFINITY ? -1 : best;
   }
 
-  /** Weights relative to the best token's 1; 0 for what min_p removes. */
-  #weigh(best: number, { temperature, minP }: SamplingParams): void {
-    const max = this.#logits[best]!;
-    for (let i = 0; i < this.#logits.length; i++) {
-      const weight = Math.exp((this.#logits[i]! - max) / temperature);
-      this.#weights[i] = weight < minP ? 0 : weight;
+  /** Gathers the tokens at or above the k-th value; all for k = 0. */
+  #keepTopK(k: number): void {
+    const logits = this.#logits;
+    const filters = k > 0 && k < logits.length;
+    const least = filters ? this.#threshold.find(logits, null, k)!.value : Number.NEGATIVE_INFINITY;
+    let count = 0;
+    for (let id = 0; id < logits.length; id++) {
+      if (logits[id]! < least) continue;
+      this.#ids[count] = id;
+      this.#values[count++] = logits[id]!;
     }
+    this.#count = count;
   }
 
-  #keepTopK(k: number): void {
-    for (let i = 0; i < this.#weights.length; i++) this.#counted[i] = this.#weights[i]! > 0 ? 1 : 0;
-    const border = this.#threshold.find(this.#logits, this.#counted, k);
-    if (!border) return;
-    for (let i = 0; i < this.#weights.length; i++) if (this.#logits[i]! < border.value) this.#weights[i] = 0;
+  /** Weighs what is left, and drops what is below min_p times the best. */
+  #weigh(max: number, { temperature, minP }: SamplingParams): void {
+    let count = 0;
+    for (let i = 0; i < this.#count; i++) {
+      const weight = Math.exp((this.#values[i]! - max) / temperature);
+      if (weight >= minP && weight > 0) this.#keep(i, count++, weight);
+    }
+    this.#count = count;
   }
 
   /** A token stays while the weight of those before it is below top_p; ties are in order of ids. */
   #keepTopP(topP: number): void {
-    const target = topP * this.#total();
-    const border = this.#threshold.find(this.#logits, this.#weights, target);
+    const total = this.#total();
+    const target = topP * total;
+    // Tokens so light that all of them together are less than half of what top_p removes are removed: no need to rank them.
+    const light = ((1 - topP) * total) / (2 * this.#count);
+    let count = 0;
+    for (let i = 0; i < this.#count; i++) if (this.#weights[i]! >= light) this.#keep(i, count++, this.#weights[i]!);
+    const border = this.#threshold.find(this.#values.subarray(0, count), this.#weights, target);
+    this.#count = count;
     if (!border) return;
     let before = border.above;
-    for (let i = 0; i < this.#weights.length; i++) {
-      const logit = this.#logits[i]!;
-      if (logit > border.value) continue;
-      if (logit < border.value || before >= target) this.#weights[i] = 0;
-      else before += this.#weights[i]!;
+    count = 0;
+    for (let i = 0; i < this.#count; i++) {
+      const value = this.#values[i]!;
+      if (value < border.value || (value === border.value && before >= target)) continue;
+      if (value === border.value) before += this.#weights[i]!;
+      this.#keep(i, count++, this.#weights[i]!);
     }
+    this.#count = count;
   }
 
   /** Inverse of the cumulative weight, in order of ids. */
   #choose(draw: number): number {
     const target = draw * this.#total();
     let sum = 0;
-    let last = -1;
-    for (let i = 0; i < this.#weights.length; i++) {
-      const weight = this.#weights[i]!;
-      if (weight === 0) continue;
-      sum += weight;
-      last = i;
-      if (sum > target) return i;
+    for (let i = 0; i < this.#count; i++) {
+      sum += this.#weights[i]!;
+      if (sum > target) return this.#ids[i]!;
     }
-    return last;
+    return this.#ids[this.#count - 1]!;
+  }
+
+  #keep(from: number, to: number, weight: number): void {
+    this.#ids[to] = this.#ids[from]!;
+    this.#values[to] = this.#values[from]!;
+    this.#weights[to] = weight;
   }
 
   #total(): number {
     let sum = 0;
-    for (let i = 0; i < this.#weights.length; i++) sum += this.#weights[i]!;
+    for (let i = 0; i < this.#count; i++) sum += this.#weights[i]!;
     return sum;
   }
 }

@@ -1,0 +1,158 @@
+import { describe, expect, it } from 'vitest';
+import { EngineHarness, request } from '../test/support/engineHarness.ts';
+
+const prompt = (length: number, first: number) => Array.from({ length }, (_, i) => (first + i * 3) % 64);
+
+/** Steps, refilling each tenant's queue before every step; output and uncached prompt tokens per tenant, by their price. */
+async function serve(
+  harness: EngineHarness,
+  tenants: { name: string; weight: number; backlog: number; prompt: number; maxTokens: number; from?: number }[],
+  steps: number,
+  countFrom = 0,
+): Promise<Map<string, number>> {
+  const { engine } = harness;
+  const open = new Map<string, string>();
+  const service = new Map(tenants.map(({ name }) => [name, 0]));
+  let count = 0;
+  for (let step = 0; step < steps; step++) {
+    for (const { name, weight, backlog, prompt: length, maxTokens, from } of tenants) {
+      if (step < (from ?? 0)) continue;
+      for (let own = [...open.values()].filter((other) => other === name).length; own < backlog; own++) {
+        const id = `${name}-${count++}`;
+        const over = { tenant: name, weight, cacheScope: null, maxTokens };
+        expect(engine.submit(request(id, prompt(length, count), over))).toBeNull();
+        open.set(id, name);
+      }
+    }
+    await engine.step();
+    harness.nowMs += 1;
+    for (const { id, ids, cachedTokens, end } of harness.batches.at(-1)!) {
+      const tenant = tenants.find(({ name }) => name === open.get(id))!;
+      const paid = cachedTokens !== undefined ? tenant.prompt - cachedTokens : 0;
+      if (step >= countFrom) service.set(tenant.name, service.get(tenant.name)! + 2 * ids.length + paid);
+      if (end) open.delete(id);
+    }
+  }
+  return service;
+}
+
+describe('scheduler', () => {
+  it('gives every running decode a token in each step, however long the prompts beside it', async () => {
+    const harness = new EngineHarness({ maxStepTokens: 16, capacityBlocks: 128 }, { maxRunning: 6 });
+    for (const id of ['d0', 'd1', 'd2']) harness.engine.submit(request(id, [1, 2, Number(id[1])], { maxTokens: 60 }));
+    await harness.engine.step();
+    for (const id of ['p0', 'p1', 'p2'])
+      harness.engine.submit(request(id, prompt(300, Number(id[1])), { tenant: 'long', maxTokens: 1 }));
+    for (let step = 0; step < 40; step++) {
+      await harness.engine.step();
+      const batch = harness.batches.at(-1)!;
+      for (const id of ['d0', 'd1', 'd2']) expect(batch.find((output) => output.id === id)?.ids).toHaveLength(1);
+      expect(harness.reports.at(-1)!.tokens).toBe(16);
+    }
+  });
+
+  it('divides service between backlogged tenants by weight', async () => {
+    const harness = new EngineHarness({ capacityBlocks: 256 }, { maxRunning: 4 });
+    const service = await serve(
+      harness,
+      [
+        { name: 'a', weight: 1, backlog: 12, prompt: 20, maxTokens: 8 },
+        { name: 'b', weight: 2, backlog: 12, prompt: 40, maxTokens: 4 },
+        { name: 'c', weight: 4, backlog: 12, prompt: 8, maxTokens: 16 },
+      ],
+      3_000,
+    );
+    const total = [...service.values()].reduce((sum, value) => sum + value, 0);
+    expect(service.get('a')! / total).toBeCloseTo(1 / 7, 2);
+    expect(service.get('b')! / total).toBeCloseTo(2 / 7, 2);
+    expect(service.get('c')! / total).toBeCloseTo(4 / 7, 2);
+  });
+
+  it('a flooding tenant does not delay another by more than the running requests', async () => {
+    const harness = new EngineHarness({ capacityBlocks: 256 }, { maxRunning: 4 });
+    for (let i = 0; i < 200; i++)
+      harness.engine.submit(request(`flood${i}`, prompt(20, i), { tenant: 'flood', maxTokens: 10 }));
+    for (let step = 0; step < 30; step++) await harness.engine.step();
+    harness.engine.submit(request('small', [1, 2, 3], { tenant: 'small', maxTokens: 2 }));
+    let steps = 0;
+    for (; !harness.told.get('small')?.end; steps++) await harness.engine.step();
+    // One slot of the four becomes free within 10 steps, plus prompt and two tokens.
+    expect(steps).toBeLessThanOrEqual(14);
+    expect(harness.engine.status().waiting).toBeGreaterThan(100);
+  });
+
+  it('a tenant that was idle earns no credit: it does not shut out the others when it returns', async () => {
+    const harness = new EngineHarness({ capacityBlocks: 256 }, { maxRunning: 2 });
+    const busy = { name: 'busy', weight: 1, backlog: 8, prompt: 10, maxTokens: 5 };
+    const late = { ...busy, name: 'late', prompt: 11, from: 1_000 };
+    const service = await serve(harness, [busy, late], 1_400, 1_000);
+    const ratio = service.get('late')! / (service.get('late')! + service.get('busy')!);
+    expect(Math.abs(ratio - 0.5)).toBeLessThan(0.05);
+  });
+
+  it('within a tenant higher priority goes first, then arrival', async () => {
+    const harness = new EngineHarness({}, { maxRunning: 1 });
+    for (const [id, priority] of [
+      ['first', 0],
+      ['second', 0],
+      ['urgent', 5],
+      ['lazy', -5],
+    ] as const)
+      harness.engine.submit(request(id, [priority + 10], { priority, maxTokens: 1, cacheScope: null }));
+    await harness.finish();
+    const order = harness.batches.flat().filter((output) => output.end);
+    expect(order.map(({ id }) => id)).toEqual(['urgent', 'first', 'second', 'lazy']);
+  });
+
+  it('n choices compute their prompt once: the others wait for the first and hit what it publishes', async () => {
+    const harness = new EngineHarness({ capacityBlocks: 64, maxStepTokens: 16 });
+    const ids = prompt(100, 5);
+    const choices = [0, 1, 2, 3].map((choice) => request(`r/${choice}`, ids, { choice, maxTokens: 3 }));
+    expect(harness.engine.submitAll(choices)).toBeNull();
+    await harness.finish();
+    expect(harness.of('r/0').cachedTokens).toBe(0);
+    for (const choice of [1, 2, 3]) expect(harness.of(`r/${choice}`).cachedTokens).toBe(96);
+    // The prompt once, its last 4 tokens and 2 outputs for each choice.
+    expect(harness.runner.computed).toBe(96 + 4 * (4 + 2));
+  });
+
+  it('who waits for another’s prompt computes it himself when that one is cancelled', async () => {
+    const harness = new EngineHarness({ maxStepTokens: 16 });
+    const ids = prompt(100, 5);
+    harness.engine.submit(request('one', ids));
+    harness.engine.submit(request('two', ids));
+    await harness.engine.step();
+    await harness.engine.step();
+    expect(harness.engine.status()).toMatchObject({ running: 1, waiting: 1 });
+    harness.engine.cancel('one');
+    await harness.finish();
+    expect(harness.of('two')).toMatchObject({ cachedTokens: 32, end: 'length' });
+  });
+
+  it('preempts the sequence with the least to recompute, and keeps its tokens', async () => {
+    const harness = new EngineHarness({ capacityBlocks: 8, contextLength: 128 }, { maxRunning: 2 });
+    harness.engine.submit(request('long', prompt(40, 1), { maxTokens: 60, cacheScope: null }));
+    harness.engine.submit(request('short', prompt(10, 2), { maxTokens: 60, cacheScope: null }));
+    await harness.finish();
+    expect(harness.engine.status().preemptions).toBeGreaterThan(0);
+    const steps = harness.batches.flatMap((batch) => batch.filter(({ ids }) => ids.length > 0).map(({ id }) => id));
+    // The long one gets a token in each of its 60 steps from the first to the last, without a gap.
+    const long = harness.batches.flatMap((batch, i) =>
+      batch.some(({ id, ids }) => id === 'long' && ids.length > 0) ? [i] : [],
+    );
+    expect(long.at(-1)! - long[0]!).toBe(59);
+    expect(steps.filter((id) => id === 'short')).toHaveLength(60);
+  });
+
+  it('comes to an end with many sequences that cannot all fit, each preempted a bounded number of times', async () => {
+    const harness = new EngineHarness({ capacityBlocks: 10, contextLength: 160 }, { maxRunning: 8 });
+    for (let i = 0; i < 40; i++)
+      harness.engine.submit(
+        request(`s${i}`, prompt(5 + (i % 7), i), { maxTokens: 120, cacheScope: null, tenant: `t${i % 3}` }),
+      );
+    await harness.finish();
+    for (let i = 0; i < 40; i++) expect(harness.of(`s${i}`)).toMatchObject({ end: 'length' });
+    expect(harness.engine.status().preemptions).toBeGreaterThan(40);
+    expect(harness.engine.status().preemptions).toBeLessThan(40 * 8);
+  });
+});
