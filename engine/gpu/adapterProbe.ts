@@ -59,7 +59,7 @@ async function probe(dawnFlags: string[]): Promise<Record<string, unknown>> {
   if (!(await computes(opened.device))) return { ok: false, why: 'its driver computes wrong results' };
   return {
     ok: true,
-    name: opened.adapterName,
+    name: description || opened.adapterName,
     info: { vendor, architecture, device: model, description },
     limits,
     features,

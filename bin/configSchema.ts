@@ -1,0 +1,91 @@
+// hearth.config.json: every key with its meaning, range and default, in one place. The JSON Schema for editors and the table in
+// docs/configuration.md are made from it (npm run config:schema). What belongs to the pool process alone is taken from its own section.
+import { z } from 'zod';
+import { poolSection } from '../pool/config.ts';
+import { DEFAULT_MODEL } from './defaultModel.ts';
+
+const { bounds, journal, maxBodyBytes, models: poolModels } = poolSection.shape;
+const { id, activations, contextLength, kvBlocks } = poolModels.element.shape;
+
+const model = z.strictObject({
+  id,
+  source: z
+    .string()
+    .min(1)
+    .max(1024)
+    .describe('Where it comes from: file:path, hf:owner/repo/path@revision, or pypi:package==version/path.'),
+  sha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, '64 hexadecimal digits in lower case')
+    .optional()
+    .describe('Pinned digest of the file. Anything else is refused.'),
+  bytes: z.int().min(1).optional().describe('Size of the file, to check the room on the disk before fetching it.'),
+  activations,
+  contextLength,
+  kvBlocks,
+});
+export type ModelEntry = z.infer<typeof model>;
+
+const server = z.strictObject({
+  host: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .describe('Address to listen on. Another than loopback needs behindTls and HEARTH_ADMIN_KEY.'),
+  port: z.int().min(0).max(65_535).default(8787).describe('Port to listen on; 0 takes any free one.'),
+  behindTls: z.boolean().default(false).describe('A proxy in front ends TLS.'),
+  dataDir: z
+    .string()
+    .min(1)
+    .default('.hearth')
+    .describe('Folder of ledger, journal and keys; relative to the project.'),
+  drainMs: z.int().min(0).max(600_000).default(30_000).describe('How long running requests may finish after a stop.'),
+});
+
+const pool = z.strictObject({
+  ...bounds.unwrap().shape,
+  maxBodyBytes,
+  journalFsync: journal.shape.fsync,
+  journalSegmentBytes: journal.shape.segmentBytes,
+  maxReceipts: journal.shape.maxReceipts,
+});
+
+export const hearthConfig = z
+  .strictObject({
+    $schema: z.string().optional().describe('For editors: ./hearth.schema.json.'),
+    adapter: z
+      .string()
+      .max(256)
+      .default('auto')
+      .describe('GPU adapter: auto, hardware, lavapipe, swiftshader, or a part of its name.'),
+    modelCache: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Folder of fetched models. Default: hearth/models in the cache folder of the user.'),
+    server: server.prefault({}),
+    models: z.array(model).min(1).max(16).prefault([DEFAULT_MODEL]).describe('What is served.'),
+    pool: pool.prefault({}),
+  })
+  .describe('Configuration of Hearth.');
+
+export type HearthConfig = z.infer<typeof hearthConfig>;
+
+/** Variables of the environment that win over the file. */
+export const ENV_OVERRIDES = [
+  { name: 'PORT', path: ['server', 'port'], integer: true },
+  { name: 'HEARTH_HOST', path: ['server', 'host'], integer: false },
+  { name: 'HEARTH_DATA_DIR', path: ['server', 'dataDir'], integer: false },
+  { name: 'HEARTH_ADAPTER', path: ['adapter'], integer: false },
+  { name: 'HEARTH_MODEL_CACHE', path: ['modelCache'], integer: false },
+] as const;
+
+/** Variables without a key in the file, because what they hold must not stand in one or decides which one is read. */
+export const ENV_ONLY = [
+  {
+    name: 'HEARTH_ADMIN_KEY',
+    meaning: 'Admin key, `sk-admin-…`. In development mode on loopback one is made at the first start.',
+  },
+  { name: 'HEARTH_CONFIG', meaning: 'Another file than `hearth.config.json`.' },
+  { name: 'HF_ENDPOINT, HF_TOKEN', meaning: 'Another model hub for `hf:` sources; a token for gated models.' },
+] as const;
