@@ -181,7 +181,10 @@ function answerError(pool: Pool, thrown: unknown, caller: Signed | null): Respon
   metrics.refusals.add(1, error.label);
   const { status, retry_after_ms } = error.wire;
   const headers: Record<string, string> = {};
-  if (retry_after_ms !== undefined) headers['retry-after'] = String(Math.ceil(retry_after_ms / 1000));
+  if (retry_after_ms !== undefined) {
+    headers['retry-after'] = String(Math.ceil(retry_after_ms / 1000));
+    headers['retry-after-ms'] = String(retry_after_ms);
+  }
   return answer({ status, body: { error: error.wire } }, caller, headers);
 }
 

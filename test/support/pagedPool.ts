@@ -1,0 +1,69 @@
+// Starts a real pool process over the simulated runner, under the real supervisor, in a folder of its own.
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Supervisor, type SupervisorOptions } from '../../pool/supervisor.ts';
+import type { PagedModelFile } from './pagedEngineWorker.ts';
+import type { PoolAddress } from './signedPoolClient.ts';
+
+export interface PagedPool {
+  address: PoolAddress;
+  supervisor: Supervisor;
+  /** Log lines of the process, newest last. */
+  log: string[];
+  folder: string;
+  close(): Promise<void>;
+}
+
+export interface PagedPoolOptions {
+  model?: PagedModelFile;
+  section?: Record<string, unknown>;
+  supervisor?: Partial<SupervisorOptions>;
+}
+
+const MAIN = fileURLToPath(new URL('./pagedPoolMain.ts', import.meta.url));
+
+export function pagedPoolOptions(folder: string, secret: Uint8Array, options: PagedPoolOptions): SupervisorOptions {
+  const path = join(folder, 'model.json');
+  writeFileSync(path, JSON.stringify(options.model ?? {}));
+  return {
+    name: 'pool',
+    command: process.execPath,
+    args: [MAIN],
+    env: { PATH: process.env.PATH },
+    host: '127.0.0.1',
+    stopLimitMs: 10_000,
+    section: (port) => ({
+      port: port ?? 0,
+      poolId: 'pool-1',
+      keys: [{ id: 'key-1', secretHex: Buffer.from(secret).toString('hex') }],
+      models: [{ id: 'bytes', path, kvBlocks: 256 }],
+      journal: { folder: join(folder, 'journal') },
+      ...options.section,
+    }),
+    ...options.supervisor,
+  };
+}
+
+export async function startPagedPool(options: PagedPoolOptions = {}): Promise<PagedPool> {
+  const folder = mkdtempSync(join(tmpdir(), 'pool-'));
+  const secret = randomBytes(32);
+  const log: string[] = [];
+  const supervisor = new Supervisor({
+    ...pagedPoolOptions(folder, secret, options),
+    onStderr: (line) => log.push(line),
+  });
+  const { port } = await supervisor.start();
+  return {
+    address: { url: `http://127.0.0.1:${port}`, poolId: 'pool-1', keyId: 'key-1', secret },
+    supervisor,
+    log,
+    folder,
+    close: async () => {
+      await supervisor.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
