@@ -18,6 +18,8 @@ export interface ErrorSpec {
   retryAfterMs?: number;
   /** Sent as x-should-retry: false, which the official clients obey. */
   neverRetry?: boolean;
+  /** Further headers: where the caller's limits stand. */
+  headers?: Readonly<Record<string, string>>;
 }
 
 export class GatewayError extends Error {
@@ -38,6 +40,7 @@ export class GatewayError extends Error {
   headers(): Record<string, string> {
     const { retryAfterMs, neverRetry } = this.spec;
     return {
+      ...this.spec.headers,
       ...(retryAfterMs !== undefined && {
         'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
         'retry-after-ms': String(Math.max(1, Math.ceil(retryAfterMs))),

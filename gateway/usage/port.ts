@@ -27,8 +27,8 @@ export interface UsageSum {
 export interface UsageStore {
   /** Adds entries; one that is there already changes nothing. */
   append(entries: readonly LedgerEntry[]): Promise<void>;
-  /** Sums per bucket of `bucketMs` from `filter.startMs` and group, in the order of buckets. Refused requests aren't counted. */
-  sums(filter: UsageFilter, bucketMs: number, groupBy: readonly UsageGroup[]): Promise<UsageSum[]>;
+  /** Sums per group and bucket of `widthMs`, counted from `originMs`, in the order of buckets. Refused requests aren't counted. */
+  sums(filter: UsageFilter, originMs: number, widthMs: number, groupBy: readonly UsageGroup[]): Promise<UsageSum[]>;
   /** Entries behind sequence `after`, not past `upTo`, oldest first. */
   page(filter: UsageFilter, after: number, upTo: number, limit: number): Promise<LedgerEntry[]>;
   /** Sequence of the newest entry; 0 without any. */

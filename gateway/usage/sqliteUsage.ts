@@ -30,19 +30,24 @@ export class SqliteUsage implements UsageStore {
     });
   }
 
-  async sums(filter: UsageFilter, bucketMs: number, groupBy: readonly UsageGroup[]): Promise<UsageSum[]> {
+  async sums(
+    filter: UsageFilter,
+    originMs: number,
+    widthMs: number,
+    groupBy: readonly UsageGroup[],
+  ): Promise<UsageSum[]> {
     const columns = groupBy.map((group) => COLUMN_OF[group]);
     const where = whereOf(filter);
     const rows = this.#db
       .prepare(
-        `SELECT (reserved_ms - ${filter.startMs}) / ${bucketMs} AS bucket, sum(input) AS input, sum(cached_input) AS cached_input,
+        `SELECT (reserved_ms - ?) / ? AS bucket, sum(input) AS input, sum(cached_input) AS cached_input,
                 sum(output) AS output, count(*) AS requests ${columns.map((column) => `, ${column}`).join('')}
          FROM usage WHERE ${where.sql} AND outcome <> 'refused'
          GROUP BY ${['bucket', ...columns].join(', ')} ORDER BY ${['bucket', ...columns].join(', ')}`,
       )
-      .all(...where.values);
+      .all(originMs, widthMs, ...where.values);
     return rows.map((row) => ({
-      bucketMs: filter.startMs + int(row, 'bucket') * bucketMs,
+      bucketMs: originMs + int(row, 'bucket') * widthMs,
       group: {
         project_id: groupBy.includes('project_id') ? text(row, 'project') : null,
         api_key_id: groupBy.includes('api_key_id') ? text(row, 'key_id') : null,

@@ -1,0 +1,60 @@
+// The gateway as one Hono app: it knows ports, no platform, so the same app runs on Node and on Workers. Every answer carries its
+// request id and time; every failure becomes the error table's answer, and our own bugs tell nothing but that id.
+import { Hono } from 'hono';
+import { requireAdmin } from './authenticate.ts';
+import { GatewayError, internalError, notFound } from './errors.ts';
+import { drawId } from './ids.ts';
+import { errorFields } from './log.ts';
+import type { AppEnv, GatewayPorts } from './ports.ts';
+import { apiKeyRoutes } from './routes/apiKeys.ts';
+import { inferenceRoutes } from './routes/inference.ts';
+import { modelRoutes } from './routes/models.ts';
+import { operationRoutes } from './routes/operations.ts';
+import { projectRoutes } from './routes/projects.ts';
+import { quotaRoutes } from './routes/quotas.ts';
+import { usageRoutes } from './routes/usage.ts';
+
+export function createApp(ports: GatewayPorts): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  const { clock, log, metrics } = ports;
+
+  app.use(async (c, next) => {
+    const startedAtMs = clock.now();
+    const requestId = drawId('req', ports.random);
+    c.set('requestId', requestId);
+    await next();
+    c.header('x-request-id', requestId);
+    c.header('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
+    metrics.answered(`${c.req.method} ${routeOf(c.req.routePath)}`, c.res.status);
+  });
+
+  app.use('/v1/organization/*', async (c, next) => {
+    await requireAdmin(c.req.raw, ports);
+    await next();
+  });
+  app.route('/v1/organization/projects', projectRoutes(ports));
+  app.route('/v1/organization/projects', apiKeyRoutes(ports));
+  app.route('/v1/organization/projects', quotaRoutes(ports));
+  app.route('/v1/organization/usage', usageRoutes(ports));
+  app.route('/', inferenceRoutes(ports));
+  app.route('/', modelRoutes(ports));
+  app.route('/', operationRoutes(ports));
+
+  app.notFound(() => answerOf(notFound('This route')));
+  app.onError((error, c) => {
+    if (error instanceof GatewayError) return answerOf(error);
+    const requestId = c.get('requestId');
+    log.error('internal_error', { request: requestId, ...errorFields(error) });
+    return answerOf(internalError(requestId));
+  });
+  return app;
+}
+
+function answerOf(error: GatewayError): Response {
+  return Response.json(error.body(), { status: error.spec.status, headers: error.headers() });
+}
+
+/** The pattern, a closed set; what matched no route is one label. */
+function routeOf(pattern: string): string {
+  return pattern === '*' || pattern === '/*' ? 'other' : pattern;
+}

@@ -1,0 +1,46 @@
+// Everything that the app needs from its host. The app and its routes know these ports, no platform.
+import type { Clock, RandomBytes } from './clock.ts';
+import type { Directory } from './directory/port.ts';
+import type { Keyring } from './keys/keyring.ts';
+import type { Ledger } from './ledger/port.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import type { PoolRegistry } from './relay/poolRegistry.ts';
+import type { PromptCounts } from './relay/promptCount.ts';
+import type { Settler } from './relay/settler.ts';
+import type { UsageStore } from './usage/port.ts';
+
+export interface GatewaySettings {
+  /** Output tokens per choice when the request names none. */
+  chatMaxTokens: number;
+  completionMaxTokens: number;
+  maxBodyBytes: number;
+  /** Requests at pools at once. */
+  maxConcurrentRequests: number;
+  /** A request may take this long; the pool enforces it. */
+  requestTimeoutMs: number;
+  /** A hold outlives its deadline by this. */
+  holdMarginMs: number;
+}
+
+export interface GatewayPorts {
+  settings: GatewaySettings;
+  keyring: Keyring;
+  ledger: Ledger;
+  directory: Directory;
+  usage: UsageStore;
+  registry: PoolRegistry;
+  counts: PromptCounts;
+  settler: Settler;
+  metrics: Metrics;
+  clock: Clock;
+  random: RandomBytes;
+  log: Log;
+  /** Aborts when the host can't wait for running requests any longer. */
+  hangUp: AbortSignal;
+}
+
+/** What the routes share of one HTTP exchange. */
+export interface AppEnv {
+  Variables: { requestId: string };
+}

@@ -1,0 +1,56 @@
+// What a client asked as what the pool is told: output bound and seed made explicit, and everything left out that only the gateway
+// or nobody needs (who the user is, metadata, whether the client streams).
+import type { RandomBytes } from '../clock.ts';
+import type { Inference } from './poolClient.ts';
+
+export interface Asked {
+  /** Explicit max_tokens; null: the gateway chooses. */
+  maxTokens: number | null;
+  prompts: number;
+  /** Choices per prompt. */
+  n: number;
+  stream: boolean;
+  includeUsage: boolean;
+  priority: number;
+}
+
+export function askedOf(inference: Inference, prompts: number): Asked {
+  const { request } = inference;
+  const maxTokens =
+    inference.kind === 'chat'
+      ? (inference.request.max_completion_tokens ?? inference.request.max_tokens ?? null)
+      : (inference.request.max_tokens ?? null);
+  return {
+    maxTokens,
+    prompts,
+    n: request.n ?? 1,
+    stream: request.stream ?? false,
+    includeUsage: request.stream_options?.include_usage ?? false,
+    priority: request.priority ?? 0,
+  };
+}
+
+/** A whole number below 2^48: exact in JSON. */
+function drawSeed(random: RandomBytes): number {
+  return Buffer.from(random(6)).readUIntBE(0, 6);
+}
+
+export function forPool(inference: Inference, outputTokens: number, random: RandomBytes): Inference {
+  const seed = inference.request.seed ?? drawSeed(random);
+  if (inference.kind === 'chat') {
+    const { max_tokens: _replaced, store: _store, ...rest } = inference.request;
+    const request = { ...withoutGatewayFields(rest), max_completion_tokens: outputTokens, seed };
+    return { kind: 'chat', request };
+  }
+  return {
+    kind: 'completion',
+    request: { ...withoutGatewayFields(inference.request), max_tokens: outputTokens, seed },
+  };
+}
+
+function withoutGatewayFields<T extends Inference['request'] | Omit<Inference['request'], 'max_tokens' | 'store'>>(
+  request: T,
+): T {
+  const { user: _u, metadata: _m, service_tier: _t, stream: _s, stream_options: _o, priority: _p, ...rest } = request;
+  return rest as T;
+}

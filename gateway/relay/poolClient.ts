@@ -1,0 +1,117 @@
+// What the gateway asks of a pool, each as one signed exchange with a checked answer.
+import { z } from 'zod';
+import {
+  countAnswer,
+  type PoolEvent,
+  type PoolStatus,
+  poolEvent,
+  poolStatus,
+  type Receipt,
+  receiptsAnswer,
+} from '../../pool/wire/events.ts';
+import type { ChatRequest, CompletionRequest } from '../../pool/wire/inference.ts';
+import { verifyEvent } from '../../pool/wire/signing.ts';
+import {
+  broken,
+  type Grant,
+  type PoolPorts,
+  PoolRequestError,
+  type PoolTarget,
+  readAnswer,
+  type Sent,
+  send,
+} from './poolRequest.ts';
+import { SseLineTooLong, SseParser } from './sse.ts';
+
+/** An administrative question that takes longer has no answer: the pool counts as unreachable. */
+const ASK_TIMEOUT_MS = 5000;
+
+export type Inference = { kind: 'chat'; request: ChatRequest } | { kind: 'completion'; request: CompletionRequest };
+
+export const INFERENCE_PATH = { chat: '/v1/chat/completions', completion: '/v1/completions' } as const;
+
+export interface RunningRequest {
+  signedAtMs: number;
+  events: AsyncGenerator<PoolEvent, void, void>;
+}
+
+export class PoolClient {
+  readonly target: PoolTarget;
+  readonly #ports: PoolPorts;
+
+  constructor(target: PoolTarget, ports: PoolPorts) {
+    this.target = target;
+    this.#ports = ports;
+  }
+
+  /**
+   * Starts an inference. Throws PoolRequestError when it does not begin; so does the generator of its events when the stream breaks
+   * before `done` or `error`, or an event is not signed in its place. Ending the generator early aborts the request.
+   */
+  async infer(inference: Inference, grant: Grant, signal: AbortSignal): Promise<RunningRequest> {
+    const path = INFERENCE_PATH[inference.kind];
+    const sent = await send(this.#ports, this.target, { method: 'POST', path, body: inference.request, grant, signal });
+    const type = sent.response.headers.get('content-type') ?? '';
+    if (!sent.response.ok || !type.startsWith('text/event-stream')) {
+      await readAnswer(this.target, sent, z.never());
+      throw broken('the pool did not answer with events');
+    }
+    return { signedAtMs: sent.signedAtMs, events: readEvents(this.target, sent) };
+  }
+
+  async count(
+    question: Pick<ChatRequest, 'model' | 'messages'> | Pick<CompletionRequest, 'model' | 'prompt'>,
+  ): Promise<number[]> {
+    return (await this.#ask('POST', '/pool/count', countAnswer, question)).prompt_tokens;
+  }
+
+  status(): Promise<PoolStatus> {
+    return this.#ask('GET', '/pool/status', poolStatus);
+  }
+
+  receipts(limit: number): Promise<{ receipts: Receipt[]; has_more: boolean }> {
+    return this.#ask('GET', `/pool/receipts?limit=${limit}`, receiptsAnswer);
+  }
+
+  /** What the pool knows of one request, also while it runs; undefined when it signs that it knows nothing. */
+  async receiptOf(requestId: string): Promise<Receipt | undefined> {
+    const path = `/pool/receipts?request_id=${encodeURIComponent(requestId)}`;
+    try {
+      return (await this.#ask('GET', path, receiptsAnswer)).receipts.find((one) => one.request_id === requestId);
+    } catch (error) {
+      if (error instanceof PoolRequestError && error.failure.kind === 'refused' && error.failure.error.status === 404)
+        return undefined;
+      throw error;
+    }
+  }
+
+  async acknowledge(requestIds: readonly string[]): Promise<void> {
+    await this.#ask('DELETE', '/pool/receipts', z.unknown(), { request_ids: requestIds });
+  }
+
+  async #ask<T>(method: string, path: string, schema: z.ZodType<T>, body?: unknown): Promise<T> {
+    const signal = AbortSignal.timeout(ASK_TIMEOUT_MS);
+    const sent = await send(this.#ports, this.target, { method, path, body, signal });
+    return readAnswer(this.target, sent, schema);
+  }
+}
+
+async function* readEvents(pool: PoolTarget, { response, nonce }: Sent): AsyncGenerator<PoolEvent, void, void> {
+  const parser = new SseParser();
+  let sequence = 0;
+  try {
+    for await (const bytes of response.body ?? [])
+      for (const { id, data } of parser.push(bytes)) {
+        if (!verifyEvent(pool.secret, nonce, sequence++, data, id))
+          throw broken(`event ${sequence} is not signed in its place`);
+        const event = poolEvent.safeParse(JSON.parse(data));
+        if (!event.success) throw broken(`event ${sequence} has another shape than this gateway knows`);
+        yield event.data;
+        if (event.data.type === 'done' || event.data.type === 'error') return;
+      }
+  } catch (error) {
+    if (error instanceof PoolRequestError) throw error;
+    throw broken(error instanceof SseLineTooLong ? error.message : 'the connection broke during the stream');
+  }
+  throw broken('the stream ended before the request did');
+}

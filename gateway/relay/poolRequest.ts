@@ -1,0 +1,138 @@
+// One signed exchange with a pool, and how its failures are told apart: what matters for the bill is whether the pool may have taken
+// the request on. `refused` and `never_sent` say surely not; `broken` says nobody here knows, and the pool's journal decides.
+import { z } from 'zod';
+import { type WireError, wireError } from '../../pool/wire/events.ts';
+import { type SignedContext, signRequest, verifyAnswer } from '../../pool/wire/signing.ts';
+import type { Clock, RandomBytes } from '../clock.ts';
+
+export interface PoolTarget {
+  id: string;
+  /** Without a slash at its end. */
+  url: string;
+  keyId: string;
+  secret: Uint8Array;
+}
+
+export interface PoolPorts {
+  fetch: typeof fetch;
+  clock: Clock;
+  random: RandomBytes;
+}
+
+export type PoolFailure = { kind: 'never_sent' | 'broken'; reason: string } | { kind: 'refused'; error: WireError };
+
+export class PoolRequestError extends Error {
+  override readonly name = 'PoolRequestError';
+  readonly failure: PoolFailure;
+
+  constructor(failure: PoolFailure) {
+    super(failure.kind === 'refused' ? failure.error.message : failure.reason);
+    this.failure = failure;
+  }
+}
+
+export function broken(reason: string): PoolRequestError {
+  return new PoolRequestError({ kind: 'broken', reason });
+}
+
+export type Grant = Pick<
+  SignedContext,
+  'tenant' | 'requestId' | 'priority' | 'deadlineMs' | 'holdTokens' | 'cacheScope'
+>;
+
+export interface Sent {
+  response: Response;
+  nonce: string;
+  signedAtMs: number;
+}
+
+/** Longest JSON answer that is read: a full page of receipts with many choices each. */
+const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
+
+const errorAnswer = z.object({
+  error: wireError.omit({ status: true, retry_after_ms: true }),
+});
+
+/** Sends; the answer's signature is not checked yet. Throws PoolRequestError (never_sent or broken). */
+export async function send(
+  ports: PoolPorts,
+  pool: PoolTarget,
+  request: { method: string; path: string; body?: unknown; grant?: Grant; signal?: AbortSignal },
+): Promise<Sent> {
+  const body = request.body === undefined ? new Uint8Array() : new TextEncoder().encode(JSON.stringify(request.body));
+  const nonce = Buffer.from(ports.random(16)).toString('hex');
+  const signedAtMs = ports.clock.now();
+  const { method, path, grant, signal } = request;
+  const context = { method, path, timeMs: signedAtMs, nonce, keyId: pool.keyId, poolId: pool.id, ...grant };
+  const headers = { ...signRequest(pool.secret, context, body), 'content-type': 'application/json' };
+  try {
+    const response = await ports.fetch(pool.url + path, {
+      method,
+      headers,
+      redirect: 'error',
+      ...(body.length > 0 && { body }),
+      ...(signal && { signal }),
+    });
+    return { response, nonce, signedAtMs };
+  } catch (error) {
+    if (connectionRefused(error))
+      throw new PoolRequestError({ kind: 'never_sent', reason: 'the connection was refused' });
+    throw broken(signal?.aborted ? 'the request was aborted' : 'the connection failed');
+  }
+}
+
+/** The signed JSON answer. Throws PoolRequestError: `refused` for a signed error, else `broken`. */
+export async function readAnswer<T>(pool: PoolTarget, sent: Sent, schema: z.ZodType<T>): Promise<T> {
+  const { response, nonce } = sent;
+  const body = await readBounded(response);
+  const signature = response.headers.get('hearth-signature') ?? '';
+  if (!verifyAnswer(pool.secret, nonce, response.status, body, signature)) {
+    const hint = response.status === 401 ? '; does it know this key id and secret?' : '';
+    throw broken(`the pool's answer (${response.status}) is not signed by its key${hint}`);
+  }
+  const value = parseJson(body);
+  if (response.ok) {
+    const parsed = schema.safeParse(value);
+    if (!parsed.success) throw broken('the answer has another shape than this gateway knows');
+    return parsed.data;
+  }
+  const parsed = errorAnswer.safeParse(value);
+  if (!parsed.success) throw broken(`the pool answered ${response.status} without an error`);
+  const retry = Number(
+    response.headers.get('retry-after-ms') ?? Number(response.headers.get('retry-after') ?? Number.NaN) * 1000,
+  );
+  const error = { ...parsed.data.error, status: response.status };
+  throw new PoolRequestError({
+    kind: 'refused',
+    error: Number.isFinite(retry) && retry > 0 ? { ...error, retry_after_ms: retry } : error,
+  });
+}
+
+async function readBounded(response: Response): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for await (const piece of response.body ?? []) {
+      size += piece.length;
+      if (size > MAX_ANSWER_BYTES) throw broken(`the answer has more than ${MAX_ANSWER_BYTES} bytes`);
+      pieces.push(piece);
+    }
+  } catch (error) {
+    throw error instanceof PoolRequestError ? error : broken('the connection broke during the answer');
+  }
+  return Buffer.concat(pieces);
+}
+
+function parseJson(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    throw broken('the answer is not JSON');
+  }
+}
+
+/** Nothing listened there, so nothing can have been accepted. */
+function connectionRefused(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED';
+}

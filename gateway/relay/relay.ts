@@ -1,0 +1,142 @@
+// One admitted request on its way through a pool: passes its events on, checks that they follow from one another, shrinks the hold at
+// the first, and settles at the last before anybody hears of it. However it ends, the hold ends with it: by the receipt that came, or
+// by the settler, to whom it is left.
+import type { PoolEvent, Receipt } from '../../pool/wire/events.ts';
+import type { Clock } from '../clock.ts';
+import { fromPool, poolFailed } from '../errors.ts';
+import { type Bill, billOf, NOTHING_RELEASED, withinHold } from '../ledger/bill.ts';
+import type { Ledger } from '../ledger/port.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Inference } from './poolClient.ts';
+import type { PoolRegistry, PoolState } from './poolRegistry.ts';
+import { broken, PoolRequestError } from './poolRequest.ts';
+import type { Settler } from './settler.ts';
+
+/** After its deadline a pool has this long to say how the request ended, before the gateway hangs up. */
+const DEADLINE_GRACE_MS = 5000;
+
+export interface RelayPorts {
+  ledger: Ledger;
+  registry: PoolRegistry;
+  settler: Settler;
+  clock: Clock;
+  log: Log;
+  metrics: Metrics;
+}
+
+export interface Admitted {
+  requestId: string;
+  tenant: string;
+  pool: PoolState;
+  inference: Inference;
+  choices: number;
+  outputTokens: number;
+  holdTokens: number;
+  startedAtMs: number;
+  deadlineMs: number;
+  priority: number;
+  cacheScope: string;
+}
+
+/** What the client's side gets: the pool's events, and at the end the bill, settled already. Errors of the pool are thrown. */
+export type RelayEvent =
+  | Exclude<PoolEvent, { type: 'done' } | { type: 'error' }>
+  | { type: 'end'; done: PoolEvent; bill: Bill };
+
+/** Throws GatewayError. Aborting, or ending the generator early, ends the request at the pool. */
+export async function* relay(
+  ports: RelayPorts,
+  admitted: Admitted,
+  signal: AbortSignal,
+): AsyncGenerator<RelayEvent, void, void> {
+  const { settler, ledger, clock, registry, metrics } = ports;
+  const { requestId, tenant, pool, choices, outputTokens, startedAtMs, deadlineMs } = admitted;
+  const stop = new AbortController();
+  const abort = () => stop.abort();
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) abort();
+  void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
+
+  let holdTokens = admitted.holdTokens;
+  let settled = false;
+  const settle = async (bill: Bill) => {
+    await settler.settle(tenant, requestId, bill);
+    settled = true;
+  };
+  const released = new Released(choices);
+  pool.inFlight += 1;
+  try {
+    const { cacheScope, priority } = admitted;
+    const grant = { tenant, requestId, priority, deadlineMs, holdTokens, cacheScope };
+    const { events } = await pool.client.infer(admitted.inference, grant, stop.signal);
+    for await (const event of events) {
+      if (event.type === 'prompt') {
+        holdTokens = Math.min(holdTokens, event.prompt_tokens + choices * outputTokens);
+        await ledger.shrink({ tenant, requestId, holdTokens });
+        yield event;
+      } else if (event.type === 'delta') {
+        if (!released.add(event)) throw broken('the stream skips or repeats positions');
+        if (released.first) metrics.firstToken((clock.now() - startedAtMs) / 1000);
+        yield event;
+      } else if (event.type === 'done') {
+        checkReceipt(admitted, event.receipt);
+        const bill = withinHold(billOf(event.receipt), holdTokens);
+        await settle(bill);
+        yield { type: 'end', done: event, bill };
+      } else if (event.type === 'error') {
+        if (event.receipt) {
+          checkReceipt(admitted, event.receipt);
+          await settle(billOf(event.receipt));
+        }
+        throw fromPool(event.error, requestId);
+      } else yield event;
+    }
+  } catch (error) {
+    if (!(error instanceof PoolRequestError)) throw error;
+    const { failure } = error;
+    if (failure.kind !== 'broken')
+      await settle({ ...NOTHING_RELEASED, outcome: failure.kind === 'refused' ? 'refused' : 'failed' });
+    if (failure.kind === 'refused') throw fromPool(failure.error, requestId);
+    if (!signal.aborted) {
+      registry.reportFailure(pool);
+      metrics.poolFailed(pool.client.target.id);
+      ports.log.warn('pool_failed', { pool: pool.client.target.id, request: requestId, reason: failure.reason });
+    }
+    throw poolFailed();
+  } finally {
+    pool.inFlight -= 1;
+    signal.removeEventListener('abort', abort);
+    abort();
+    if (!settled) settler.leave({ requestId, tenant, pool: pool.client.target.id, deadlineMs });
+  }
+}
+
+/** Output positions per choice: each is released once, in order. */
+class Released {
+  readonly #next: number[];
+  /** The event just added brought the request's first token. */
+  first = false;
+  #any = false;
+
+  constructor(choices: number) {
+    this.#next = Array.from({ length: choices }, () => 0);
+  }
+
+  /** False when the event does not go on where its choice stands. */
+  add(event: Extract<PoolEvent, { type: 'delta' }>): boolean {
+    const expected = this.#next[event.choice];
+    if (expected === undefined || (event.ids.length > 0 && event.position !== expected)) return false;
+    this.#next[event.choice] = expected + event.ids.length;
+    this.first = !this.#any && event.ids.length > 0;
+    this.#any ||= event.ids.length > 0;
+    return true;
+  }
+}
+
+/** A receipt that is not of this request must not settle it. */
+function checkReceipt({ requestId, tenant, pool }: Admitted, receipt: Receipt): void {
+  if (receipt.request_id === requestId && receipt.tenant === tenant && receipt.pool_id === pool.client.target.id)
+    return;
+  throw broken('the receipt is of another request');
+}

@@ -1,0 +1,28 @@
+// What becomes of a hold whose own request no longer watches it: a pure decision over what its pool says. A pool that signs that it
+// knows nothing of a request settles it for nothing only when it can't accept it any more either: since it started after the request
+// was signed (it refuses older signatures), since the signature is too old for any pool's clock, or since its deadline has passed.
+import type { Receipt } from '../../pool/wire/events.ts';
+import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
+import { type Bill, billOf, NOTHING_RELEASED } from '../ledger/bill.ts';
+
+export interface HoldEvidence {
+  /** What the pool knows of the request; null: it signed that it knows nothing. */
+  receipt: Receipt | null;
+  /** Start of the pool's process, by its clock. */
+  poolStartedAtMs: number | null;
+  /** No request for this hold was signed after this. */
+  signedBeforeMs: number;
+  deadlineMs: number;
+  nowMs: number;
+}
+
+/** The bill, or null: ask again later. */
+export function resolveHold(evidence: HoldEvidence): Bill | null {
+  const { receipt, poolStartedAtMs, signedBeforeMs, deadlineMs, nowMs } = evidence;
+  if (receipt) return receipt.outcome === 'running' ? null : billOf(receipt);
+  const refusedAsOlder = poolStartedAtMs !== null && poolStartedAtMs > signedBeforeMs;
+  // The two clocks may differ by one skew in either direction.
+  const refusedAsStale = nowMs > signedBeforeMs + 2 * MAX_CLOCK_SKEW_MS;
+  const pastDeadline = nowMs > deadlineMs + MAX_CLOCK_SKEW_MS;
+  return refusedAsOlder || refusedAsStale || pastDeadline ? { ...NOTHING_RELEASED, outcome: 'failed' } : null;
+}

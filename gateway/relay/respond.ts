@@ -1,0 +1,94 @@
+// The client's side of a relay: one JSON answer, or a stream of chunks that takes from the pool only what the client takes from it.
+// A stream begins when the pool has accepted the request; what fails before has its own status, what fails after is an error event.
+import { GatewayError, internalError } from '../errors.ts';
+import { errorFields, type Log } from '../log.ts';
+import type { RelayEvent } from './relay.ts';
+import { type Collector, type Shaper, SSE_DONE, sseData, sseError, usageOf } from './shape.ts';
+
+export async function respondWhole(
+  events: AsyncGenerator<RelayEvent, void, void>,
+  collector: Collector,
+  headers: Record<string, string>,
+): Promise<Response> {
+  for await (const event of events) {
+    if (event.type !== 'end') {
+      collector.add(event);
+      continue;
+    }
+    collector.add(event.done);
+    return Response.json({ ...collector.answer(), usage: usageOf(event.bill) }, { headers });
+  }
+  throw new Error('a relay ends with its bill or throws');
+}
+
+export interface StreamOptions {
+  requestId: string;
+  includeUsage: boolean;
+  headers: Record<string, string>;
+  log: Log;
+  /** Ends the request at the pool. */
+  abort: () => void;
+  /** Once, when nothing more is sent. */
+  finished: () => void;
+}
+
+/** Resolves when the pool has accepted the request; throws GatewayError when it has not. */
+export async function respondStreaming(
+  events: AsyncGenerator<RelayEvent, void, void>,
+  shaper: Shaper,
+  options: StreamOptions,
+): Promise<Response> {
+  const { includeUsage, abort, finished, log, requestId } = options;
+  const first = await events.next();
+  let pending: IteratorResult<RelayEvent, void> | undefined = first;
+  const chunk = (value: object) => sseData(includeUsage ? { ...value, usage: null } : value);
+
+  /** Sends at least one chunk, unless the stream is over. */
+  async function pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
+    for (;;) {
+      const { value: event } = pending ?? (await events.next());
+      pending = undefined;
+      if (!event) return controller.close();
+      const chunks = shaper.chunks(event.type === 'end' ? event.done : event);
+      for (const one of chunks) controller.enqueue(chunk(one));
+      if (event.type === 'end') {
+        if (includeUsage) controller.enqueue(sseData({ ...shaper.usageChunk(), usage: usageOf(event.bill) }));
+        controller.enqueue(SSE_DONE);
+        controller.close();
+        return finished();
+      }
+      if (chunks.length > 0) return;
+    }
+  }
+
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          await pull(controller);
+        } catch (error) {
+          if (!(error instanceof GatewayError))
+            log.error('stream_failed', { request: requestId, ...errorFields(error) });
+          const told = error instanceof GatewayError ? error : internalError(requestId);
+          controller.enqueue(sseError(told.body()));
+          controller.close();
+          finished();
+        }
+      },
+      async cancel() {
+        abort();
+        await events.return();
+        finished();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return new Response(body, {
+    headers: {
+      ...options.headers,
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+    },
+  });
+}

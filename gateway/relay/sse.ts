@@ -1,0 +1,78 @@
+// Server-sent events from bytes, however they are cut: between the bytes of a character, inside a line end, anywhere. Lines are
+// bounded, so that a peer can't fill memory with one that never ends. (WHATWG HTML, 9.2.6.)
+
+export interface SseEvent {
+  id: string;
+  data: string;
+}
+
+/** Longest line: an event with the logprobs of a few thousand prompt tokens. */
+export const MAX_SSE_LINE_CHARS = 16 * 1024 * 1024;
+
+export class SseLineTooLong extends Error {
+  override readonly name = 'SseLineTooLong';
+}
+
+export class SseParser {
+  readonly #decoder = new TextDecoder();
+  readonly #maxLineChars: number;
+  #pieces: string[] = [];
+  #pending = 0;
+  #afterCr = false;
+  #id = '';
+  #data: string[] = [];
+
+  constructor(maxLineChars = MAX_SSE_LINE_CHARS) {
+    this.#maxLineChars = maxLineChars;
+  }
+
+  /** Events that are whole with these bytes. Throws SseLineTooLong. An event without its blank line is never given out. */
+  push(bytes: Uint8Array): SseEvent[] {
+    const events: SseEvent[] = [];
+    const chunk = this.#decoder.decode(bytes, { stream: true });
+    let start = 0;
+    for (let at = 0; at < chunk.length; at++) {
+      const code = chunk.charCodeAt(at);
+      if (code !== 10 && code !== 13) {
+        this.#afterCr = false;
+        continue;
+      }
+      const secondHalf = code === 10 && this.#afterCr;
+      this.#afterCr = code === 13;
+      if (!secondHalf) this.#line(this.#take(chunk.slice(start, at)), events);
+      start = at + 1;
+    }
+    this.#keep(chunk.slice(start));
+    return events;
+  }
+
+  #keep(piece: string): void {
+    if (piece === '') return;
+    this.#pending += piece.length;
+    if (this.#pending > this.#maxLineChars)
+      throw new SseLineTooLong(`a line has more than ${this.#maxLineChars} characters`);
+    this.#pieces.push(piece);
+  }
+
+  #take(piece: string): string {
+    this.#keep(piece);
+    const line = this.#pieces.join('');
+    this.#pieces = [];
+    this.#pending = 0;
+    return line;
+  }
+
+  #line(line: string, events: SseEvent[]): void {
+    if (line === '') {
+      if (this.#data.length > 0) events.push({ id: this.#id, data: this.#data.join('\n') });
+      this.#data = [];
+      this.#id = '';
+      return;
+    }
+    const colon = line.indexOf(':');
+    const field = colon === -1 ? line : line.slice(0, colon);
+    const value = colon === -1 ? '' : line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1);
+    if (field === 'data') this.#data.push(value);
+    else if (field === 'id') this.#id = value;
+  }
+}

@@ -1,0 +1,77 @@
+// From a request's bytes to a checked value. The size is refused before the body is read whole; a wrong field is named as a dotted
+// path ("messages.0.role"), and a field that nobody knows is refused, because a parameter silently ignored is a wrong answer.
+import type { z } from 'zod';
+import { bodyTooLarge, type GatewayError, invalidRequest } from './errors.ts';
+
+/** Throws GatewayError: 413, or 400 that names the first wrong field. */
+export async function readJson<T extends z.ZodType>(
+  request: Request,
+  schema: T,
+  maxBytes: number,
+): Promise<z.output<T>> {
+  const bytes = await readBounded(request, maxBytes);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    throw invalidRequest('The request body is not valid JSON in UTF-8.', null);
+  }
+  return checked(schema, value);
+}
+
+/** Throws GatewayError (400) that names the first wrong field. */
+export function checked<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw describe(deepest(parsed.error.issues, []));
+}
+
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array> {
+  if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw bodyTooLarge(maxBytes);
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of request.body ?? []) {
+    size += piece.length;
+    if (size > maxBytes) throw bodyTooLarge(maxBytes);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
+interface Issue {
+  path: PropertyKey[];
+  message: string;
+  unknownKey?: string;
+}
+
+/** The first issue; of a union, the one of the branch that got furthest, since that is what was meant. */
+function deepest(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyKey[]): Issue {
+  const issue = issues[0];
+  if (!issue) return { path: [...prefix], message: 'invalid' };
+  const path = [...prefix, ...issue.path];
+  if (issue.code === 'unrecognized_keys') {
+    const unknownKey = issue.keys[0];
+    return { path, message: issue.message, ...(unknownKey !== undefined && { unknownKey }) };
+  }
+  if (issue.code !== 'invalid_union') return { path, message: issue.message };
+  const branches = issue.errors.map((branch) => deepest(branch, path));
+  const furthest = branches.reduce((best, one) => (one.path.length > best.path.length ? one : best), {
+    path,
+    message: issue.message,
+  } as Issue);
+  return furthest.path.length > path.length ? furthest : { path, message: branches[0]?.message ?? issue.message };
+}
+
+function describe({ path, message, unknownKey }: Issue): GatewayError {
+  const at = path.map(String).join('.');
+  if (unknownKey !== undefined) {
+    const name = at ? `${at}.${unknownKey}` : unknownKey;
+    return invalidRequest(
+      `Unrecognized request argument supplied: ${name.slice(0, 256)}.`,
+      name.slice(0, 256),
+      'unsupported_parameter',
+    );
+  }
+  if (!at) return invalidRequest(`The request is not valid: ${message}.`, null);
+  return invalidRequest(`Invalid value for '${at}': ${message}.`, at);
+}

@@ -1,0 +1,39 @@
+// What operators and load balancers ask: alive, ready, metrics. The first two need no key and tell no detail.
+import { Hono } from 'hono';
+import { requireAdmin } from '../authenticate.ts';
+import { GatewayError } from '../errors.ts';
+import type { AppEnv, GatewayPorts } from '../ports.ts';
+import { isReady } from '../relay/poolRegistry.ts';
+
+export function operationRoutes(ports: GatewayPorts): Hono<AppEnv> {
+  const { registry, ledger, metrics, clock } = ports;
+  const app = new Hono<AppEnv>();
+  app.get('/healthz', (c) => c.json({ status: 'ok' }));
+  app.get('/readyz', (c) => {
+    if (registry.ready()) return c.json({ status: 'ready' });
+    throw new GatewayError({
+      status: 503,
+      type: 'server_error',
+      code: 'no_pool_ready',
+      message: 'Not every model has a ready pool.',
+      retryAfterMs: 1000,
+    });
+  });
+  app.get('/metrics', async (c) => {
+    await requireAdmin(c.req.raw, ports);
+    const { held, unresolved } = await ledger.holdCounts();
+    const pools = registry.pools.map((pool) => ({
+      name: 'hearth_gateway_pool_ready',
+      labels: { pool: pool.client.target.id },
+      value: isReady(pool, clock.now()) ? 1 : 0,
+    }));
+    const text = metrics.render([
+      ...pools,
+      { name: 'hearth_gateway_holds', labels: { state: 'held' }, value: held },
+      { name: 'hearth_gateway_holds', labels: { state: 'unresolved' }, value: unresolved },
+      { name: 'hearth_gateway_requests_running', value: registry.pools.reduce((sum, pool) => sum + pool.inFlight, 0) },
+    ]);
+    return c.body(text, 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+  });
+  return app;
+}
