@@ -22,9 +22,13 @@ import type { PoolMetrics } from './metrics.ts';
 import { type Grant, type Plan, sequencesOf } from './plan.ts';
 import type { JournalRecord } from './receipts.ts';
 import type { PoolModel } from './servedModel.ts';
+import { type Journalled, startRecord, stepRecords } from './stepRecords.ts';
 
 /** A gateway that asks again while the pool drains or its ledger lags: often enough to notice, seldom enough not to hurt. */
 const RETRY_AFTER_MS = 1000;
+
+/** Longest timer of Node: 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface RequestsOptions {
   engine: EnginePort;
@@ -36,14 +40,11 @@ export interface RequestsOptions {
   log: Log;
 }
 
-interface Running {
-  generation: Generation;
+interface Running extends Journalled {
   sink: EventSink;
   startedAtMs: number;
-  /** The journal's handle, once the engine has taken the request. */
-  handle: number | null;
   sawOutput: boolean;
-  deadline: NodeJS.Timeout | null;
+  deadline: NodeJS.Timeout;
   taken: PromiseWithResolvers<void>;
 }
 
@@ -66,15 +67,16 @@ export class Requests {
   /** Hands the plan to the engine. Resolves when it is taken and its first event is sent; throws PoolError when it is refused. */
   start(model: PoolModel, plan: Plan, grant: Grant, sink: EventSink): Promise<void> {
     this.#refuse(grant.requestId);
-    if (this.#options.now() >= grant.deadlineMs) throw deadlineExceeded();
+    const startedAtMs = this.#options.now();
+    if (startedAtMs >= grant.deadlineMs) throw deadlineExceeded();
     const sequences = sequencesOf(plan, grant, model.text.eosIds, this.#serial++);
     const running: Running = {
       generation: new Generation(model, plan, grant, sequences),
       sink,
-      startedAtMs: this.#options.now(),
+      startedAtMs,
       handle: null,
       sawOutput: false,
-      deadline: null,
+      deadline: setTimeout(() => this.#expire(running), Math.min(grant.deadlineMs - startedAtMs, MAX_TIMER_MS)),
       taken: Promise.withResolvers<void>(),
     };
     this.#running.set(grant.requestId, running);
@@ -154,35 +156,12 @@ export class Requests {
   }
 
   #taken(running: Running): void {
-    const { journal, metrics, now } = this.#options;
+    const { journal, metrics, poolId } = this.#options;
     const { generation } = running;
-    const { grant, plan } = generation;
-    const untilDeadlineMs = Math.min(Math.max(0, grant.deadlineMs - now()), 2 ** 31 - 1);
-    running.deadline = setTimeout(() => this.#expire(running), untilDeadlineMs);
     running.handle = journal.book.nextHandle;
     generation.stageStart();
-    metrics.promptTokens.add(plan.promptTokens);
-    this.#commit(
-      [running],
-      [
-        {
-          kind: 'start',
-          handle: running.handle,
-          receipt: {
-            request_id: grant.requestId,
-            pool_id: this.#options.poolId,
-            tenant: grant.tenant,
-            model: generation.model.id,
-            prompt_tokens: plan.promptTokens,
-            cached_tokens: 0,
-            choices: plan.choices.map(() => 0),
-            outcome: 'running',
-            started_at_ms: running.startedAtMs,
-            updated_at_ms: running.startedAtMs,
-          },
-        },
-      ],
-    );
+    metrics.promptTokens.add(generation.plan.promptTokens);
+    this.#commit([running], [startRecord(generation, running.handle, poolId, running.startedAtMs)]);
     running.taken.resolve();
   }
 
@@ -218,19 +197,7 @@ export class Requests {
 
   /** Journals what is staged in one append, then lets the events leave and closes what is over. */
   #commit(touched: readonly Running[], first: readonly JournalRecord[] = []): void {
-    const timeMs = this.#options.now();
-    const released = touched.flatMap(({ generation, handle }) =>
-      handle === null
-        ? []
-        : generation
-            .takeReleased()
-            .map(([choice, total, cached]) => [handle, choice, total, cached] as [number, number, number, number]),
-    );
-    const records: JournalRecord[] = [...first];
-    if (released.length > 0) records.push({ kind: 'step', timeMs, released });
-    for (const { generation, handle } of touched)
-      if (generation.finished && handle !== null)
-        records.push({ kind: 'end', handle, outcome: generation.failure?.outcome ?? 'completed', timeMs });
+    const records = [...first, ...stepRecords(touched, this.#options.now())];
     try {
       this.#options.journal.append(records);
     } catch (error) {
@@ -282,7 +249,7 @@ export class Requests {
   }
 
   #forget(running: Running): void {
-    if (running.deadline) clearTimeout(running.deadline);
+    clearTimeout(running.deadline);
     const { grant } = running.generation;
     if (this.#running.get(grant.requestId) === running) this.#running.delete(grant.requestId);
     for (const id of running.generation.sequenceIds) this.#bySequence.delete(id);

@@ -27,6 +27,9 @@ export interface HealthCheck {
   failures: number;
 }
 
+/** A start that says nothing for this long hangs: each stage of a start tells its progress far more often. */
+export const DEFAULT_STALL_LIMIT_MS = 300_000;
+
 export const POOL_HEALTH: HealthCheck = { path: '/health/ready', intervalMs: 2000, timeoutMs: 5000, failures: 3 };
 
 export type SupervisorState = 'loading' | 'ready' | 'unready' | 'restarting' | 'stopped' | 'failed';
@@ -39,6 +42,8 @@ export interface SupervisorOptions extends Command {
   restart?: RestartPolicy;
   /** Between SIGTERM and SIGKILL: the process' own drain bound and a little more. */
   stopLimitMs: number;
+  /** Longest silence during a start. */
+  stallLimitMs?: number;
   onProgress?: (message: Extract<ProcessMessage, { type: 'progress' }>) => void;
   onStderr?: (line: string) => void;
   onState?: (state: SupervisorState, detail: string) => void;
@@ -103,6 +108,7 @@ export class Supervisor {
     const ready = Promise.withResolvers<'ready'>();
     const child = new Child(this.#options, this.#options.section(this.#port), {
       onMessage: (message) => {
+        stalled.refresh();
         if (message.type === 'progress') this.#options.onProgress?.(message);
         if (message.type !== 'ready') return;
         this.#port = message.port;
@@ -110,8 +116,10 @@ export class Supervisor {
       },
       onStderr: (line) => this.#options.onStderr?.(line),
     });
+    const stalled = setTimeout(() => child.kill(), this.#options.stallLimitMs ?? DEFAULT_STALL_LIMIT_MS);
     this.#child = child;
     const first = await Promise.race([ready.promise, child.exited]);
+    clearTimeout(stalled);
     return first === 'ready' ? child : null;
   }
 

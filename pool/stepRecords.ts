@@ -1,0 +1,43 @@
+// What the journal is told of running requests: one start record when a request is taken, then per step one record of all releases
+// together, and one per request that ended with it.
+import type { Generation } from './generation.ts';
+import type { JournalRecord } from './receipts.ts';
+
+/** A running request and the handle under which the journal knows it; null before it is taken. */
+export interface Journalled {
+  generation: Generation;
+  handle: number | null;
+}
+
+export function startRecord(generation: Generation, handle: number, poolId: string, timeMs: number): JournalRecord {
+  const { grant, plan, model } = generation;
+  return {
+    kind: 'start',
+    handle,
+    receipt: {
+      request_id: grant.requestId,
+      pool_id: poolId,
+      tenant: grant.tenant,
+      model: model.id,
+      prompt_tokens: plan.promptTokens,
+      cached_tokens: 0,
+      choices: plan.choices.map(() => 0),
+      outcome: 'running',
+      started_at_ms: timeMs,
+      updated_at_ms: timeMs,
+    },
+  };
+}
+
+/** Takes what the requests have staged; it must be appended before their events leave. */
+export function stepRecords(touched: readonly Journalled[], timeMs: number): JournalRecord[] {
+  const records: JournalRecord[] = [];
+  const released: [number, number, number, number][] = [];
+  for (const { generation, handle } of touched) {
+    if (handle === null) continue;
+    for (const [choice, total, cached] of generation.takeReleased()) released.push([handle, choice, total, cached]);
+    if (generation.finished)
+      records.push({ kind: 'end', handle, outcome: generation.failure?.outcome ?? 'completed', timeMs });
+  }
+  return released.length > 0 ? [{ kind: 'step', timeMs, released }, ...records] : records;
+}
