@@ -1,0 +1,246 @@
+// The order on which the bill rests, with a scripted engine and a real journal on a disk that can be made to fail.
+import fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import { BYTE_TEXT_VOCAB, byteText } from '../test/support/byteText.ts';
+import type { EnginePort } from './engineClient.ts';
+import type { TakeAnswer } from './engineMessages.ts';
+import { poolStopping } from './errors.ts';
+import type { EventSink } from './eventStream.ts';
+import { Journal, type JournalIo } from './journal.ts';
+import { PoolMetrics } from './metrics.ts';
+import { type Grant, type Inference, planRequest } from './plan.ts';
+import { Requests } from './requests.ts';
+import type { PoolModel } from './servedModel.ts';
+import type { PoolEvent } from './wire/events.ts';
+
+const MODEL: PoolModel = {
+  id: 'bytes',
+  created: 0,
+  text: byteText(),
+  contextLength: 512,
+  vocabSize: BYTE_TEXT_VOCAB,
+  fingerprint: 'f',
+  adapter: 'a',
+  longestTokenBytes: 6,
+};
+
+class ScriptedEngine implements EnginePort {
+  readonly submitted: SequenceRequest[] = [];
+  readonly cancelled: string[] = [];
+  answer: TakeAnswer | null = { kind: 'taken' };
+
+  submit(_: string, sequences: SequenceRequest[], onAnswer: (answer: TakeAnswer) => void): void {
+    this.submitted.push(...sequences);
+    if (this.answer) onAnswer(this.answer);
+  }
+
+  cancel(_: string, ids: string[]): void {
+    this.cancelled.push(...ids);
+  }
+}
+
+class Sink implements EventSink {
+  readonly events: PoolEvent[] = [];
+  ended = 0;
+  onSend: (event: PoolEvent) => void = () => {};
+
+  send(event: PoolEvent): void {
+    this.onSend(event);
+    this.events.push(event);
+  }
+
+  end(): void {
+    this.ended += 1;
+  }
+}
+
+let folder = '';
+let failing = false;
+let appends = 0;
+let now = 1000;
+let engine = new ScriptedEngine();
+let journal: Journal;
+let requests: Requests;
+const logged: string[] = [];
+
+const io: JournalIo = {
+  ...fs,
+  writeSync: (fd: number, data: NodeJS.ArrayBufferView | string, offset?: number | null | object) => {
+    if (failing) throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    appends += 1;
+    return fs.writeSync(fd, data as NodeJS.ArrayBufferView, offset as number);
+  },
+};
+
+beforeEach(() => {
+  folder = fs.mkdtempSync(join(tmpdir(), 'requests-'));
+  failing = false;
+  now = 1000;
+  engine = new ScriptedEngine();
+  journal = new Journal({ folder, fsync: 'none', segmentBytes: 1 << 20, now: () => now, io });
+  requests = new Requests({
+    engine,
+    journal,
+    metrics: new PoolMetrics(),
+    poolId: 'p',
+    maxReceipts: 3,
+    now: () => now,
+    log: (level, event) => logged.push(`${level} ${event}`),
+  });
+  appends = 0;
+});
+afterEach(() => {
+  requests.failAll({ error: poolStopping('The test is over.'), outcome: 'failed' });
+  journal.close();
+  fs.rmSync(folder, { recursive: true, force: true });
+});
+
+function start(requestId: string, body: Partial<Extract<Inference, { kind: 'completion' }>['request']> = {}) {
+  const grant: Grant = { requestId, tenant: 't', priority: 0, deadlineMs: 60_000, holdTokens: 400, cacheScope: null };
+  const request = { model: 'bytes', prompt: 'abc', max_tokens: 10, ...body };
+  const plan = planRequest(MODEL, { kind: 'completion', request }, grant, () => 7n);
+  const sink = new Sink();
+  return { sink, taken: requests.start(MODEL, plan, grant, sink) };
+}
+
+function output(index: number, text: string, more: Partial<SequenceOutput> = {}): SequenceOutput {
+  return { id: engine.submitted[index]?.id ?? '', ids: [...Buffer.from(text)], position: 0, ...more };
+}
+
+function step(...outputs: SequenceOutput[]): void {
+  requests.onStep({ model: 'bytes', outputs, elapsedMs: 1 });
+}
+
+describe('running requests', () => {
+  it('journal a step of many requests in one append, before any of its events leaves', () => {
+    const [a, b, c] = [start('a'), start('b'), start('c', { n: 2 })];
+    appends = 0;
+    const seen: number[][] = [];
+    for (const { sink } of [a, b, c])
+      sink.onSend = () => seen.push([appends, ...['a', 'b', 'c'].map((id) => sum(journal.book.get(id)?.choices))]);
+    step(output(0, 'x'), output(1, 'yy'), output(2, 'z'), output(3, 'zz'));
+    expect(appends).toBe(1);
+    expect(seen).toHaveLength(4);
+    for (const one of seen) expect(one).toEqual([1, 1, 2, 3]);
+  });
+
+  it('release nothing when the disk is full: all fail with what had been released, and readiness heals later', async () => {
+    const [a, b] = [start('a'), start('b')];
+    await Promise.all([a.taken, b.taken]);
+    step(output(0, 'x'), output(1, 'y'));
+    failing = true;
+    step(output(0, 'x', { position: 1 }));
+    for (const { sink } of [a, b]) {
+      const last = sink.events.at(-1);
+      expect(last).toMatchObject({
+        type: 'error',
+        error: { status: 500, code: 'internal_error' },
+        receipt: { outcome: 'failed', choices: [1] },
+      });
+      expect(sink.events.filter((event) => event.type === 'delta')).toHaveLength(1);
+      expect(sink.ended).toBe(1);
+    }
+    expect(new Set(engine.cancelled)).toEqual(new Set(engine.submitted.map((sequence) => sequence.id)));
+    expect(() => start('c')).toThrow(expect.objectContaining({ wire: expect.objectContaining({ status: 500 }) }));
+    failing = false;
+    expect(journal.heal()).toBe(true);
+    journal.close();
+    journal = new Journal({ folder, fsync: 'none', segmentBytes: 1 << 20, now: () => now });
+    expect(journal.book.get('a')).toMatchObject({ outcome: 'failed', choices: [1] });
+  });
+
+  it('that could not even be recorded are refused, and leave nothing in the engine', async () => {
+    failing = true;
+    const { taken, sink } = start('a');
+    await expect(taken).rejects.toMatchObject({ wire: { status: 500 } });
+    expect(engine.cancelled).toEqual([engine.submitted[0]?.id]);
+    expect(journal.book.get('a')).toBeUndefined();
+    expect(sink.events.filter((event) => event.type !== 'error')).toEqual([]);
+    expect(requests.count).toBe(0);
+  });
+
+  it('release nothing behind a stop string, and cancel only the choice that ended', () => {
+    const { sink } = start('a', { n: 2, stop: 'END' });
+    step(output(0, 'oneENDtwo'), output(1, 'fine'));
+    expect(engine.cancelled).toEqual([engine.submitted[0]?.id]);
+    expect(journal.book.get('a')).toMatchObject({ outcome: 'running', choices: [6, 4] });
+    step(output(0, 'late', { position: 9 }), output(1, '!', { position: 4, end: 'stop' }));
+    expect(journal.book.get('a')).toMatchObject({ outcome: 'completed', choices: [6, 5] });
+    const texts = sink.events.flatMap((event) =>
+      event.type === 'delta' ? [[event.choice, event.text, event.finish_reason]] : [],
+    );
+    expect(texts).toEqual([
+      [0, 'one', 'stop'],
+      [1, 'fine', undefined],
+      [1, '!', 'stop'],
+    ]);
+    expect(sink.events.at(-1)).toMatchObject({ type: 'done', usage: { completion_tokens: 11 } });
+  });
+
+  it('count a prompt’s cached tokens once, whatever the number of its choices', () => {
+    const { sink } = start('a', { n: 3 });
+    step(output(1, 'x', { cachedTokens: 2 }), output(2, 'x', { cachedTokens: 2 }), output(0, '', { cachedTokens: 1 }));
+    step(...[0, 1, 2].map((i) => output(i, 'y', { position: i === 0 ? 0 : 1, end: 'length' })));
+    expect(sink.events.at(-1)).toMatchObject({
+      type: 'done',
+      usage: { prompt_tokens: 3, cached_tokens: 1 },
+      receipt: { cached_tokens: 1 },
+    });
+  });
+
+  it('fail alone when the engine contradicts itself', () => {
+    const [a, b] = [start('a'), start('b')];
+    step(output(0, 'x', { position: 5 }), output(1, 'y'));
+    expect(a.sink.events.at(-1)).toMatchObject({
+      type: 'error',
+      error: { code: 'internal_error' },
+      receipt: { choices: [0], outcome: 'failed' },
+    });
+    expect(b.sink.events.at(-1)).toMatchObject({ type: 'delta', text: 'y' });
+    expect(logged).toContain('error request_failed');
+  });
+
+  it('release nothing at or after their deadline', () => {
+    const { sink } = start('a');
+    now = 60_000;
+    step(output(0, 'x'));
+    expect(sink.events.map((event) => event.type)).toEqual(['prompt', 'error']);
+    expect(journal.book.get('a')).toMatchObject({ outcome: 'cancelled', choices: [0] });
+  });
+
+  it('that are aborted before the engine answered leave no receipt and nothing in the engine', async () => {
+    engine.answer = null;
+    const { taken } = start('a');
+    requests.abort('a');
+    await expect(taken).rejects.toThrow();
+    expect(engine.cancelled).toEqual([engine.submitted[0]?.id]);
+    expect(journal.book.get('a')).toBeUndefined();
+    engine.answer = { kind: 'taken' };
+    await start('a').taken; // the id was never used up
+  });
+
+  it('are aborted by a reader that leaves while its last events are sent, and end once', () => {
+    const { sink } = start('a');
+    sink.onSend = (event) => event.type === 'delta' && requests.abort('a');
+    step(output(0, 'x', { end: 'stop' }));
+    expect(sink.ended).toBe(1);
+    expect(journal.book.get('a')).toMatchObject({ outcome: 'completed', choices: [1] });
+  });
+
+  it('are refused when the engine refuses, or when too many receipts are unacknowledged', async () => {
+    engine.answer = { kind: 'refused', refusal: { code: 'overloaded', message: 'full', retryAfterMs: 1500 } };
+    await expect(start('a').taken).rejects.toMatchObject({ wire: { status: 503, retry_after_ms: 1500 } });
+    engine.answer = { kind: 'bug', message: 'a seed is a number' };
+    await expect(start('a').taken).rejects.toMatchObject({ wire: { status: 500 } });
+    engine.answer = { kind: 'taken' };
+    for (const id of ['a', 'b', 'c']) await start(id).taken;
+    expect(() => start('d')).toThrow('receipts');
+  });
+});
+
+function sum(numbers: readonly number[] | undefined): number {
+  return (numbers ?? []).reduce((total, one) => total + one, 0);
+}
