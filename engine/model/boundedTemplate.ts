@@ -1,9 +1,9 @@
 // A Jinja template that can't hold the thread or fill the memory, whatever it says: model files are hostile until checked.
 //
 // @huggingface/jinja is interpreted one node at a time, and every node goes through `evaluate`: there the steps are counted and each
-// value's size is checked, so that loops and growing strings end at the same place on every machine. What a single built-in can still
-// do (join, replace, tojson of shared lists) is one V8 call: a watchdog thread ends it after TIMEOUT_MS, and V8's own limit on
-// strings (2^29 characters) bounds its memory. Templates get no object of ours but the values passed in.
+// value's size is checked and summed, so that loops and growing strings end at the same place on every machine. What a single built-in
+// can still do (join, replace, tojson of shared lists) is one V8 call: a watchdog thread ends it after TIMEOUT_MS, and V8's own limit
+// on strings (2^29 characters) bounds its memory. Templates get no object of ours but the values passed in.
 import { createContext, Script } from 'node:vm';
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja';
 
@@ -13,9 +13,11 @@ export const MAX_TEMPLATE_CHARS = 262_144;
 export const MAX_STEPS = 2_000_000;
 /** Characters of any string while rendering, the prompt included: above any context window. */
 export const MAX_STRING_CHARS = 8_388_608;
+/** Characters and elements of all values together, over all steps: bounds what a rendering can keep, and copy. */
+export const MAX_WORK = 134_217_728;
 /** Elements of any list while rendering. */
 export const MAX_LIST_ITEMS = 65_536;
-/** One rendering; a usual one takes under a millisecond. */
+/** One call; a usual rendering takes under a millisecond. */
 export const TIMEOUT_MS = 1000;
 
 /** The template called raise_exception: its own words. */
@@ -45,13 +47,17 @@ const newScope = (): Scope => new Environment();
 
 class BoundedInterpreter extends BaseInterpreter {
   #steps = 0;
+  #work = 0;
 
   override evaluate(statement: unknown, scope: unknown): RuntimeValue {
     if (++this.#steps > MAX_STEPS) throw new TemplateBounds(`the chat template takes more than ${MAX_STEPS} steps`);
     const value = super.evaluate(statement, scope);
-    if (typeof value.value === 'string' && value.value.length > MAX_STRING_CHARS)
+    const size = typeof value.value === 'string' || Array.isArray(value.value) ? value.value.length : 0;
+    this.#work += size;
+    if (this.#work > MAX_WORK) throw new TemplateBounds(`the chat template moves more than ${MAX_WORK} characters`);
+    if (typeof value.value === 'string' && size > MAX_STRING_CHARS)
       throw new TemplateBounds(`the chat template makes a text of more than ${MAX_STRING_CHARS} characters`);
-    if (Array.isArray(value.value) && value.value.length > MAX_LIST_ITEMS)
+    if (Array.isArray(value.value) && size > MAX_LIST_ITEMS)
       throw new TemplateBounds(`the chat template makes a list of more than ${MAX_LIST_ITEMS} elements`);
     return value;
   }
@@ -100,7 +106,8 @@ class Watchdog {
     try {
       this.#script.runInContext(this.#context, { timeout: TIMEOUT_MS });
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT')
+      // Made in the script's realm: it is an instance of another Error.
+      if (typeof error === 'object' && error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT')
         throw new TemplateBounds(`the chat template takes longer than ${TIMEOUT_MS} ms`);
       throw error;
     } finally {
@@ -130,20 +137,36 @@ export class BoundedTemplate {
 
   /** Throws TemplateRaised, TemplateBounds, or the interpreter's own error. */
   render(variables: Readonly<Record<string, unknown>>): string {
-    let text: unknown;
+    const [rendered] = this.renderAll([variables]);
+    if (typeof rendered === 'string') return rendered;
+    throw rendered?.error;
+  }
+
+  /** Several renderings within one TIMEOUT_MS, each with a text or what it threw. Throws TemplateBounds when the time is over. */
+  renderAll(list: readonly Readonly<Record<string, unknown>>[]): (string | { error: unknown })[] {
+    const rendered: (string | { error: unknown })[] = [];
     this.#watchdog.run(() => {
-      const scope = newScope();
-      const globals = {
-        ...{ true: true, false: false, none: null, True: true, False: false, None: null },
-        range,
-        strftime_now: (format: unknown) => strftime(new Date(this.#nowMs()), String(format)),
-        raise_exception: (message: unknown) => {
-          throw new TemplateRaised(String(message));
-        },
-      };
-      for (const [name, value] of Object.entries({ ...globals, ...variables })) scope.set(name, value);
-      text = new BoundedInterpreter(scope).run(this.#program).value;
+      for (const variables of list)
+        try {
+          rendered.push(this.#interpret(variables));
+        } catch (error) {
+          rendered.push({ error });
+        }
     });
-    return String(text);
+    return rendered;
+  }
+
+  #interpret(variables: Readonly<Record<string, unknown>>): string {
+    const scope = newScope();
+    const globals = {
+      ...{ true: true, false: false, none: null, True: true, False: false, None: null },
+      range,
+      strftime_now: (format: unknown) => strftime(new Date(this.#nowMs()), String(format)),
+      raise_exception: (message: unknown) => {
+        throw new TemplateRaised(String(message));
+      },
+    };
+    for (const [name, value] of Object.entries({ ...globals, ...variables })) scope.set(name, value);
+    return String(new BoundedInterpreter(scope).run(this.#program).value);
   }
 }

@@ -65,7 +65,7 @@ export class ChatTemplate {
 
   #measure(): TemplateOverhead {
     const overhead = measureOverhead(
-      (messages) => this.#segments(messages),
+      (chats) => this.#segmentsOf(chats),
       (text) => this.#count(text),
     );
     return this.#tokenizer.addsBos ? { ...overhead, tokensPerPrompt: overhead.tokensPerPrompt + 1 } : overhead;
@@ -79,8 +79,10 @@ export class ChatTemplate {
 
   /** The prompt's ids, ready for generation. Throws ChatTemplateError. */
   render(messages: readonly TemplateMessage[]): number[] {
+    const [segments] = this.#segmentsOf([messages]);
+    if (!segments || segments instanceof ChatTemplateError) throw segments;
     const ids: number[] = [];
-    for (const segment of this.#segments(messages))
+    for (const segment of segments)
       if (typeof segment === 'number') ids.push(segment);
       else this.#tokenizer.encodePlain(segment, ids);
     const prompt = this.#tokenizer.withBos(ids);
@@ -96,8 +98,32 @@ export class ChatTemplate {
     return prompt;
   }
 
-  #segments(messages: readonly TemplateMessage[]): Segment[] {
+  /** Each chat rendered and cut at the control tokens that the template wrote, or why it was refused. */
+  #segmentsOf(chats: readonly (readonly TemplateMessage[])[]): (Segment[] | ChatTemplateError)[] {
     if (!(this.#template instanceof BoundedTemplate)) throw this.#template;
+    const safe = chats.map((messages) => this.#protected(messages));
+    let rendered: ReturnType<BoundedTemplate['renderAll']>;
+    try {
+      rendered = this.#template.renderAll(safe.map(({ messages }) => ({ ...this.#names, messages })));
+    } catch (error) {
+      throw asTemplateError(error);
+    }
+    return rendered.map((text, i) => {
+      if (typeof text !== 'string') return asTemplateError(text.error);
+      const segments: Segment[] = [];
+      this.#control.split(
+        text,
+        (plain) => {
+          const unmarked = plain.replaceAll(safe[i]!.marker, '');
+          if (unmarked !== '') segments.push(unmarked);
+        },
+        (id) => segments.push(id),
+      );
+      return segments;
+    });
+  }
+
+  #protected(messages: readonly TemplateMessage[]): { messages: TemplateMessage[]; marker: string } {
     const chars = messages.reduce((sum, { content, name }) => sum + content.length + (name?.length ?? 0), 0);
     if (chars > MAX_CHAT_CHARS)
       throw new ChatTemplateError(
@@ -113,23 +139,7 @@ export class ChatTemplate {
       content: protect(content),
       ...(name !== undefined && { name: protect(name) }),
     }));
-
-    let rendered: string;
-    try {
-      rendered = this.#template.render({ ...this.#names, messages: safe });
-    } catch (error) {
-      throw asTemplateError(error);
-    }
-    const segments: Segment[] = [];
-    this.#control.split(
-      rendered,
-      (plain) => {
-        const text = plain.replaceAll(marker, '');
-        if (text !== '') segments.push(text);
-      },
-      (id) => segments.push(id),
-    );
-    return segments;
+    return { messages: safe, marker };
   }
 }
 

@@ -7,7 +7,8 @@
 //     rendered  "<|im_start|>user\na<·|im_end|>b<|im_end|>"   only the template's own <|im_start|> and <|im_end|> match
 //
 // It holds through what templates do to text: trimming, cutting, changing case. Markers inside a token break it wherever it begins;
-// at a content's edges they keep it from completing a token together with what the template writes around it.
+// at a content's edges they keep it from completing a token together with what the template writes around it. Beyond it is only a
+// template that cuts a content in the middle and itself writes a piece of a token right there; none is known.
 import { SpecialTokens } from './specialTokens.ts';
 
 const PRIVATE_USE = [

@@ -34,72 +34,65 @@ const VARIANTS: readonly ((role: string) => TemplateMessage)[] = [
   (role) => ({ role, content: '' }),
 ];
 
+/** Role sequences that are tried: each role after each pair of others, some after three. */
+const CASES: readonly (readonly string[])[] = [
+  ...[1, 2, 3].flatMap((length) => sequences(['system', 'user', 'assistant', 'developer'], length)),
+  ...sequences(['system', 'user', 'assistant'], 4),
+];
+
+function overheadOf(
+  messages: readonly TemplateMessage[],
+  segments: readonly Segment[],
+  countPlain: (text: string) => number,
+): number {
+  let overhead = 0;
+  let seen = 0;
+  for (const segment of segments) {
+    const probes = typeof segment === 'string' ? segment.split(PROBE).length - 1 : 0;
+    seen += probes;
+    if (typeof segment === 'number') overhead += 1;
+    else if (probes === 0) overhead += countPlain(segment);
+    else overhead += Buffer.byteLength(segment, 'utf8') - probes * PROBE_BYTES;
+  }
+  const given = messages.reduce((sum, { content, name }) => sum + (content ? 1 : 0) + (name ? 1 : 0), 0);
+  if (seen > given)
+    throw new ChatTemplateError('bounds', 'the chat template writes a message more than once: its length has no bound');
+  return overhead;
+}
+
 /**
- * `render` throws ChatTemplateError where the template refuses the messages; `countPlain` counts tokens of plain text.
+ * `renderAll` gives each chat's segments, or the template's refusal; `countPlain` counts tokens of plain text.
  * Throws ChatTemplateError when the template takes no messages at all, or writes a content more than once.
  */
 export function measureOverhead(
-  render: (messages: readonly TemplateMessage[]) => readonly Segment[],
+  renderAll: (chats: readonly (readonly TemplateMessage[])[]) => readonly (readonly Segment[] | ChatTemplateError)[],
   countPlain: (text: string) => number,
 ): TemplateOverhead {
-  let refusal: ChatTemplateError | null = null;
-  const overheadOf = (messages: readonly TemplateMessage[]): number | null => {
-    let segments: readonly Segment[];
-    try {
-      segments = render(messages);
-    } catch (error) {
-      if (!(error instanceof ChatTemplateError)) throw error;
-      refusal ??= error;
-      return null;
-    }
-    let overhead = 0;
-    let seen = 0;
-    for (const segment of segments) {
-      const probes = typeof segment === 'string' ? segment.split(PROBE).length - 1 : 0;
-      seen += probes;
-      if (typeof segment === 'number') overhead += 1;
-      else if (probes === 0) overhead += countPlain(segment);
-      else overhead += Buffer.byteLength(segment, 'utf8') - probes * PROBE_BYTES;
-    }
-    const given = messages.reduce((sum, { content, name }) => sum + (content ? 1 : 0) + (name ? 1 : 0), 0);
-    if (seen > given)
-      throw new ChatTemplateError(
-        'bounds',
-        'the chat template writes a message more than once: its length has no bound',
-      );
-    return overhead;
-  };
-
-  const cases = [
-    ...[1, 2, 3].flatMap((length) => sequences(['system', 'user', 'assistant', 'developer'], length)),
-    ...sequences(['system', 'user', 'assistant'], 4),
-  ];
+  const chats = VARIANTS.flatMap((variant) => CASES.map((roles) => roles.map(variant)));
+  const rendered = renderAll(chats);
   const accepted: { messages: number; overhead: number }[] = [];
   let tokensPerMessage = 0;
-  for (const variant of VARIANTS) {
-    const known = new Map<string, number>();
-    for (const roles of cases) {
-      const overhead = overheadOf(roles.map(variant));
-      if (overhead === null) continue;
-      known.set(roles.join(), overhead);
-      accepted.push({ messages: roles.length, overhead });
-      // What the last message added, or the last few where the template refuses the ones between.
-      for (let added = 1; added < roles.length; added++) {
-        const before = known.get(roles.slice(0, -added).join());
-        if (before === undefined) continue;
-        tokensPerMessage = Math.max(tokensPerMessage, Math.ceil((overhead - before) / added));
-        break;
-      }
+  let known = new Map<string, number>();
+  for (const [i, messages] of chats.entries()) {
+    if (i % CASES.length === 0) known = new Map();
+    const segments = rendered[i];
+    if (!segments || segments instanceof ChatTemplateError) continue;
+    const overhead = overheadOf(messages, segments, countPlain);
+    const roles = messages.map(({ role }) => role);
+    known.set(roles.join(), overhead);
+    accepted.push({ messages: roles.length, overhead });
+    // What the last message added, or the last few where the template refuses the ones between.
+    for (let added = 1; added < roles.length; added++) {
+      const before = known.get(roles.slice(0, -added).join());
+      if (before === undefined) continue;
+      tokensPerMessage = Math.max(tokensPerMessage, Math.ceil((overhead - before) / added));
+      break;
     }
   }
-  if (accepted.length === 0)
-    throw (
-      refusal ??
-      new ChatTemplateError('refused', 'the chat template takes no messages of the roles system, user and assistant')
-    );
-  const tokensPerPrompt = Math.max(
-    0,
-    ...accepted.map(({ messages, overhead }) => overhead - messages * tokensPerMessage),
-  );
-  return { tokensPerMessage, tokensPerPrompt };
+  if (accepted.length === 0) {
+    const refusal = rendered.find((one) => one instanceof ChatTemplateError);
+    throw refusal ?? new ChatTemplateError('refused', 'the chat template takes no messages');
+  }
+  const rest = accepted.map(({ messages, overhead }) => overhead - messages * tokensPerMessage);
+  return { tokensPerMessage, tokensPerPrompt: Math.max(0, ...rest) };
 }
