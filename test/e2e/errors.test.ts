@@ -169,7 +169,7 @@ test('no key or prompt is in the output of the processes', async () => {
   expect(
     system.output().split(system.apiKey).length,
     'only in the block that is printed at the start',
-  ).toBeLessThanOrEqual(4);
+  ).toBeLessThanOrEqual(5);
 });
 
 describe('quotas', () => {
