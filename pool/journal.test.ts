@@ -114,7 +114,7 @@ describe('the journal', () => {
     journal.append([step([[a, 0, 2, 0]])]);
     journal.close();
     const bytes = fs.readFileSync(path);
-    bytes[before + 30]! ^= 1;
+    bytes[bytes.indexOf('0,0,1,0', before) + 4] = '9'.charCodeAt(0); // still JSON: only the checksum tells
     fs.writeFileSync(path, bytes);
     const recovered = open();
     expect(recovered.damagedLines).toBe(1);

@@ -182,7 +182,7 @@ describe('running requests', () => {
 
   it('count a prompt’s cached tokens once, whatever the number of its choices', () => {
     const { sink } = start('a', { n: 3 });
-    step(output(1, 'x', { cachedTokens: 2 }), output(2, 'x', { cachedTokens: 2 }), output(0, '', { cachedTokens: 1 }));
+    step(output(0, '', { cachedTokens: 1 }), output(1, 'x', { cachedTokens: 2 }), output(2, 'x', { cachedTokens: 2 }));
     step(...[0, 1, 2].map((i) => output(i, 'y', { position: i === 0 ? 0 : 1, end: 'length' })));
     expect(sink.events.at(-1)).toMatchObject({
       type: 'done',
@@ -209,6 +209,14 @@ describe('running requests', () => {
     step(output(0, 'x'));
     expect(sink.events.map((event) => event.type)).toEqual(['prompt', 'error']);
     expect(journal.book.get('a')).toMatchObject({ outcome: 'cancelled', choices: [0] });
+  });
+
+  it('end at their deadline also while the engine says nothing', async () => {
+    now = 59_970;
+    const { sink } = start('a');
+    await expect.poll(() => sink.ended).toBe(1);
+    expect(sink.events.at(-1)).toMatchObject({ type: 'error', error: { code: 'deadline_exceeded' } });
+    expect(engine.cancelled).toEqual([engine.submitted[0]?.id]);
   });
 
   it('that are aborted before the engine answered leave no receipt and nothing in the engine', async () => {

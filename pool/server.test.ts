@@ -283,7 +283,7 @@ describe('refusals', () => {
       'text that is hopelessly long, before it is tokenised',
       '/v1/completions',
       { prompt: 'a'.repeat(5000) },
-      { status: 400, code: 'context_length_exceeded' },
+      { status: 400, code: 'context_length_exceeded', message: expect.stringMatching(/at least \d+ tokens/) },
     ],
     [
       'another model',

@@ -108,7 +108,7 @@ describe('the supervisor', () => {
   });
 
   it('does not wait for ever on a start that says nothing', async () => {
-    const { supervisor } = supervise({ mute: true }, { stallLimitMs: 300 });
+    const { supervisor } = supervise({ mute: true }, { stallLimitMs: 4000 });
     await expect(supervisor.start()).rejects.toMatchObject({
       code: 'start_failed',
       message: expect.stringContaining('odd process begins'),

@@ -78,7 +78,10 @@ export const poolEvent = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('prompt_logprobs'),
     prompt: count,
-    /** One entry per prompt token, in order; may come in several events, each going on where the last ended. */
+    /**
+     * One entry per prompt token, in order; may come in several events, each going on where the last ended. Comes with every echo:
+     * where no logprobs were asked for, each logprob is null and only the texts count.
+     */
     tokens: z.array(tokenLogprob),
   }),
   z.object({
