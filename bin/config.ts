@@ -18,6 +18,7 @@ export interface LoadedConfig {
   /** The file that was read; null where there is none and the defaults hold. */
   file: string | null;
   adminKey: string | null;
+  pepperHex: string | null;
 }
 
 /** `root`: the folder of the project, against which relative paths count. Throws ConfigError. */
@@ -29,6 +30,7 @@ export function loadConfig(root: string, env: NodeJS.ProcessEnv): LoadedConfig {
     config: { ...config, server: { ...config.server, dataDir: resolve(root, config.server.dataDir) } },
     file: written === null ? null : path,
     adminKey: env.HEARTH_ADMIN_KEY || null,
+    pepperHex: env.HEARTH_PEPPER || null,
   };
 }
 
@@ -87,7 +89,8 @@ function keysAt(path: readonly PropertyKey[]): string[] {
   const { shape } = hearthConfig;
   if (section === undefined) return Object.keys(shape);
   if (section === 'models') return Object.keys(shape.models.unwrap().element.shape);
-  if (section === 'server' || section === 'pool') return Object.keys(shape[section].unwrap().shape);
+  if (section === 'server' || section === 'gateway' || section === 'pool')
+    return Object.keys(shape[section].unwrap().shape);
   return [];
 }
 

@@ -1,10 +1,13 @@
 // hearth.config.json: every key with its meaning, range and default, in one place. The JSON Schema for editors and the table in
-// docs/configuration.md are made from it (npm run config:schema). What belongs to the pool process alone is taken from its own section.
+// docs/configuration.md are made from it (npm run config:schema). What belongs to one process alone is taken from that one's section.
 import { z } from 'zod';
+import { gatewaySection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
 
-const { bounds, journal, maxBodyBytes, models: poolModels } = poolSection.shape;
+const { bounds, journal, models: poolModels } = poolSection.shape;
+const { mode, defaults, limits, synchronous, drainMs } = gatewaySection.shape;
+const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
 const { id, activations, contextLength, kvBlocks } = poolModels.element.shape;
 
 const model = z.strictObject({
@@ -27,6 +30,7 @@ const model = z.strictObject({
 export type ModelEntry = z.infer<typeof model>;
 
 const server = z.strictObject({
+  mode,
   host: z
     .string()
     .min(1)
@@ -39,16 +43,18 @@ const server = z.strictObject({
     .min(1)
     .default('.hearth')
     .describe('Folder of ledger, journal and keys; relative to the project.'),
-  drainMs: z.int().min(0).max(600_000).default(30_000).describe('How long running requests may finish after a stop.'),
+  drainMs,
+  maxBodyBytes,
 });
 
 const pool = z.strictObject({
   ...bounds.unwrap().shape,
-  maxBodyBytes,
   journalFsync: journal.shape.fsync,
   journalSegmentBytes: journal.shape.segmentBytes,
   maxReceipts: journal.shape.maxReceipts,
 });
+
+const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous });
 
 export const hearthConfig = z
   .strictObject({
@@ -65,6 +71,7 @@ export const hearthConfig = z
       .describe('Folder of fetched models. Default: hearth/models in the cache folder of the user.'),
     server: server.prefault({}),
     models: z.array(model).min(1).max(16).prefault([DEFAULT_MODEL]).describe('What is served.'),
+    gateway: gateway.prefault({}),
     pool: pool.prefault({}),
   })
   .describe('Configuration of Hearth.');
@@ -85,6 +92,11 @@ export const ENV_ONLY = [
   {
     name: 'HEARTH_ADMIN_KEY',
     meaning: 'Admin key, `sk-admin-…`. In development mode on loopback one is made at the first start.',
+  },
+  {
+    name: 'HEARTH_PEPPER',
+    meaning:
+      'Pepper of stored keys, 32 bytes as 64 hex digits. Made at the first start if absent; needed beyond loopback.',
   },
   { name: 'HEARTH_CONFIG', meaning: 'Another file than `hearth.config.json`.' },
   { name: 'HF_ENDPOINT, HF_TOKEN', meaning: 'Another model hub for `hf:` sources; a token for gated models.' },

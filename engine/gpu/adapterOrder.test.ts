@@ -61,7 +61,7 @@ describe('the adapter taken', () => {
       { names: [INTEL, NVIDIA], broken: { [INTEL]: crash } },
       'auto',
       NVIDIA,
-      [INTEL],
+      ['preferred GPU', INTEL],
     ],
     ['lavapipe where there is no GPU', { names: [LLVMPIPE] }, 'auto', LLVMPIPE, ['hardware GPU']],
     [

@@ -102,7 +102,7 @@ class Search {
     for (const dawnFlags of names.length > 1 ? [[], ...flags] : flags) {
       const choice = await this.#take(
         'hardware',
-        dawnFlags[0]?.slice('adapter='.length) ?? 'hardware GPU',
+        dawnFlags[0]?.slice('adapter='.length) ?? 'preferred GPU',
         {},
         dawnFlags,
       );

@@ -1,0 +1,67 @@
+// What each process is told on its stdin, out of one configuration. Pure: files, keys and ports come in.
+import { join } from 'node:path';
+import type { z } from 'zod';
+import type { GatewaySectionInput } from '../gateway/config.ts';
+import type { poolSection } from '../pool/config.ts';
+import type { LoadedConfig } from './config.ts';
+
+export type PoolSectionInput = z.input<typeof poolSection>;
+
+/** Made anew at each start: nothing signed for an earlier one is accepted. */
+export interface PoolIdentity {
+  poolId: string;
+  keyId: string;
+  secretHex: string;
+}
+
+const POOL_HOST = '127.0.0.1';
+/** The gateway writes a request anew for the pool, with what the client left out. */
+const POOL_BODY_MARGIN_BYTES = 2 ** 20;
+
+export function poolSectionOf(
+  { config }: LoadedConfig,
+  identity: PoolIdentity,
+  options: { modelPaths: readonly string[]; dawnFlags: string[]; port: number | null },
+): PoolSectionInput {
+  const { journalFsync, journalSegmentBytes, maxReceipts, ...bounds } = config.pool;
+  return {
+    host: POOL_HOST,
+    port: options.port ?? 0,
+    poolId: identity.poolId,
+    keys: [{ id: identity.keyId, secretHex: identity.secretHex }],
+    models: config.models.map(({ id, activations, kvBlocks, contextLength }, i) => ({
+      ...{ id, activations, kvBlocks, path: options.modelPaths[i] ?? '' },
+      ...(contextLength !== undefined && { contextLength }),
+    })),
+    bounds,
+    journal: {
+      folder: join(config.server.dataDir, 'journal'),
+      fsync: journalFsync,
+      segmentBytes: journalSegmentBytes,
+      maxReceipts,
+    },
+    maxBodyBytes: config.server.maxBodyBytes + POOL_BODY_MARGIN_BYTES,
+    drainMs: config.server.drainMs,
+    dawnFlags: options.dawnFlags,
+  };
+}
+
+export function gatewaySectionOf(
+  { config, adminKey, pepperHex }: LoadedConfig,
+  { poolId, keyId, secretHex }: PoolIdentity,
+  options: { poolPort: number; port: number | null },
+): GatewaySectionInput {
+  const { mode, host, dataDir, behindTls, drainMs, maxBodyBytes } = config.server;
+  const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, ...limits } = config.gateway;
+  const models = config.models.map(({ id }) => id);
+  return {
+    ...{ mode, host, dataDir, drainMs, synchronous },
+    port: options.port ?? config.server.port,
+    trustProxy: behindTls,
+    ...(adminKey !== null && { adminKey }),
+    ...(pepperHex !== null && { peppers: [{ version: 1, secretHex: pepperHex }] }),
+    pools: [{ id: poolId, url: `http://${POOL_HOST}:${options.poolPort}`, keyId, secretHex, models }],
+    defaults: { chatMaxTokens, completionMaxTokens, devTokensPerDay },
+    limits: { ...limits, maxBodyBytes },
+  };
+}

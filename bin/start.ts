@@ -1,0 +1,45 @@
+// `npm start`: configuration, adapter, model; then the pool process, then the gateway process; then what somebody needs to use them. Runs
+// until it is told to stop, and leaves nothing behind: the gateway drains while the pool still computes, then the pool goes.
+import { fileURLToPath } from 'node:url';
+import { banner } from './banner.ts';
+import { loadConfig } from './config.ts';
+import { ProgressLine } from './progressLine.ts';
+import { Service } from './service.ts';
+import { StopSignals } from './stopSignals.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const progress = new ProgressLine(process.stdout, Date.now);
+const service = new Service(root, process.env, progress);
+const signals = new StopSignals();
+
+function stopWanted(): void {
+  const wish = signals.note(Date.now());
+  if (wish === 'stop') {
+    progress.say('\nStopping: running requests may finish. Ctrl-C once more ends them.');
+    service.stop().then(
+      () => process.exit(0),
+      (error) => fail(error),
+    );
+  }
+  if (wish === 'kill') {
+    service.kill();
+    process.exit(130);
+  }
+}
+
+function fail(error: unknown): void {
+  progress.say(`hearth: ${error instanceof Error ? error.message : String(error)}`);
+  service.stop().finally(() => process.exit(1));
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stopWanted);
+process.on('disconnect', stopWanted); // the launcher is gone
+
+try {
+  const began = performance.now();
+  const ready = await service.start(loadConfig(root, process.env));
+  progress.say(banner({ ...ready, seconds: (performance.now() - began) / 1000 }));
+  service.failed.then(fail);
+} catch (error) {
+  if (!service.stopping) fail(error);
+}
