@@ -1,6 +1,7 @@
 // The gateway as one Hono app: it knows ports, no platform, so the same app runs on Node and on Workers. Every answer carries its
 // request id and time; every failure becomes the error table's answer, and our own bugs tell nothing but that id.
 import { Hono } from 'hono';
+import { routePath } from 'hono/route';
 import { requireAdmin } from './authenticate.ts';
 import { GatewayError, internalError, notFound } from './errors.ts';
 import { drawId } from './ids.ts';
@@ -25,7 +26,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
     await next();
     c.header('x-request-id', requestId);
     c.header('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
-    metrics.answered(`${c.req.method} ${routeOf(c.req.routePath)}`, c.res.status);
+    metrics.answered(`${c.req.method} ${routeOf(routePath(c, -1))}`, c.res.status);
   });
 
   app.use('/v1/organization/*', async (c, next) => {

@@ -1,6 +1,8 @@
 // node:sqlite with the few things that every store here needs: durable settings, transactions, checked columns, and numbered
 // migrations that run by themselves. Only the Node host imports this.
+import { join } from 'node:path';
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
+import { ConfigError } from './config.ts';
 import { invariant } from './invariant.ts';
 
 /** NORMAL survives kill -9 of this process; FULL also survives power loss, at the price of one sync per transaction. */
@@ -19,10 +21,27 @@ export function openDatabase(path: string, synchronous: Synchronous, migrations:
   return db;
 }
 
+/**
+ * Takes the folder for this process, for as long as it lives: two gateways on one ledger would settle each other's holds. The lock is
+ * the operating system's, so it ends with the process, however that ends. Throws ConfigError. Returns what gives it back.
+ */
+export function lockFolder(folder: string): () => void {
+  const lock = new DatabaseSync(join(folder, 'gateway.lock'), { timeout: BUSY_TIMEOUT_MS });
+  try {
+    lock.exec('BEGIN EXCLUSIVE');
+  } catch {
+    lock.close();
+    throw new ConfigError(
+      `Another gateway uses the folder ${folder}. Stop it, or set HEARTH_DATA_DIR to another folder.`,
+    );
+  }
+  return () => lock.close();
+}
+
 function migrate(db: DatabaseSync, migrations: readonly string[]): void {
   const version = int(db.prepare('PRAGMA user_version').get(), 'user_version');
   if (version > migrations.length)
-    throw new Error(
+    throw new ConfigError(
       `The database has schema ${version}, this Hearth knows up to ${migrations.length}. Start the newer Hearth, or restore a backup.`,
     );
   for (let number = version; number < migrations.length; number++)

@@ -27,17 +27,16 @@ interface Piece {
   finish_reason: FinishReason | null;
 }
 
-/** Pieces of text per choice, in order, for each event. */
+type Delta = Extract<PoolEvent, { type: 'delta' }>;
+
+/**
+ * Pieces of text per choice, in order, for each event. Only a prompt's first choice scores it, and another may be ahead: with echo, what
+ * a prompt's choices say waits until its tokens are told (bounded by max_tokens).
+ */
 function pieceMaker({ prompts, n, echo, logprobs }: CompletionShapeOptions): (event: PoolEvent) => Piece[] {
   const endings = new Endings(prompts.length * n);
   const offsets = Array.from({ length: prompts.length * n }, () => new TextOffsets());
-  // Token ids have no text but what the pool tells of them; bytes, because a character may span two events.
-  const echoed = prompts.map((prompt) => ({
-    text: typeof prompt === 'string' ? prompt : null,
-    begun: false,
-    decoder: new TextDecoder(),
-  }));
-  const choicesOf = (prompt: number) => Array.from({ length: n }, (_, i) => prompt * n + i);
+  const echoes = prompts.map((prompt) => new Echo(typeof prompt === 'string' ? prompt : null));
 
   function body(choice: number, tokens: readonly TokenLogprob[], givenText: string | null): LogprobsBody {
     const offset = offsets[choice] ?? new TextOffsets();
@@ -52,43 +51,90 @@ function pieceMaker({ prompts, n, echo, logprobs }: CompletionShapeOptions): (ev
     };
   }
 
-  /** What the prompt adds to its choices' text with these of its tokens. */
-  function echoPieces(prompt: number, tokens: readonly TokenLogprob[]): Piece[] {
-    const state = echoed[prompt];
-    if (!echo || !state) return [];
+  function said(event: Delta): Piece[] {
+    const { choice, text, finish_reason = null } = event;
+    if (finish_reason) endings.end(choice);
+    if (text === '' && !finish_reason && !event.logprobs?.length) return [];
+    const told = logprobs && event.logprobs?.length ? body(choice, event.logprobs, null) : null;
+    return [{ choice, text, logprobs: told, finish_reason }];
+  }
+
+  function echoed(prompt: number, state: Echo, tokens: readonly TokenLogprob[]): Piece[] {
     const first = !state.begun;
-    state.begun = true;
-    const bytes = tokens.flatMap(({ token, bytes }) => bytes ?? [...new TextEncoder().encode(token)]);
-    const decoded = state.decoder.decode(Uint8Array.from(bytes), { stream: true });
-    const text = state.text === null ? decoded : first ? state.text : '';
-    return choicesOf(prompt).map((choice) => ({
-      choice,
+    const text = state.take(tokens);
+    return Array.from({ length: n }, (_, i) => ({
+      choice: prompt * n + i,
       text,
-      logprobs: logprobs && tokens.length > 0 ? body(choice, tokens, first ? state.text : null) : null,
+      logprobs: logprobs && tokens.length > 0 ? body(prompt * n + i, tokens, first ? state.given : null) : null,
       finish_reason: null,
     }));
   }
 
-  /** A prompt of text is echoed before anything else even if the pool told nothing of its tokens. */
-  const echoBefore = (prompt: number) => (echoed[prompt]?.begun === false ? echoPieces(prompt, []) : []);
-
   return (event) => {
-    if (event.type === 'prompt_logprobs') return echoPieces(event.prompt, event.tokens);
-    if (event.type === 'delta') {
-      const said = event.text !== '' || event.finish_reason !== undefined || event.logprobs?.length;
-      if (event.finish_reason) endings.end(event.choice);
-      const before = echoBefore(Math.floor(event.choice / n));
-      if (!said) return before;
-      const told = logprobs && event.logprobs?.length ? body(event.choice, event.logprobs, null) : null;
-      return [
-        ...before,
-        { choice: event.choice, text: event.text, logprobs: told, finish_reason: event.finish_reason ?? null },
-      ];
+    switch (event.type) {
+      case 'prompt':
+        for (const [prompt, ids] of event.prompts.entries()) echoes[prompt]?.expect(echo ? ids.length : 0);
+        return [];
+      case 'prompt_logprobs': {
+        const state = echoes[event.prompt];
+        if (!echo || !state) return [];
+        const pieces = echoed(event.prompt, state, event.tokens);
+        return state.complete ? [...pieces, ...state.release().flatMap(said)] : pieces;
+      }
+      case 'delta': {
+        const state = echoes[Math.floor(event.choice / n)];
+        if (!state || state.complete) return said(event);
+        state.hold(event);
+        return [];
+      }
+      case 'done': {
+        const late = echoes.flatMap((state) => state.release().flatMap(said));
+        return [...late, ...endings.rest().map((end) => ({ ...end, text: '', logprobs: null }))];
+      }
+      default:
+        return [];
     }
-    if (event.type !== 'done') return [];
-    const before = prompts.flatMap((_, prompt) => echoBefore(prompt));
-    return [...before, ...endings.rest().map((end) => ({ ...end, text: '', logprobs: null }))];
   };
+}
+
+/** How far one prompt is told. Token ids have no text but what the pool tells of them: bytes, as a character may span two events. */
+class Echo {
+  /** The prompt as text; null: it came as ids. */
+  readonly given: string | null;
+  begun = false;
+  #missing = 0;
+  #held: Delta[] = [];
+  readonly #decoder = new TextDecoder();
+
+  constructor(given: string | null) {
+    this.given = given;
+  }
+
+  get complete(): boolean {
+    return this.#missing <= 0;
+  }
+
+  expect(tokens: number): void {
+    this.#missing = tokens;
+  }
+
+  /** Text that these tokens of the prompt add. */
+  take(tokens: readonly TokenLogprob[]): string {
+    this.#missing -= tokens.length;
+    const first = !this.begun;
+    this.begun = true;
+    if (this.given !== null) return first ? this.given : '';
+    const bytes = tokens.flatMap(({ token, bytes }) => bytes ?? [...new TextEncoder().encode(token)]);
+    return this.#decoder.decode(Uint8Array.from(bytes), { stream: !this.complete });
+  }
+
+  hold(event: Delta): void {
+    this.#held.push(event);
+  }
+
+  release(): Delta[] {
+    return this.#held.splice(0);
+  }
 }
 
 /** U+FFFD stands for a part of a character, which can't be compared. */

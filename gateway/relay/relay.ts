@@ -13,6 +13,11 @@ import type { PoolRegistry, PoolState } from './poolRegistry.ts';
 import { broken, PoolRequestError } from './poolRequest.ts';
 import type { Settler } from './settler.ts';
 
+/**
+ * When the client leaves before the pool has answered, the answer is awaited this long before the connection is given up: a request that
+ * was surely taken has a receipt, one that was surely refused costs nothing, but a connection cut in between leaves a hold to guess about.
+ */
+const UNANSWERED_GRACE_MS = 10_000;
 /** After its deadline a pool has this long to say how the request ended, before the gateway hangs up. */
 const DEADLINE_GRACE_MS = 5000;
 
@@ -54,8 +59,9 @@ export async function* relay(
   const { requestId, tenant, pool, choices, outputTokens, startedAtMs, deadlineMs } = admitted;
   const stop = new AbortController();
   const abort = () => stop.abort();
-  signal.addEventListener('abort', abort, { once: true });
-  if (signal.aborted) abort();
+  let answered = false;
+  const leave = () => (answered ? abort() : void clock.sleep(UNANSWERED_GRACE_MS, stop.signal).then(abort));
+  signal.addEventListener('abort', leave, { once: true });
   void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
 
   let holdTokens = admitted.holdTokens;
@@ -69,7 +75,10 @@ export async function* relay(
   try {
     const { cacheScope, priority } = admitted;
     const grant = { tenant, requestId, priority, deadlineMs, holdTokens, cacheScope };
+    if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
     const { events } = await pool.client.infer(admitted.inference, grant, stop.signal);
+    answered = true;
+    if (signal.aborted) abort();
     for await (const event of events) {
       if (event.type === 'prompt') {
         holdTokens = Math.min(holdTokens, event.prompt_tokens + choices * outputTokens);
@@ -85,10 +94,8 @@ export async function* relay(
         await settle(bill);
         yield { type: 'end', done: event, bill };
       } else if (event.type === 'error') {
-        if (event.receipt) {
-          checkReceipt(admitted, event.receipt);
-          await settle(billOf(event.receipt));
-        }
+        if (event.receipt) checkReceipt(admitted, event.receipt);
+        await settle(event.receipt ? billOf(event.receipt) : { ...NOTHING_RELEASED, outcome: 'failed' });
         throw fromPool(event.error, requestId);
       } else yield event;
     }
@@ -106,7 +113,7 @@ export async function* relay(
     throw poolFailed();
   } finally {
     pool.inFlight -= 1;
-    signal.removeEventListener('abort', abort);
+    signal.removeEventListener('abort', leave);
     abort();
     if (!settled) settler.leave({ requestId, tenant, pool: pool.client.target.id, deadlineMs });
   }

@@ -77,7 +77,8 @@ export async function respondStreaming(
       },
       async cancel() {
         abort();
-        await events.return();
+        // The relay may end with the error of the connection that was just cut: nobody is left to hear it.
+        await events.return().catch(() => {});
         finished();
       },
     },

@@ -40,7 +40,7 @@ export class SqliteUsage implements UsageStore {
     const where = whereOf(filter);
     const rows = this.#db
       .prepare(
-        `SELECT (reserved_ms - ?) / ? AS bucket, sum(input) AS input, sum(cached_input) AS cached_input,
+        `SELECT (reserved_ms - CAST(? AS INTEGER)) / CAST(? AS INTEGER) AS bucket, sum(input) AS input, sum(cached_input) AS cached_input,
                 sum(output) AS output, count(*) AS requests ${columns.map((column) => `, ${column}`).join('')}
          FROM usage WHERE ${where.sql} AND outcome <> 'refused'
          GROUP BY ${['bucket', ...columns].join(', ')} ORDER BY ${['bucket', ...columns].join(', ')}`,

@@ -1,0 +1,123 @@
+// The gateway's section of the configuration, as its process gets it on stdin: complete, every default documented, unknown keys
+// refused. What would be unsafe together (an open address without an explicit admin key, pepper and TLS) is refused here.
+import { z } from 'zod';
+import { ADMIN_KEY_MIN_LENGTH } from './keys/adminKey.ts';
+
+const secretHex = z.string().regex(/^([0-9a-f]{2}){32,64}$/, 'must be 32 to 64 bytes in lower-case hex');
+const milliseconds = z.int().min(1).max(86_400_000);
+
+const pool = z.strictObject({
+  id: z.string().min(1).max(128).describe('The pool id that requests are signed for.'),
+  url: z.url({ protocol: /^https?$/ }).describe('Base address of the pool. https, unless it is on this machine.'),
+  keyId: z.string().min(1).max(128).describe('Id of the key that both sides sign with.'),
+  secretHex: secretHex.describe('That key: 32 bytes in hex.'),
+  models: z
+    .array(z.string().min(1).max(256))
+    .max(64)
+    .default([])
+    .describe('Models it serves, so that they are known before it is up.'),
+});
+
+const defaults = z.strictObject({
+  chatMaxTokens: z.int().min(1).default(1024).describe('Output tokens per choice of a chat that names no limit.'),
+  completionMaxTokens: z
+    .int()
+    .min(1)
+    .default(16)
+    .describe('Output tokens per choice of a completion that names no limit, as OpenAI.'),
+  devTokensPerDay: z
+    .int()
+    .min(0)
+    .default(1_000_000)
+    .describe('Daily token quota of the project "dev" when it is first made.'),
+});
+
+const limits = z.strictObject({
+  maxBodyBytes: z
+    .int()
+    .min(1024)
+    .default(8 * 1024 * 1024)
+    .describe('Largest request body.'),
+  maxConcurrentRequests: z.int().min(1).default(512).describe('Inference requests at once; more are refused with 503.'),
+  requestTimeoutMs: milliseconds.default(600_000).describe('Longest time of one request; pools enforce it.'),
+  holdMarginMs: milliseconds
+    .default(30_000)
+    .describe('A hold becomes unresolved this long after its request had to end.'),
+});
+
+const LOOPBACK = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1|localhost)$/;
+
+export function isLoopback(host: string): boolean {
+  return LOOPBACK.test(host);
+}
+
+export const gatewaySection = z
+  .strictObject({
+    mode: z
+      .enum(['development', 'production'])
+      .default('development')
+      .describe('Only development makes credentials by itself.'),
+    host: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
+    port: z.int().min(0).max(65_535).default(8787).describe('Port to listen on; 0 takes any.'),
+    dataDir: z.string().min(1).describe('Folder of the database and of generated secrets.'),
+    adminKey: z
+      .string()
+      .min(ADMIN_KEY_MIN_LENGTH)
+      .max(256)
+      .optional()
+      .describe('sk-admin-…; generated in development.'),
+    peppers: z
+      .array(z.strictObject({ version: z.int().min(1), secretHex }))
+      .min(1)
+      .max(8)
+      .refine((list) => new Set(list.map(({ version }) => version)).size === list.length, 'versions must differ')
+      .optional()
+      .describe('Peppers of stored keys. The highest version hashes, the others only verify. Generated if absent.'),
+    namespaceSecretHex: secretHex
+      .optional()
+      .describe('Derives key tags and cache scopes; never change it. Generated if absent.'),
+    trustProxy: z.boolean().default(false).describe('Declares that a proxy in front terminates TLS.'),
+    pools: z.array(pool).max(256).default([]).describe('The pools that serve.'),
+    defaults: defaults.prefault({}),
+    limits: limits.prefault({}),
+    synchronous: z
+      .enum(['NORMAL', 'FULL'])
+      .default('NORMAL')
+      .describe('FULL also survives power loss, for one disk sync per step.'),
+    drainMs: milliseconds.default(30_000).describe('Time for running requests to end at shutdown.'),
+  })
+  .superRefine((section, context) => {
+    const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
+    if (section.mode === 'production' && section.adminKey === undefined)
+      refuse('adminKey', 'production needs an explicit admin key: set HEARTH_ADMIN_KEY');
+    if (new Set(section.pools.map(({ id }) => id)).size < section.pools.length)
+      refuse('pools', 'two pools have the same id');
+    for (const { id, url } of section.pools)
+      if (url.startsWith('http:') && !isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, '')))
+        refuse('pools', `pool ${id} is not on this machine: use https`);
+    if (isLoopback(section.host)) return;
+    if (section.adminKey === undefined) refuse('adminKey', `listening on ${section.host} needs an explicit admin key`);
+    if (section.peppers === undefined) refuse('peppers', `listening on ${section.host} needs an explicit pepper`);
+    if (!section.trustProxy)
+      refuse(
+        'trustProxy',
+        `listening on ${section.host} needs TLS: put a proxy that terminates it in front, and set trustProxy`,
+      );
+  });
+
+export type GatewaySection = z.output<typeof gatewaySection>;
+export type GatewaySectionInput = z.input<typeof gatewaySection>;
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/** Throws ConfigError that names every wrong key; values, which may be secrets, are not shown. */
+export function parseSection(value: unknown): GatewaySection {
+  const parsed = gatewaySection.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const wrong = parsed.error.issues.map(
+    ({ path, message }) => `${path.map(String).join('.') || 'section'}: ${message}`,
+  );
+  throw new ConfigError(`The gateway's configuration is not valid. ${wrong.join('; ')}.`);
+}

@@ -1,0 +1,174 @@
+// A gateway for its tests, as the Node host composes it, on a folder of its own, beside a scripted pool: the app itself for requests
+// in this process, and shorthands for what every test needs.
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { invariant } from '../../engine/invariant.ts';
+import { createApp } from '../../gateway/app.ts';
+import { systemClock } from '../../gateway/clock.ts';
+import { SqliteDirectory } from '../../gateway/directory/sqliteDirectory.ts';
+import { createKeyring } from '../../gateway/keys/keyring.ts';
+import type { LedgerEntry } from '../../gateway/ledger/port.ts';
+import { SqliteLedger } from '../../gateway/ledger/sqliteLedger.ts';
+import { jsonLog } from '../../gateway/log.ts';
+import { Metrics } from '../../gateway/metrics.ts';
+import { MIGRATIONS } from '../../gateway/migrations.ts';
+import type { GatewayPorts, GatewaySettings } from '../../gateway/ports.ts';
+import { PoolClient } from '../../gateway/relay/poolClient.ts';
+import { PoolRegistry } from '../../gateway/relay/poolRegistry.ts';
+import { PromptCounts } from '../../gateway/relay/promptCount.ts';
+import { Settler } from '../../gateway/relay/settler.ts';
+import { openDatabase } from '../../gateway/sqlite.ts';
+import { feedUsage } from '../../gateway/usage/feed.ts';
+import { SqliteUsage } from '../../gateway/usage/sqliteUsage.ts';
+import { ScriptedPool } from './scriptedPool.ts';
+
+export const ADMIN_KEY = 'sk-admin-of-the-test-rig-0000';
+
+export const SETTINGS: GatewaySettings = {
+  chatMaxTokens: 64,
+  completionMaxTokens: 16,
+  maxBodyBytes: 64 * 1024,
+  maxConcurrentRequests: 64,
+  requestTimeoutMs: 60_000,
+  holdMarginMs: 1000,
+};
+
+export interface Tenant {
+  id: string;
+  key: string;
+  keyId: string;
+}
+
+export interface Limit {
+  limit_tokens: number;
+  used: number;
+  held: number;
+  remaining: number;
+}
+
+export interface ErrorAnswer {
+  error: { message: string; type: string; param: string | null; code: string | null };
+}
+
+export async function bodyOf<T = ErrorAnswer>(response: Response): Promise<T> {
+  const body: T = JSON.parse(await response.text());
+  return body;
+}
+
+export class GatewayRig {
+  readonly pool: ScriptedPool;
+  readonly ports: GatewayPorts;
+  readonly logged: string[] = [];
+  readonly hangUp = new AbortController();
+  readonly #app: ReturnType<typeof createApp>;
+  readonly #close: () => void;
+
+  constructor(
+    pool: ScriptedPool,
+    settings: Partial<GatewaySettings> = {},
+    folder = mkdtempSync(join(tmpdir(), 'hearth-')),
+  ) {
+    this.pool = pool;
+    const db = openDatabase(join(folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
+    const clock = systemClock;
+    const random = (count: number) => randomBytes(count);
+    const ledger = new SqliteLedger(db);
+    const metrics = new Metrics();
+    const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
+    const registry = new PoolRegistry(
+      [{ client: new PoolClient(target, { fetch, clock, random }), models: [pool.model] }],
+      clock,
+    );
+    const log = jsonLog((line) => this.logged.push(line), clock.now);
+    this.ports = {
+      settings: { ...SETTINGS, ...settings },
+      keyring: createKeyring({
+        adminKey: ADMIN_KEY,
+        namespaceSecret: Buffer.alloc(32, 1),
+        peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
+      }),
+      ...{ ledger, metrics, registry, clock, random, log },
+      directory: new SqliteDirectory(db),
+      usage: new SqliteUsage(db),
+      counts: new PromptCounts(),
+      settler: new Settler({ ledger, registry, clock, log, metrics }),
+      hangUp: this.hangUp.signal,
+    };
+    this.#app = createApp(this.ports);
+    this.#close = () => {
+      db.close();
+      rmSync(folder, { recursive: true, force: true });
+    };
+  }
+
+  static async start(settings: Partial<GatewaySettings> = {}): Promise<GatewayRig> {
+    const pool = new ScriptedPool();
+    await pool.start();
+    const rig = new GatewayRig(pool, settings);
+    await rig.refresh();
+    return rig;
+  }
+
+  async stop(): Promise<void> {
+    await this.ports.settler.stop();
+    await this.pool.kill();
+    this.#close();
+  }
+
+  /** Asks the pool for its status, as the host's loop does. */
+  async refresh(): Promise<void> {
+    for (const pool of this.ports.registry.pools) await this.ports.registry.refresh(pool);
+  }
+
+  async request(
+    method: string,
+    path: string,
+    options: { key?: string; body?: unknown; signal?: AbortSignal } = {},
+  ): Promise<Response> {
+    const { key, body, signal } = options;
+    return this.#app.request(path, {
+      method,
+      headers: { 'content-type': 'application/json', ...(key !== undefined && { authorization: `Bearer ${key}` }) },
+      ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+      ...(signal && { signal }),
+    });
+  }
+
+  /** An administrative call that must succeed. */
+  async admin<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.request(method, `/v1/organization${path}`, { key: ADMIN_KEY, body });
+    invariant(response.status === 200, 'the admin call succeeds', { path, status: response.status });
+    return bodyOf<T>(response);
+  }
+
+  async tenant(quotas: object[] = []): Promise<Tenant> {
+    const { id } = await this.admin<{ id: string }>('POST', '/projects', { name: 'test' });
+    await this.admin('PUT', `/projects/${id}/token_quotas`, quotas);
+    const path = `/projects/${id}/service_accounts`;
+    const account = await this.admin<{ api_key: { id: string; value: string } }>('POST', path, { name: 'test' });
+    return { id, key: account.api_key.value, keyId: account.api_key.id };
+  }
+
+  async limits(key: string): Promise<Limit[]> {
+    return (await bodyOf<{ limits: Limit[] }>(await this.request('GET', '/v1/key', { key }))).limits;
+  }
+
+  /** Every settled request, oldest first. */
+  async entries(): Promise<LedgerEntry[]> {
+    const { ledger, usage } = this.ports;
+    await feedUsage(ledger, usage);
+    return usage.page({ startMs: 0, endMs: Number.MAX_SAFE_INTEGER }, 0, Number.MAX_SAFE_INTEGER, 1000);
+  }
+
+  /** Waits until nothing is held any more, as long as a chase may take. */
+  async unheld(): Promise<void> {
+    for (let waited = 0; waited < 5000; waited += 10) {
+      const { held, unresolved } = await this.ports.ledger.holdCounts();
+      if (held + unresolved === 0) return;
+      await this.ports.clock.sleep(10);
+    }
+    throw new Error('a hold was left behind');
+  }
+}

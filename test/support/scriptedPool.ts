@@ -1,0 +1,304 @@
+// A pool for the gateway's tests: a real HTTP server on loopback that speaks the signed wire protocol and keeps receipts, with a
+// model of one token per character and answers that the test scripts. It can be slow, refuse, lie, and die like a killed process.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { invariant } from '../../engine/invariant.ts';
+import type { PoolEvent, PoolStatus, Receipt, TokenLogprob, WireError } from '../../pool/wire/events.ts';
+import { acknowledgeBody } from '../../pool/wire/events.ts';
+import { chatRequest, completionRequest, contentText, countRequest, promptsOf } from '../../pool/wire/inference.ts';
+import { type SignedContext, signAnswer, signEvent, verifyRequest } from '../../pool/wire/signing.ts';
+
+export interface Script {
+  /** Text of each output token of a choice; the request's max_tokens cuts it. Default: " w0", " w1", … without end. */
+  tokens?: readonly string[];
+  /** Awaited before each output token. */
+  beforeToken?: (position: number) => Promise<void>;
+  /** Refused before anything begins. */
+  refuse?: WireError;
+  /** Tokens after which the request fails with this event. */
+  failAfter?: { tokens: number; error: WireError };
+  /** What a broken or hostile pool does to the stream at its k-th event. */
+  tamper?: { event: number; how: 'signature' | 'cut' | 'position' | 'receipt' };
+}
+
+const PER_MESSAGE = 4;
+const PER_PROMPT = 3;
+
+export class ScriptedPool {
+  readonly id = 'pool-a';
+  readonly keyId = 'key-1';
+  readonly secretHex = '5a'.repeat(32);
+  readonly model = 'tiny';
+  contextLength = 4096;
+  script: Script = {};
+  state: PoolStatus['state'] = 'warm';
+  /** Every inference that was accepted or refused, in order. */
+  readonly requests: { context: SignedContext; body: Record<string, unknown> }[] = [];
+  counted = 0;
+  readonly #receipts = new Map<string, Receipt>();
+  readonly #nonces = new Set<string>();
+  #server: Server | undefined;
+  #port = 0;
+  #startedAtMs = 0;
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Listens; again on the same port after `kill`. Requests that ran at the kill are lost, as a journal tells it. */
+  async start(): Promise<void> {
+    this.#startedAtMs = Date.now();
+    const server = createServer((request, response) => void this.#handle(request, response));
+    this.#server = server;
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(this.#port, '127.0.0.1', resolve);
+    });
+    const address = server.address();
+    invariant(typeof address === 'object' && address !== null, 'listening');
+    this.#port = address.port;
+  }
+
+  /** As SIGKILL: every connection breaks at once, the port refuses. */
+  async kill(): Promise<void> {
+    for (const receipt of this.#receipts.values()) if (receipt.outcome === 'running') receipt.outcome = 'lost';
+    const server = this.#server;
+    this.#server = undefined;
+    server?.closeAllConnections();
+    await new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()));
+  }
+
+  receipt(requestId: string): Receipt | undefined {
+    return this.#receipts.get(requestId);
+  }
+
+  get unacknowledged(): number {
+    return this.#receipts.size;
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const pieces: Buffer[] = [];
+    for await (const piece of request) pieces.push(Buffer.from(piece));
+    const body = Buffer.concat(pieces);
+    const secret = Buffer.from(this.secretHex, 'hex');
+    const path = request.url ?? '';
+    const header = (name: string) => [request.headers[name]].flat()[0];
+    const verified = verifyRequest(
+      (keyId) => (keyId === this.keyId ? secret : undefined),
+      { method: request.method ?? '', path, header, body },
+      Date.now(),
+    );
+    const fresh = verified.ok && verified.context.poolId === this.id && verified.context.timeMs >= this.#startedAtMs;
+    if (!verified.ok || !fresh || this.#nonces.has(verified.context.nonce)) {
+      response.writeHead(401).end('{}');
+      return;
+    }
+    const { context } = verified;
+    this.#nonces.add(context.nonce);
+    const json = (status: number, value: unknown) => {
+      const bytes = Buffer.from(JSON.stringify(value));
+      const signature = signAnswer(secret, context.nonce, status, bytes);
+      response.writeHead(status, { 'content-type': 'application/json', 'hearth-signature': signature }).end(bytes);
+    };
+    const value: unknown = body.length > 0 ? JSON.parse(body.toString()) : undefined;
+    if (path === '/pool/status') return json(200, this.#status());
+    if (path === '/pool/count') {
+      this.counted += 1;
+      const question = countRequest.parse(value);
+      return json(200, {
+        prompt_tokens: ('messages' in question
+          ? [this.chatIds(question.messages)]
+          : this.promptIds(question.prompt)
+        ).map((p) => p.length),
+      });
+    }
+    if (path.startsWith('/pool/receipts')) {
+      const answer = this.#answerReceipts(request.method ?? '', path, value);
+      return json(answer.status, answer.value);
+    }
+    await this.#infer(path, context, value, response, json);
+  }
+
+  #status(): PoolStatus {
+    const running = [...this.#receipts.values()].filter(({ outcome }) => outcome === 'running').length;
+    const model = {
+      id: this.model,
+      created: 1_700_000_000,
+      context_length: this.contextLength,
+      template_tokens_per_message: PER_MESSAGE,
+      template_tokens_per_prompt: PER_PROMPT,
+      fingerprint: 'fp_scripted',
+    };
+    return {
+      pool_id: this.id,
+      started_at_ms: this.#startedAtMs,
+      state: this.state,
+      models: [model],
+      adapter: 'scripted',
+      running,
+      waiting: 0,
+      blocks_total: 100,
+      blocks_free: 100,
+    };
+  }
+
+  #answerReceipts(method: string, path: string, value: unknown): { status: number; value: unknown } {
+    if (method === 'DELETE') {
+      for (const id of acknowledgeBody.parse(value).request_ids)
+        if (this.#receipts.get(id)?.outcome !== 'running') this.#receipts.delete(id);
+      return { status: 200, value: { ok: true } };
+    }
+    const query = new URL(path, 'http://pool').searchParams;
+    const wanted = query.get('request_id');
+    if (wanted !== null) {
+      const receipt = this.#receipts.get(wanted);
+      if (receipt) return { status: 200, value: { receipts: [receipt], has_more: false } };
+      return {
+        status: 404,
+        value: {
+          error: { message: 'unknown request', type: 'invalid_request_error', param: null, code: 'not_found' },
+        },
+      };
+    }
+    const ended = [...this.#receipts.values()].filter(({ outcome }) => outcome !== 'running');
+    const limit = Number(query.get('limit') ?? 100);
+    return { status: 200, value: { receipts: ended.slice(0, limit), has_more: ended.length > limit } };
+  }
+
+  /** One id per character: its code point. */
+  chatIds(messages: readonly { content: Parameters<typeof contentText>[0]; name?: string | undefined }[]): number[] {
+    const overhead = Array.from({ length: PER_PROMPT + messages.length * PER_MESSAGE }, () => 1);
+    return [...overhead, ...messages.flatMap(({ content, name }) => idsOf(contentText(content) + (name ?? '')))];
+  }
+
+  promptIds(prompt: Parameters<typeof promptsOf>[0]): number[][] {
+    return promptsOf(prompt).map((one) => (typeof one === 'string' ? idsOf(one) : one));
+  }
+
+  async #infer(
+    path: string,
+    context: SignedContext,
+    value: unknown,
+    response: ServerResponse,
+    json: (status: number, value: unknown) => void,
+  ): Promise<void> {
+    const isChat = path === '/v1/chat/completions';
+    const chat = isChat ? chatRequest.parse(value) : undefined;
+    const completion = isChat ? undefined : completionRequest.parse(value);
+    const request = chat ?? completion;
+    invariant(request && typeof value === 'object' && value !== null, 'an inference request');
+    this.requests.push({ context, body: { ...value } });
+    const { script } = this;
+    if (script.refuse) {
+      const { status, retry_after_ms: _, ...error } = script.refuse;
+      return json(status, { error });
+    }
+    const prompts = chat ? [this.chatIds(chat.messages)] : this.promptIds(completion?.prompt ?? '');
+    const n = request.n ?? 1;
+    const maxTokens = (chat ? chat.max_completion_tokens : completion?.max_tokens) ?? 0;
+    const promptTokens = prompts.reduce((sum, ids) => sum + ids.length, 0);
+    const choices = prompts.length * n;
+    const { requestId = '', tenant = '', holdTokens = 0, deadlineMs = 0 } = context;
+    invariant(holdTokens >= promptTokens + choices * maxTokens, 'the hold covers prompt and output', {
+      holdTokens,
+      promptTokens,
+    });
+    invariant(
+      deadlineMs > Date.now() && context.cacheScope && request.seed !== undefined,
+      'signed context is complete',
+    );
+    const receipt: Receipt = {
+      request_id: requestId,
+      pool_id: this.id,
+      tenant,
+      model: request.model,
+      prompt_tokens: promptTokens,
+      cached_tokens: Math.min(2, promptTokens),
+      choices: Array.from({ length: choices }, () => 0),
+      outcome: 'running',
+      started_at_ms: Date.now(),
+      updated_at_ms: Date.now(),
+    };
+    this.#receipts.set(requestId, receipt);
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const left = () => response.destroyed || response.writableEnded;
+    response.once('close', () => {
+      if (receipt.outcome === 'running') receipt.outcome = 'cancelled';
+    });
+
+    let sequence = 0;
+    const emit = (event: PoolEvent) => {
+      const { tamper } = script;
+      const now = tamper?.event === sequence ? tamper.how : null;
+      if (now === 'cut') return void response.destroy();
+      const told = now === 'position' && event.type === 'delta' ? { ...event, position: event.position + 1 } : event;
+      const said =
+        now === 'receipt' && told.type === 'done'
+          ? { ...told, receipt: { ...told.receipt, request_id: 'req_other' } }
+          : told;
+      const data = JSON.stringify(said);
+      const key = now === 'signature' ? Buffer.alloc(32) : Buffer.from(this.secretHex, 'hex');
+      response.write(`id: ${signEvent(key, context.nonce, sequence++, data)}\ndata: ${data}\n\n`);
+    };
+    const end = (outcome: Receipt['outcome']) => {
+      receipt.outcome = outcome;
+      receipt.updated_at_ms = Date.now();
+    };
+    const usage = () => ({
+      prompt_tokens: promptTokens,
+      cached_tokens: receipt.cached_tokens,
+      completion_tokens: receipt.choices.reduce((sum, one) => sum + one, 0),
+    });
+
+    emit({ type: 'prompt', prompts, prompt_tokens: promptTokens });
+    if (completion?.echo)
+      for (const [prompt, ids] of prompts.entries())
+        emit({
+          type: 'prompt_logprobs',
+          prompt,
+          tokens: ids.map((id, i) => logprobOf(String.fromCodePoint(id), i === 0 ? null : -0.5)),
+        });
+    const wantsLogprobs = chat ? chat.logprobs === true : typeof completion?.logprobs === 'number';
+    const most = Math.min(maxTokens, script.tokens?.length ?? maxTokens);
+    for (let position = 0; position < most; position++) {
+      await script.beforeToken?.(position);
+      for (let choice = 0; choice < choices; choice++) {
+        if (left() || receipt.outcome !== 'running') return;
+        if (script.failAfter && usage().completion_tokens >= script.failAfter.tokens) {
+          end('failed');
+          emit({
+            type: 'error',
+            error: script.failAfter.error,
+            receipt: { ...receipt, choices: [...receipt.choices] },
+          });
+          return void response.end();
+        }
+        const text = script.tokens?.[position] ?? ` w${position}`;
+        receipt.choices[choice] = position + 1; // journal first, then release
+        const last = position === most - 1;
+        emit({
+          type: 'delta',
+          choice,
+          position,
+          ids: [1000 + position],
+          text,
+          ...(wantsLogprobs && { logprobs: [logprobOf(text, -0.25)] }),
+          ...(last && { finish_reason: most < maxTokens ? 'stop' : 'length' }),
+          usage: usage(),
+        });
+      }
+    }
+    end('completed');
+    emit({ type: 'done', usage: usage(), receipt: { ...receipt, choices: [...receipt.choices] } });
+    response.end();
+  }
+}
+
+function idsOf(text: string): number[] {
+  return [...text].map((character) => character.codePointAt(0) ?? 0);
+}
+
+function logprobOf(token: string, logprob: number | null): TokenLogprob {
+  const bytes = [...new TextEncoder().encode(token)];
+  const other = { id: 7, token: '~', bytes: [126], logprob: -2 };
+  return { id: 1, token, bytes, logprob, top: [{ id: 1, token, bytes, logprob: logprob ?? 0 }, other] };
+}
