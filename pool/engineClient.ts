@@ -44,7 +44,6 @@ export class EngineClient implements EnginePort {
   readonly #gone = Promise.withResolvers<void>();
   #nextTicket = 0;
   #stopping = false;
-  #warm = false;
   #down: EngineDown | null = null;
 
   constructor(workerFile: URL, setup: EngineSetup, listeners: EngineListeners) {
@@ -83,10 +82,10 @@ export class EngineClient implements EnginePort {
     if (ids.length > 0 && !this.#down) this.#post({ type: 'cancel', model, ids });
   }
 
-  /** Lets a serving engine put its device away; resolves when the thread is gone, by force after `limitMs` or where it can't hear. */
+  /** Lets the engine put its device away; resolves when the thread is gone, by force after `limitMs` or where it can't hear. */
   async stop(limitMs: number): Promise<void> {
     this.#stopping = true;
-    const hears = this.#warm && !this.#down;
+    const hears = !this.#down;
     if (hears) this.#post({ type: 'stop' });
     const timer = setTimeout(() => void this.#worker.terminate(), hears ? limitMs : 0);
     await this.#gone.promise;
@@ -99,7 +98,6 @@ export class EngineClient implements EnginePort {
         this.#listeners.onProgress(message.stage, message.done, message.total);
         return;
       case 'ready':
-        this.#warm = true;
         this.#ready.resolve(message.models);
         return;
       case 'taken': {

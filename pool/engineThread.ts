@@ -28,27 +28,40 @@ export class EngineThread {
   readonly #port: MessagePort;
   readonly #served = new Map<string, Served>();
   readonly #statusDue = new Set<string>();
+  #state: 'starting' | 'serving' | 'stopping' = 'starting';
 
   constructor(port: MessagePort) {
     this.#port = port;
+    port.on('message', (message: ToEngine) => this.#receive(message));
   }
 
-  /** Opens all models, generates one real token with each, reports `ready`, and serves until `stop`. */
+  /** Opens all models, generates one real token with each, reports `ready`, and serves until `stop`. Never rejects: it tells. */
   async start(setup: EngineSetup, open: OpenRunner): Promise<void> {
-    const warm: WarmModel[] = [];
-    for (const model of setup.models) {
-      const { runner, adapter } = await open(model, setup, (stage, done, total) =>
-        this.#post({ type: 'progress', stage, done, total }),
-      );
-      const served = this.#serve(model.id, runner, setup);
-      this.#post({ type: 'progress', stage: 'warm-up', done: 0, total: 1 });
-      await warmUp(served);
-      this.#post({ type: 'progress', stage: 'warm-up', done: 1, total: 1 });
-      const { vocabSize, contextLength, capacityBlocks, fingerprint } = runner;
-      warm.push({ id: model.id, vocabSize, contextLength, capacityBlocks, fingerprint, adapter });
+    try {
+      const warm: WarmModel[] = [];
+      for (const model of setup.models) warm.push(await this.#open(model, setup, open));
+      this.#state = 'serving';
+      this.#post({ type: 'ready', models: warm });
+    } catch (error) {
+      if (error instanceof StartCancelled) await this.#stop();
+      else this.#fatal(error);
     }
-    this.#port.on('message', (message: ToEngine) => this.#receive(message));
-    this.#post({ type: 'ready', models: warm });
+  }
+
+  async #open(model: EngineModel, setup: EngineSetup, open: OpenRunner): Promise<WarmModel> {
+    const { runner, adapter } = await open(model, setup, (stage, done, total) => this.#progress(stage, done, total));
+    const served = this.#serve(model.id, runner, setup);
+    this.#progress('warm-up', 0, 1);
+    await warmUp(served);
+    this.#progress('warm-up', 1, 1);
+    const { vocabSize, contextLength, capacityBlocks, fingerprint } = runner;
+    return { id: model.id, vocabSize, contextLength, capacityBlocks, fingerprint, adapter };
+  }
+
+  /** A start is cancelled here, between two pieces of work: a thread that is killed inside the driver takes the process with it. */
+  #progress(stage: string, done: number, total: number): void {
+    if (this.#state === 'stopping') throw new StartCancelled('stopped while starting');
+    this.#post({ type: 'progress', stage, done, total });
   }
 
   #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {
@@ -79,7 +92,8 @@ export class EngineThread {
         this.#statusSoon(message.model);
         return;
       case 'stop':
-        void this.#stop();
+        if (this.#state === 'serving') void this.#stop();
+        this.#state = 'stopping';
     }
   }
 
@@ -127,7 +141,7 @@ export class EngineThread {
 }
 
 /** Code and words of an error that ends the engine thread, as they cross to the HTTP thread. */
-export function describeFatal(error: unknown): { code: string; message: string } {
+function describeFatal(error: unknown): { code: string; message: string } {
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'engine_failed';
   return { code, message: error instanceof Error ? error.message : String(error) };
 }
@@ -170,6 +184,10 @@ async function warmUp(served: Served): Promise<void> {
   const end = await ended;
   served.warming = null;
   if (end !== 'length') throw new WarmUpFailed(`the warm-up of ${served.id} ended as ${end}; run: npm run doctor`);
+}
+
+class StartCancelled extends Error {
+  override readonly name = 'StartCancelled';
 }
 
 export class WarmUpFailed extends Error {

@@ -5,12 +5,12 @@ import { invariant } from '../engine/invariant.ts';
 import { createLlamaRunner } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
 import type { EngineModel, EngineSetup } from './engineMessages.ts';
-import { describeFatal, EngineThread, type OpenRunner } from './engineThread.ts';
+import { EngineThread, type OpenRunner } from './engineThread.ts';
 
 const openLlama: OpenRunner = async (model: EngineModel, setup, onProgress) => {
   const { file } = await openModelFile(model.path);
+  const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
   try {
-    const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
     const runner = await createLlamaRunner({
       gpu,
       file,
@@ -22,14 +22,14 @@ const openLlama: OpenRunner = async (model: EngineModel, setup, onProgress) => {
       onProgress,
     });
     return { runner, adapter: gpu.adapterName };
+  } catch (error) {
+    gpu.destroy();
+    throw error;
   } finally {
     await file.close();
   }
 };
 
 invariant(!isMainThread && parentPort, 'the engine worker runs in a thread of its own');
-const port = parentPort;
 const setup: EngineSetup = workerData;
-new EngineThread(port).start(setup, openLlama).catch((error: unknown) => {
-  port.postMessage({ type: 'fatal', ...describeFatal(error) });
-});
+await new EngineThread(parentPort).start(setup, openLlama);

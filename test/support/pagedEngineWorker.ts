@@ -6,7 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
 import { invariant } from '../../engine/invariant.ts';
 import type { EngineSetup } from '../../pool/engineMessages.ts';
-import { describeFatal, EngineThread } from '../../pool/engineThread.ts';
+import { EngineThread } from '../../pool/engineThread.ts';
 import { BYTE_TEXT_VOCAB } from './byteText.ts';
 import { PagedRunner } from './pagedRunner.ts';
 
@@ -27,25 +27,22 @@ class GpuGone extends Error {
 }
 
 invariant(parentPort, 'runs as a worker');
-const port = parentPort;
 const setup: EngineSetup = workerData;
-new EngineThread(port)
-  .start(setup, async (model) => {
-    const file = pagedModelFile.parse(JSON.parse(readFileSync(model.path, 'utf8')));
-    if (file.refuse) throw new Error(file.refuse);
-    let steps = 0;
-    const runner = new PagedRunner({
-      vocabSize: BYTE_TEXT_VOCAB,
-      contextLength: Math.min(file.contextLength, model.contextLength ?? file.contextLength),
-      capacityBlocks: model.kvBlocks,
-      maxStepTokens: setup.bounds.maxStepTokens,
-      before: async () => {
-        steps += 1;
-        if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
-        if (steps === file.crashAtStep) process.exit(7);
-        if (file.stepMs > 0) await sleep(file.stepMs);
-      },
-    });
-    return { runner, adapter: 'paged runner' };
-  })
-  .catch((error: unknown) => port.postMessage({ type: 'fatal', ...describeFatal(error) }));
+await new EngineThread(parentPort).start(setup, async (model) => {
+  const file = pagedModelFile.parse(JSON.parse(readFileSync(model.path, 'utf8')));
+  if (file.refuse) throw new Error(file.refuse);
+  let steps = 0;
+  const runner = new PagedRunner({
+    vocabSize: BYTE_TEXT_VOCAB,
+    contextLength: Math.min(file.contextLength, model.contextLength ?? file.contextLength),
+    capacityBlocks: model.kvBlocks,
+    maxStepTokens: setup.bounds.maxStepTokens,
+    before: async () => {
+      steps += 1;
+      if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
+      if (steps === file.crashAtStep) process.exit(7);
+      if (file.stepMs > 0) await sleep(file.stepMs);
+    },
+  });
+  return { runner, adapter: 'paged runner' };
+});
