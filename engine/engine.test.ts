@@ -215,12 +215,8 @@ describe('engine', () => {
     });
     const bad = [...prompt(40).map((token) => token % 60), 63];
     harness.engine.submit(request('bad', bad));
-    harness.engine.submit(
-      request(
-        'good',
-        prompt(20, 2).map((token) => token % 60),
-      ),
-    );
+    const healthy = prompt(20, 2).map((token) => token % 60);
+    harness.engine.submit(request('good', healthy, { sampling: { ...GREEDY, logitBias: [[63, -100]] } }));
     await harness.finish();
     harness.engine.submit(request('scored', bad, { promptLogprobs: 0, maxTokens: 0 }));
     await harness.finish();

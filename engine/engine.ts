@@ -218,17 +218,19 @@ export class Engine {
       if (chunk.sequence.end) continue;
       const rows = chunk.rows.map((_, i) => logits.subarray((first + i) * vocabSize, (first + i + 1) * vocabSize));
       const output = advance(chunk, rows, this.#sampler);
-      this.#settle(chunk.sequence, output);
+      this.#settle(chunk, output);
       if (tells(output)) outputs.push(output);
     }
     return outputs;
   }
 
   /** After a chunk: charges, publishes its blocks, and ends the sequence where that is due. */
-  #settle(sequence: Sequence, output: SequenceOutput): void {
+  #settle({ sequence, count }: PlannedChunk, output: SequenceOutput): void {
     const { ids, end } = output;
     this.#totals.outputTokens += ids.length;
-    if (ids.length > 0) this.#scheduler.chargeOutput(sequence);
+    const start = sequence.computed - count;
+    const promptTokens = Math.max(0, Math.min(sequence.computed, sequence.promptLength) - start);
+    this.#scheduler.queue.charge(sequence, promptTokens, ids.length);
     invariant(sequence.table, 'a computed sequence holds blocks');
     if (end !== 'failed') this.#blocks.publish(sequence.table, sequence.tokens, sequence.computed);
     if (!end) return;

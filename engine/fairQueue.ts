@@ -6,14 +6,17 @@ import { invariant } from './invariant.ts';
 import type { Sequence } from './sequence.ts';
 
 /** What service costs: a prompt token that the cache did not answer, and an output token. */
-export const PROMPT_TOKEN_COST = 1;
-export const OUTPUT_TOKEN_COST = 2;
+const PROMPT_TOKEN_COST = 1;
+const OUTPUT_TOKEN_COST = 2;
 
 /** Idle tenants whose counters are remembered. Forgetting one merely forgives its debt, and the least recently active goes first. */
 export const MAX_IDLE_TENANTS = 4096;
 
 interface Tenant {
+  /** Cost of the service it got, divided by its weight. */
   served: number;
+  /** Cost of what is admitted but not computed yet. Counts at the next admission, so that one tenant cannot take all slots at once. */
+  owed: number;
   weight: number;
   /** Sequences that have not ended. */
   alive: number;
@@ -80,7 +83,7 @@ export class FairQueue {
     const { tenant: name, weight } = sequence.request;
     let tenant = this.#tenants.get(name);
     if (!tenant) {
-      tenant = { served: 0, weight, alive: 0, waiting: [], waitingTokens: 0 };
+      tenant = { served: 0, owed: 0, weight, alive: 0, waiting: [], waitingTokens: 0 };
       this.#tenants.set(name, tenant);
     } else if (tenant.alive === 0) this.#idle -= 1;
     if (tenant.waiting.length === 0) tenant.served = Math.max(tenant.served, this.#level());
@@ -107,11 +110,12 @@ export class FairQueue {
     let best: Sequence | null = null;
     let least = Number.POSITIVE_INFINITY;
     for (const tenant of this.#tenants.values()) {
-      if (tenant.waiting.length === 0 || tenant.served >= least) continue;
+      const service = tenant.served + tenant.owed / tenant.weight;
+      if (tenant.waiting.length === 0 || service >= least) continue;
       const candidate = tenant.waiting.find((sequence) => !putOff.has(sequence));
       if (!candidate) continue;
       best = candidate;
-      least = tenant.served;
+      least = service;
     }
     return best;
   }
@@ -152,9 +156,23 @@ export class FairQueue {
     }
   }
 
-  charge(sequence: Sequence, cost: number): void {
+  /** The sequence is admitted: what is unpaid of its prompt will be computed. */
+  owe(sequence: Sequence): void {
+    this.#tenantOf(sequence).owed += sequence.unpaid * PROMPT_TOKEN_COST;
+  }
+
+  /** The sequence stops running: undoes `owe`. */
+  disown(sequence: Sequence): void {
+    this.#tenantOf(sequence).owed -= sequence.unpaid * PROMPT_TOKEN_COST;
+  }
+
+  /** Tokens of a running sequence that were computed and released. A prompt token is charged once, however often it is computed. */
+  charge(sequence: Sequence, promptTokens: number, outputTokens: number): void {
     const tenant = this.#tenantOf(sequence);
-    tenant.served += cost / tenant.weight;
+    const paid = Math.min(sequence.unpaid, promptTokens);
+    sequence.unpaid -= paid;
+    tenant.owed -= paid * PROMPT_TOKEN_COST;
+    tenant.served += (paid * PROMPT_TOKEN_COST + outputTokens * OUTPUT_TOKEN_COST) / tenant.weight;
   }
 
   /** Order in which running sequences share what a step has left: least served tenant, then priority, then arrival. */

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { EngineHarness, request } from '../test/support/engineHarness.ts';
+import { BlockManager } from './blockManager.ts';
+import { Scheduler } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
 
 const prompt = (length: number, first: number) => Array.from({ length }, (_, i) => (first + i * 3) % 64);
 
@@ -90,6 +93,26 @@ describe('scheduler', () => {
     expect(Math.abs(ratio - 0.5)).toBeLessThan(0.05);
   });
 
+  it('a short prompt of the less served tenant does not wait for a long one in progress', async () => {
+    const harness = new EngineHarness({ maxStepTokens: 16 });
+    harness.engine.submit(request('long', prompt(300, 1), { tenant: 'long' }));
+    await harness.engine.step();
+    harness.engine.submit(request('short', prompt(10, 2), { tenant: 'short' }));
+    // The newcomer starts at the other's level: they take turns.
+    await harness.engine.step();
+    await harness.engine.step();
+    expect(harness.of('short').ids).toHaveLength(1);
+  });
+
+  it('a prompt that is scored leaves a logits row to each sequence beside it', async () => {
+    const harness = new EngineHarness({ maxStepLogits: 4 });
+    harness.engine.submit(request('scored', prompt(60, 1), { promptLogprobs: 0, maxTokens: 0 }));
+    for (const id of ['x', 'y']) harness.engine.submit(request(id, prompt(5, id.charCodeAt(0))));
+    await harness.engine.step();
+    for (const id of ['x', 'y']) expect(harness.of(id).ids).toHaveLength(1);
+    expect(harness.of('scored').promptLogprobs).toHaveLength(3);
+  });
+
   it('within a tenant higher priority goes first, then arrival', async () => {
     const harness = new EngineHarness({}, { maxRunning: 1 });
     for (const [id, priority] of [
@@ -142,6 +165,33 @@ describe('scheduler', () => {
     );
     expect(long.at(-1)! - long[0]!).toBe(59);
     expect(steps.filter((id) => id === 'short')).toHaveLength(60);
+  });
+
+  it('preempts no sequence again and again, however many bigger ones come after it', () => {
+    const blocks = new BlockManager(24);
+    const scheduler = new Scheduler(blocks, { maxRunning: 6, maxStepTokens: 64, maxStepLogits: 16 });
+    const counts: number[] = [];
+    let arrivals = 0;
+    for (let step = 0; step < 12_000; step++) {
+      if (scheduler.queue.waiting < 4) {
+        const length = arrivals % 4 === 0 ? 10 : 100;
+        const ids = prompt(length, arrivals);
+        const asked = request(`s${arrivals}`, ids, { maxTokens: 150, cacheScope: null, tenant: `t${arrivals % 2}` });
+        scheduler.queue.push(new Sequence(asked, arrivals++));
+      }
+      for (const { sequence, count } of scheduler.plan(step).chunks) {
+        sequence.computed += count;
+        scheduler.queue.charge(sequence, count, 0);
+        if (sequence.pending > 0) continue;
+        sequence.append(1);
+        if (sequence.outputLength < 150) continue;
+        counts.push(sequence.preemptions);
+        scheduler.finish(sequence);
+      }
+    }
+    expect(counts.length).toBeGreaterThan(100);
+    expect(Math.max(...counts)).toBeGreaterThan(1);
+    expect(Math.max(...counts)).toBeLessThan(6);
   });
 
   it('comes to an end with many sequences that cannot all fit, each preempted a bounded number of times', async () => {

@@ -11,7 +11,7 @@
 // one with the least to recompute, but one preempted MAX_PREEMPTIONS times already only yields to an older one: the oldest is never
 // a victim in the end, and what runs alone always fits (refused at submission otherwise). So no two preempt one another for ever.
 import type { BlockTable } from './blockManager.ts';
-import { FairQueue, OUTPUT_TOKEN_COST, PROMPT_TOKEN_COST } from './fairQueue.ts';
+import { FairQueue } from './fairQueue.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
 import { nextChunk, type Sequence } from './sequence.ts';
@@ -151,6 +151,7 @@ export class Scheduler {
     const place = this.#running.indexOf(sequence);
     invariant(place >= 0 && sequence.table, 'a living sequence waits or runs', { arrival: sequence.arrival });
     this.#running.splice(place, 1);
+    this.queue.disown(sequence);
     letGo(sequence.table);
     sequence.table = null;
   }
@@ -187,9 +188,9 @@ export class Scheduler {
     sequence.computed = table.published * BLOCK_TOKENS;
     if (sequence.cachedTokens === null) {
       sequence.cachedTokens = sequence.computed;
-      // Charged once: what a preemption makes us recompute is not the tenant's debt.
-      this.queue.charge(sequence, (sequence.promptLength - sequence.computed) * PROMPT_TOKEN_COST);
+      sequence.unpaid = sequence.promptLength - sequence.computed;
     }
+    this.queue.owe(sequence);
     return true;
   }
 
@@ -224,10 +225,5 @@ export class Scheduler {
       rows -= wanted.length;
     }
     return chunks;
-  }
-
-  /** An output token was released. */
-  chargeOutput(sequence: Sequence): void {
-    this.queue.charge(sequence, OUTPUT_TOKEN_COST);
   }
 }

@@ -22,6 +22,8 @@ export class Sequence {
   /** Prompt positions whose logprobs have been released. */
   scored = 0;
   preemptions = 0;
+  /** Prompt tokens that its tenant is still to be charged for; set at the first admission. */
+  unpaid = 0;
   /** Prompt tokens answered from the cache at the first admission; null before it. */
   cachedTokens: number | null = null;
   /** Whether `cachedTokens` has been told. */
