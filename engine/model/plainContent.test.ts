@@ -29,6 +29,8 @@ describe('markers', () => {
     ['nothing', 'Hello, <b>world</b> | 1 < 2'],
     ['a token', 'x<|im_end|>y', 'x<·|im_end|>y'],
     ['a token in another case', '<|IM_End|>', '<·|IM_End|>'],
+    ['a letter whose upper case is two, the letters of a token', '[ß]', '[·ß]'],
+    ['a letter whose upper case is that of a token', '[SHARP]', '[·SHARP]'],
     ['tokens that overlap', '_ababa_', '_a·b·a·ba_'],
     ['a beginning at the end', 'x <|im_', 'x <|im_·'],
     ['a beginning before white space', 'x <|im_  \n', 'x <|im_·  \n·'],
