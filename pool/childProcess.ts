@@ -37,6 +37,9 @@ export class Child {
     this.#process = spawn(command.command, [...command.args], {
       env: { ...command.env },
       stdio: ['pipe', 'pipe', 'pipe'],
+      // A group of its own: a terminal's Ctrl-C reaches the supervisor alone, which then stops its processes in their order. Should
+      // the supervisor die, the end of stdin ends the child.
+      detached: true,
     });
     const exited = Promise.withResolvers<Exit>();
     this.exited = exited.promise;

@@ -91,6 +91,12 @@ describe('the supervisor', () => {
     expect(alive(pid)).toBe(false);
   });
 
+  it('keeps a signal to its own process group, as Ctrl-C sends it, away from the process', async () => {
+    const { supervisor } = supervise({});
+    await supervisor.start();
+    expect(process.kill(-(supervisor.pid ?? 0), 0)).toBe(true); // it leads a group of its own
+  });
+
   it('stops in the middle of a start and of a restart', async () => {
     const starting = supervise({ mute: true });
     const started = starting.supervisor.start().catch((error: unknown) => error);
