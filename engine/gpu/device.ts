@@ -48,7 +48,9 @@ export async function openDevice(options: { dawnFlags: readonly string[] }): Pro
   const gpu = create([...options.dawnFlags]);
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter)
-    throw new AdapterError(`no WebGPU adapter with ${options.dawnFlags.join(' ') || 'default flags'}; run: npm run doctor`);
+    throw new AdapterError(
+      `no WebGPU adapter with ${options.dawnFlags.join(' ') || 'default flags'}; run: npm run doctor`,
+    );
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
   const subgroups = adapter.features.has('subgroups');
@@ -63,7 +65,9 @@ export async function openDevice(options: { dawnFlags: readonly string[] }): Pro
     instance: gpu,
     device,
     adapterName,
-    adapterIdentity: [vendor, architecture, model, description, `subgroup ${subgroupMinSize}-${subgroupMaxSize}`].join('/'),
+    adapterIdentity: [vendor, architecture, model, description, `subgroup ${subgroupMinSize}-${subgroupMaxSize}`].join(
+      '/',
+    ),
     software: /llvmpipe|lavapipe|swiftshader/i.test(`${model} ${description}`),
     subgroupSize: subgroups && subgroupMinSize === subgroupMaxSize ? (subgroupMinSize ?? null) : null,
     lost: device.lost.then((info) => `${info.reason}: ${info.message}`),

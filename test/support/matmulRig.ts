@@ -59,7 +59,12 @@ export async function runMatmul(
   );
   const counts = upload(device, Uint32Array.of(tokens, 0, 0, 0), UNIFORM);
   const shape = upload(device, Uint32Array.of(blocks, cols / 4), UNIFORM);
-  dispatchOnce(device, quantize, [upload(device, x, STORAGE), xBuffer, shape, counts], Math.ceil((tokens * blocks) / 64));
+  dispatchOnce(
+    device,
+    quantize,
+    [upload(device, x, STORAGE), xBuffer, shape, counts],
+    Math.ceil((tokens * blocks) / 64),
+  );
   const stride = Math.ceil(rows / 8) * 8;
   const out = device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
   const pipeline = await pipelines.matmul(variant);
@@ -70,7 +75,10 @@ export async function runMatmul(
     const params = tileParams(layout, tile, 0, stride);
     const entries = [
       ...windowBindings(matrix, tile * layout.tileBytes, layout, variant.weights),
-      { binding: 10, resource: { buffer: xBuffer, size: variant.x === 'uniform' ? UNIFORM_WINDOW_BYTES : xGroupBytes } },
+      {
+        binding: 10,
+        resource: { buffer: xBuffer, size: variant.x === 'uniform' ? UNIFORM_WINDOW_BYTES : xGroupBytes },
+      },
       { binding: 11, resource: { buffer: out } },
       { binding: 12, resource: { buffer: upload(device, params, UNIFORM) } },
     ];
