@@ -15,7 +15,7 @@ export interface TinyModelOptions {
   heads: number;
   kvHeads: number;
   headDim: number;
-  /** From 320 the tokeniser is complete; below, the file opens but its text side is refused for want of byte tokens. */
+  /** From 259 every byte has a token; below 130 the file opens, but its text side is refused for want of ASCII. */
   vocabSize: number;
   contextLength: number;
   /** Type of every matrix. */
