@@ -2,11 +2,11 @@
 // handle whose `stop` drains: accept nothing new, let running requests end within a bound, hang up on the rest, settle, close.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer, Server } from 'node:http';
 import { join } from 'node:path';
 import { createAdaptorServer } from '@hono/node-server';
 import { createApp } from './app.ts';
-import { systemClock } from './clock.ts';
+import { type Clock, systemClock } from './clock.ts';
 import { ConfigError, type GatewaySection, isLoopback } from './config.ts';
 import { type DevCredentials, ensureDevCredentials } from './devCredentials.ts';
 import { SqliteDirectory } from './directory/sqliteDirectory.ts';
@@ -27,6 +27,8 @@ import { SqliteUsage } from './usage/sqliteUsage.ts';
 
 /** The usage table follows the ledger within this; reading it brings it up to date at once. */
 const FEED_INTERVAL_MS = 1000;
+/** While draining, connections that fell idle are closed this often: kept alive they would hold the server open. */
+const CLOSE_IDLE_INTERVAL_MS = 25;
 /** After hanging up on clients, their requests have this long to unwind. */
 const HANG_UP_GRACE_MS = 1000;
 
@@ -69,8 +71,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     hangUp: hangUp.signal,
   };
 
-  const server = createAdaptorServer({ fetch: createApp(ports).fetch, createServer });
-  invariant('closeIdleConnections' in server, 'the gateway listens with node:http');
+  const server = nodeServer(createApp(ports).fetch);
   const port = await listen(server, section.host, section.port);
   const baseURL = `http://${section.host.includes(':') ? `[${section.host}]` : section.host}:${port}/v1`;
   const credentials =
@@ -87,13 +88,13 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
 
   async function stop(): Promise<void> {
     const closed = new Promise((resolve) => server.close(resolve));
-    if ('closeIdleConnections' in server) server.closeIdleConnections();
     const drained = new AbortController();
     const ended = closed.then(() => drained.abort());
+    void closeIdle(server, clock, drained.signal);
     await Promise.race([ended, clock.sleep(section.drainMs, drained.signal)]);
     hangUp.abort();
     await Promise.race([ended, clock.sleep(HANG_UP_GRACE_MS, drained.signal)]);
-    if ('closeAllConnections' in server) server.closeAllConnections();
+    server.closeAllConnections();
     await settler.tick();
     stopping.abort();
     await settler.stop();
@@ -105,6 +106,13 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   return { port, baseURL, credentials, stop };
 }
 
+async function closeIdle(server: Server, clock: Clock, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    server.closeIdleConnections();
+    await clock.sleep(CLOSE_IDLE_INTERVAL_MS, signal);
+  }
+}
+
 async function feed({ ledger, usage, clock, log }: GatewayPorts, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await feedUsage(ledger, usage).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
@@ -112,11 +120,13 @@ async function feed({ ledger, usage, clock, log }: GatewayPorts, signal: AbortSi
   }
 }
 
-function listen(
-  server: Pick<Server, 'listen' | 'once' | 'off' | 'address'>,
-  host: string,
-  port: number,
-): Promise<number> {
+function nodeServer(fetch: (request: Request) => Response | Promise<Response>): Server {
+  const server = createAdaptorServer({ fetch, createServer });
+  invariant(server instanceof Server, 'the gateway listens with node:http');
+  return server;
+}
+
+function listen(server: Server, host: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const refuse = (error: NodeJS.ErrnoException) => {
       const why =

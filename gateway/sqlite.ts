@@ -8,6 +8,9 @@ import { invariant } from './invariant.ts';
 /** NORMAL survives kill -9 of this process; FULL also survives power loss, at the price of one sync per transaction. */
 export type Synchronous = 'NORMAL' | 'FULL';
 
+/** How long a start waits for an earlier gateway on the same folder to end. */
+const LOCK_TIMEOUT_MS = 1000;
+
 export type Row = Record<string, SQLOutputValue>;
 
 /** How long a transaction waits for another process (a backup) before it fails. */
@@ -26,7 +29,7 @@ export function openDatabase(path: string, synchronous: Synchronous, migrations:
  * the operating system's, so it ends with the process, however that ends. Throws ConfigError. Returns what gives it back.
  */
 export function lockFolder(folder: string): () => void {
-  const lock = new DatabaseSync(join(folder, 'gateway.lock'), { timeout: BUSY_TIMEOUT_MS });
+  const lock = new DatabaseSync(join(folder, 'gateway.lock'), { timeout: LOCK_TIMEOUT_MS });
   try {
     lock.exec('BEGIN EXCLUSIVE');
   } catch {

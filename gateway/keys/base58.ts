@@ -20,7 +20,7 @@ export function decodeBase58(text: string, length: number): Uint8Array | undefin
     if (digit === -1) return undefined;
     number = number * 58n + BigInt(digit);
   }
-  const hex = number.toString(16);
+  const hex = number === 0n ? '' : number.toString(16);
   if (hex.length > length * 2) return undefined;
   const bytes = Buffer.from(hex.padStart(length * 2, '0'), 'hex');
   return encodeBase58(bytes) === text ? bytes : undefined;

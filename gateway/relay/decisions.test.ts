@@ -1,0 +1,127 @@
+// The relay's pure decisions as tables: which pool, what becomes of a hold that nobody watches, how much a prompt can be.
+import { randomBytes } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import type { PoolStatus, Receipt } from '../../pool/wire/events.ts';
+import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
+import { systemClock } from '../clock.ts';
+import { billOf } from '../ledger/bill.ts';
+import { boundOfChat, boundOfCompletion } from './bound.ts';
+import { PoolClient } from './poolClient.ts';
+import { choosePool, type PoolState } from './poolRegistry.ts';
+import { resolveHold } from './resolve.ts';
+
+const NOW = 1_800_000_000_000;
+const MODEL = {
+  ...{ id: 'tiny', created: 0, context_length: 100, fingerprint: 'f' },
+  ...{ template_tokens_per_message: 4, template_tokens_per_prompt: 3 },
+};
+
+function pool(id: string, extra: Partial<PoolState> = {}, status: Partial<PoolStatus> = {}): PoolState {
+  const target = { id, url: 'http://127.0.0.1:9', keyId: 'k', secret: new Uint8Array(32) };
+  const told: PoolStatus = {
+    ...{ pool_id: id, started_at_ms: 0, state: 'warm', models: [MODEL], adapter: '' },
+    ...{ running: 0, waiting: 0, blocks_total: 1, blocks_free: 1, ...status },
+  };
+  return {
+    client: new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) }),
+    ...{ declaredModels: [], status: told, statusAtMs: NOW, failures: 0, inFlight: 0, ...extra },
+  };
+}
+
+describe('choosing a pool', () => {
+  const chosen = (pools: PoolState[], model = 'tiny') => {
+    const choice = choosePool(pools, model, NOW);
+    return choice.kind === 'pool' ? choice.pool.client.target.id : choice.kind;
+  };
+  test.each<[string, PoolState[], string]>([
+    ['the least loaded', [pool('a', {}, { running: 2 }), pool('b', {}, { running: 1 })], 'b'],
+    ['by what this gateway knows better', [pool('a', { inFlight: 5 }), pool('b', {}, { waiting: 2 })], 'b'],
+    [
+      'never one that drains or loads',
+      [pool('a', {}, { state: 'draining' }), pool('b', {}, { state: 'loading' })],
+      'none_ready',
+    ],
+    ['never one whose last question failed', [pool('a', { failures: 1 })], 'none_ready'],
+    ['never one whose status is old', [pool('a', { statusAtMs: NOW - 60_000 })], 'none_ready'],
+    [
+      'a declared model is known before its pool is up',
+      [pool('a', { status: null, declaredModels: ['tiny'] })],
+      'none_ready',
+    ],
+    ['a pool that was never heard of may serve anything', [pool('a', { status: null })], 'none_ready'],
+    ['nothing serves it', [pool('a', {}, { models: [] })], 'unknown_model'],
+    ['no pools', [], 'unknown_model'],
+  ])('%s', (_, pools, expected) => expect(chosen(pools)).toBe(expected));
+});
+
+describe('a hold that nobody watches', () => {
+  const receipt: Receipt = {
+    ...{ request_id: 'r', pool_id: 'a', tenant: 't', model: 'tiny', prompt_tokens: 10, cached_tokens: 4 },
+    ...{ choices: [3, 2], outcome: 'lost', started_at_ms: NOW, updated_at_ms: NOW },
+  };
+  const unknown = {
+    receipt: null,
+    poolStartedAtMs: NOW - 5000,
+    signedBeforeMs: NOW,
+    deadlineMs: NOW + 600_000,
+    nowMs: NOW + 1000,
+  };
+  test('waits for a running request', () => {
+    expect(resolveHold({ ...unknown, receipt: { ...receipt, outcome: 'running' } })).toBeNull();
+  });
+  test('is billed by its receipt', () => {
+    expect(resolveHold({ ...unknown, receipt })).toEqual({
+      inputTokens: 10,
+      cachedInputTokens: 4,
+      outputTokens: 5,
+      outcome: 'failed',
+    });
+  });
+  test('unknown to its pool: open while the pool could still take it, then free', () => {
+    expect(resolveHold(unknown)).toBeNull();
+    expect(resolveHold({ ...unknown, poolStartedAtMs: null })).toBeNull();
+    expect(resolveHold({ ...unknown, nowMs: NOW + 2 * MAX_CLOCK_SKEW_MS })).toBeNull();
+    const free = { inputTokens: 0, outputTokens: 0, outcome: 'failed' };
+    expect(resolveHold({ ...unknown, nowMs: NOW + 2 * MAX_CLOCK_SKEW_MS + 1 })).toMatchObject(free);
+    expect(resolveHold({ ...unknown, poolStartedAtMs: NOW + 1 })).toMatchObject(free);
+    expect(resolveHold({ ...unknown, deadlineMs: NOW, nowMs: NOW + MAX_CLOCK_SKEW_MS })).toBeNull();
+    expect(resolveHold({ ...unknown, deadlineMs: NOW, nowMs: NOW + MAX_CLOCK_SKEW_MS + 1 })).toMatchObject(free);
+  });
+  test.each([
+    ['completed', [1], 11],
+    ['cancelled', [0], 10],
+    ['failed', [0], 0],
+    ['failed', [1], 11],
+    ['lost', [0], 0],
+  ] as const)('%s with %j released costs %i tokens', (outcome, choices, tokens) => {
+    const { inputTokens, outputTokens } = billOf({ ...receipt, outcome, choices: [...choices] });
+    expect(inputTokens + outputTokens).toBe(tokens);
+  });
+});
+
+describe('bounds of prompts', () => {
+  test('a chat: bytes, name, and the template per message and prompt', () => {
+    const messages = [
+      { role: 'user' as const, content: 'é', name: 'bob' },
+      {
+        role: 'assistant' as const,
+        content: [
+          { type: 'text' as const, text: 'a' },
+          { type: 'text' as const, text: 'b' },
+        ],
+      },
+    ];
+    expect(boundOfChat(messages, MODEL)).toEqual({ tokens: 2 + 3 + 2 + 2 * 4 + 3, longestTokens: 18, exact: false });
+  });
+  test('never more than the context, which the pool enforces', () => {
+    expect(boundOfChat([{ role: 'user', content: 'x'.repeat(5000) }], MODEL).tokens).toBe(100);
+  });
+  test('completions: text by bytes, ids exactly, lists summed', () => {
+    expect(boundOfCompletion('abc', MODEL)).toEqual({ tokens: 5, longestTokens: 5, exact: false });
+    expect(boundOfCompletion([[1, 2, 3], [4]], MODEL)).toEqual({ tokens: 4, longestTokens: 3, exact: true });
+    expect(boundOfCompletion(['abc', 'x'], MODEL)).toEqual({ tokens: 8, longestTokens: 5, exact: false });
+  });
+  test('a lone surrogate counts as the three bytes it is sent as', () => {
+    expect(boundOfCompletion('\ud800', MODEL).tokens).toBe(5);
+  });
+});

@@ -1,0 +1,35 @@
+// A process that reserves and settles on a ledger without end, and says a line after each settlement: to be killed at any moment.
+import { writeSync } from 'node:fs';
+import { SqliteLedger } from '../../gateway/ledger/sqliteLedger.ts';
+import { MIGRATIONS } from '../../gateway/migrations.ts';
+import { openDatabase } from '../../gateway/sqlite.ts';
+
+const ledger = new SqliteLedger(openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS));
+const tenant = 'proj_writer';
+const hash = { pepperVersion: 1, hash: '00'.repeat(32) };
+const createdAtMs = Date.now();
+await ledger.openTenant(tenant);
+await ledger.addKey(
+  {
+    id: 'k',
+    tenant,
+    serviceAccountId: null,
+    name: 'k',
+    redacted: '',
+    createdAtMs,
+    lastUsedAtMs: null,
+    expiresAtMs: null,
+  },
+  hash,
+);
+await ledger.putQuotas(tenant, [{ window: 'lifetime', limitTokens: 1e12, models: null, timeZone: 'UTC' }], createdAtMs);
+for (let n = 0; ; n++) {
+  const nowMs = Date.now();
+  const requestId = `r${n}`;
+  const demand = { promptTokens: 10, promptExact: true, choices: 1, outputTokens: 20, outputFlexible: false };
+  const times = { nowMs, deadlineMs: nowMs + 1000, expiresMs: nowMs + 2000 };
+  await ledger.admit({ tenant, hashes: [hash], requestId, model: 'm', pool: 'p', demand, ...times });
+  const bill = { inputTokens: 10, cachedInputTokens: 0, outputTokens: n % 20, outcome: 'completed' as const };
+  await ledger.settle({ tenant, requestId, bill, nowMs });
+  writeSync(1, `${requestId}\n`);
+}
