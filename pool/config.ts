@@ -18,7 +18,14 @@ const servedModelSection = z.strictObject({
 
 const bounds = z.strictObject({
   maxRunning: z.int().min(1).max(256).default(16).describe('Sequences that share a step.'),
-  maxStepTokens: z.int().min(1).max(8192).default(256).describe('Tokens computed in one step, over all sequences.'),
+  maxStepTokens: z
+    .int()
+    .min(1)
+    .max(8192)
+    .default(64)
+    .describe(
+      'Tokens computed in one step, over all sequences: more is throughput of prompts, fewer is latency of streams.',
+    ),
   maxWaiting: z.int().min(1).max(100_000).default(512).describe('Sequences that wait; past it a request is refused.'),
   maxWaitingTokens: z
     .int()
