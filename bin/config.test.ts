@@ -1,0 +1,155 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parseSection } from '../gateway/config.ts';
+import { poolSection } from '../pool/config.ts';
+import { ConfigError, loadConfig, parseConfig } from './config.ts';
+import { schemaText, withTables } from './configDocs.ts';
+import { DEFAULT_MODEL } from './defaultModel.ts';
+import { gatewaySectionOf, poolSectionOf } from './sections.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'hearth-config-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const refusal = (written: unknown, env: NodeJS.ProcessEnv = {}): string => {
+  try {
+    parseConfig(written, env);
+    return 'accepted';
+  } catch (error) {
+    return error instanceof ConfigError ? error.message : `not ours: ${error}`;
+  }
+};
+
+describe('the configuration', () => {
+  it('has a default for everything, and the committed file says the same', () => {
+    const empty = parseConfig({}, {});
+    expect(empty.models).toEqual([expect.objectContaining(DEFAULT_MODEL)]);
+    expect(empty.server).toMatchObject({ host: '127.0.0.1', port: 8787, dataDir: '.hearth', mode: 'development' });
+    const { $schema, ...committed } = parseConfig(
+      JSON.parse(readFileSync(join(root, 'hearth.config.json'), 'utf8')),
+      {},
+    );
+    expect($schema).toBe('./hearth.schema.json');
+    expect(committed).toEqual(empty);
+  });
+
+  it('the environment wins over the file, an empty variable does not', () => {
+    const written = { server: { port: 1000, dataDir: 'a' }, adapter: 'hardware' };
+    const env = { PORT: '2000', HEARTH_DATA_DIR: 'b', HEARTH_ADAPTER: 'swiftshader', HEARTH_MODEL_CACHE: '/m' };
+    expect(parseConfig(written, env)).toMatchObject({
+      server: { port: 2000, dataDir: 'b' },
+      adapter: 'swiftshader',
+      modelCache: '/m',
+    });
+    expect(parseConfig(written, { PORT: '', HEARTH_ADAPTER: '' })).toMatchObject({
+      server: { port: 1000 },
+      adapter: 'hardware',
+    });
+    expect(written).toEqual({ server: { port: 1000, dataDir: 'a' }, adapter: 'hardware' });
+  });
+
+  it.each([
+    [{ sever: {} }, {}, /there is no key "sever"; did you mean "server"\?/],
+    [{ server: { prot: 1 } }, {}, /server: there is no key "prot"; did you mean "port"\?/],
+    [{ pool: { colour: 1 } }, {}, /pool: there is no key "colour"; there are: maxRunning/],
+    [{ models: [{ ...DEFAULT_MODEL, digest: '' }] }, {}, /models\.0: there is no key "digest"; there are: id, source/],
+    [{ models: [] }, {}, /models: /],
+    [{ models: [{ id: 'a' }] }, {}, /models\.0\.source: /],
+    [{ models: [{ ...DEFAULT_MODEL, sha256: 'ABC' }] }, {}, /models\.0\.sha256: 64 hexadecimal digits/],
+    [{ server: { port: 70_000 } }, {}, /server\.port: .*65535/],
+    [{ server: 1 }, { PORT: '3000' }, /server: /],
+    [{}, { PORT: 'http' }, /^ {2}PORT: .*number/m],
+    [{}, { PORT: '99999' }, /^ {2}PORT: .*65535/m],
+    [[], {}, /the file: /],
+    ['text', {}, /the file: /],
+  ])('refuses %j with %j', (written, env, words) => {
+    expect(refusal(written, env)).toMatch(words);
+  });
+
+  it('names every problem at once, and where all keys are', () => {
+    const message = refusal({ server: { port: -1 }, pool: { maxRunning: 0 } });
+    expect(message).toMatch(/server\.port: [\s\S]*pool\.maxRunning: [\s\S]*docs\/configuration\.md/);
+  });
+
+  it('comes from a file that can be another one, and must then be there and be JSON', () => {
+    expect(loadConfig(folder, {})).toMatchObject({
+      file: null,
+      config: { server: { dataDir: join(folder, '.hearth') } },
+    });
+    writeFileSync(join(folder, 'other.json'), '{"server":{"port":1}}');
+    expect(loadConfig(folder, { HEARTH_CONFIG: 'other.json' }).config.server.port).toBe(1);
+    expect(() => loadConfig(folder, { HEARTH_CONFIG: 'absent.json' })).toThrow(/absent\.json can't be read/);
+    writeFileSync(join(folder, 'broken.json'), '{"server":');
+    expect(() => loadConfig(folder, { HEARTH_CONFIG: 'broken.json' })).toThrow(/broken\.json is not JSON/);
+  });
+});
+
+describe('what is made from the schema', () => {
+  it('hearth.schema.json is current (npm run config:schema)', () => {
+    expect(readFileSync(join(root, 'hearth.schema.json'), 'utf8')).toBe(schemaText());
+  });
+
+  it('the tables of docs/configuration.md are current (npm run config:schema)', () => {
+    const document = readFileSync(join(root, 'docs/configuration.md'), 'utf8');
+    expect(document).toBe(withTables(document));
+  });
+
+  it('every key says what it means', () => {
+    const undescribed: string[] = [];
+    const walk = (
+      node: { properties?: Record<string, object>; items?: object; description?: string },
+      path: string,
+    ) => {
+      if (!node.properties && !node.description && path) undescribed.push(path);
+      for (const [key, child] of Object.entries(node.properties ?? {})) walk(child, `${path}.${key}`);
+      if (node.items) walk(node.items, `${path}[]`);
+    };
+    walk(JSON.parse(schemaText()), '');
+    expect(undescribed).toEqual([]);
+  });
+});
+
+describe('the sections of the processes', () => {
+  const identity = { poolId: 'local', keyId: 'start', secretHex: 'ab'.repeat(32) };
+  const loaded = (env: NodeJS.ProcessEnv = {}) => loadConfig(folder, env);
+
+  it('are what each process accepts, and agree with each other', () => {
+    const pool = poolSection.parse(
+      poolSectionOf(loaded(), identity, { modelPaths: ['/m.gguf'], dawnFlags: ['adapter=x'], port: null }),
+    );
+    const gateway = parseSection(gatewaySectionOf(loaded(), identity, { poolPort: 4711, port: null }));
+    expect(pool).toMatchObject({ host: '127.0.0.1', port: 0, dawnFlags: ['adapter=x'], models: [{ path: '/m.gguf' }] });
+    expect(gateway.pools).toEqual([
+      {
+        id: pool.poolId,
+        url: 'http://127.0.0.1:4711',
+        ...{ keyId: 'start', secretHex: identity.secretHex },
+        models: [DEFAULT_MODEL.id],
+      },
+    ]);
+    expect(pool.maxBodyBytes).toBeGreaterThan(gateway.limits.maxBodyBytes);
+  });
+
+  it('come back on the port they had', () => {
+    expect(poolSectionOf(loaded(), identity, { modelPaths: [], dawnFlags: [], port: 4711 }).port).toBe(4711);
+    const env = { PORT: '0' };
+    expect(gatewaySectionOf(loaded(env), identity, { poolPort: 1, port: 5000 }).port).toBe(5000);
+    expect(gatewaySectionOf(loaded(env), identity, { poolPort: 1, port: null }).port).toBe(0);
+  });
+
+  it('beyond loopback the gateway refuses to start without admin key, pepper and TLS', () => {
+    const open = (env: NodeJS.ProcessEnv) => () =>
+      parseSection(gatewaySectionOf(loaded({ HEARTH_HOST: '0.0.0.0', ...env }), identity, { poolPort: 1, port: null }));
+    expect(open({})).toThrow(/adminKey.*peppers.*trustProxy/);
+    writeFileSync(join(folder, 'tls.json'), '{"server":{"behindTls":true}}');
+    const explicit = {
+      HEARTH_CONFIG: 'tls.json',
+      HEARTH_ADMIN_KEY: `sk-admin-${'k'.repeat(40)}`,
+      HEARTH_PEPPER: 'cd'.repeat(32),
+    };
+    expect(open(explicit)().host).toBe('0.0.0.0');
+  });
+});
