@@ -1,10 +1,13 @@
 // `npm run bench`: this engine beside llama.cpp's Vulkan backend, one run, one adapter, one model file, in turn. Options:
 //   --json FILE   --prompt N (64)   --generate N (16)   --rounds N (2)   --activations int8|f32   --no-peers
-// The model comes from HEARTH_TEST_MODEL and the adapter from HEARTH_TEST_ADAPTER, which bin/hearth.mjs sets.
+// Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER; the default model).
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { DEFAULT_MODEL } from '../bin/defaultModel.ts';
+import { prepareAdapter, prepareModel } from '../bin/prepare.ts';
+import { ProgressLine } from '../bin/progressLine.ts';
 import { median, type Row, report, save } from './report.ts';
 
 const { values: options } = parseArgs({
@@ -39,9 +42,12 @@ const METRICS = [
 ] as const;
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-const model = process.env.HEARTH_TEST_MODEL;
-if (!model) throw new Error('HEARTH_TEST_MODEL is not set: run this as `npm run bench`');
-const adapter: { dawnFlags?: string[] } = JSON.parse(process.env.HEARTH_TEST_ADAPTER ?? '{}');
+const progress = new ProgressLine(process.stdout, Date.now);
+const adapter = await prepareAdapter(progress, process.env.HEARTH_ADAPTER || 'auto', process.env);
+const { HEARTH_MODEL_CACHE: cacheDir } = process.env;
+const { path: model } = await prepareModel(progress, DEFAULT_MODEL, { cacheDir, env: process.env });
+progress.end();
+const adapterEnv = { ...process.env, ...adapter.env };
 // Ids spread over the vocabulary's common part: what they say does not matter for speed.
 const prompt = Array.from({ length: Number(options.prompt) }, (_, i) => 300 + ((i * 7919) % 20_000));
 const task = { model, prompt, generate: Number(options.generate), rounds: 1 };
@@ -72,15 +78,15 @@ const contenders: { name: string; run: () => Answer }[] = [
     run: () =>
       runProcess(
         here('./hearthEngine.ts'),
-        { ...task, dawnFlags: adapter.dawnFlags ?? [], activations: options.activations },
-        process.env,
+        { ...task, dawnFlags: adapter.dawnFlags, activations: options.activations },
+        adapterEnv,
       ),
   },
 ];
 if (!options['no-peers']) {
   installPeers();
   // llama.cpp keeps the threads that the software adapter gives it by default: it is faster with them.
-  const { LP_NUM_THREADS: _, ...env } = process.env;
+  const { LP_NUM_THREADS: _, ...env } = adapterEnv;
   contenders.push({
     name: 'llama.cpp vulkan',
     run: () =>
