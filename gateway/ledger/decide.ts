@@ -31,6 +31,7 @@ export const COUNT_ABOVE_SHARE_OF_ROOM = 0.01;
 export type Decision<M extends Meter> =
   | { kind: 'granted'; outputTokens: number; holdTokens: number }
   | { kind: 'count_first' }
+  /** `neededTokens`: what it needs at least. */
   | { kind: 'too_large' | 'exhausted' | 'held'; meter: M; neededTokens: number };
 
 export function roomOf(meter: Meter): number {
@@ -50,20 +51,21 @@ export function decide<M extends Meter>(meters: readonly M[], demand: Demand): D
   const least = tightest(meters);
   if (!least) return { kind: 'granted', outputTokens: demand.outputTokens, holdTokens: wanted };
   const room = roomOf(least);
-  if (!promptExact && wanted > room * COUNT_ABOVE_SHARE_OF_ROOM) return { kind: 'count_first' };
+  const leastOutput = outputFlexible ? Math.min(1, demand.outputTokens) : demand.outputTokens;
+  const loose = !promptExact && wanted > room * COUNT_ABOVE_SHARE_OF_ROOM;
+  // Without a count it is certain only that there is one prompt token: enough to refuse, where even that has no room.
+  const certain = Math.min(1, promptTokens) + choices * leastOutput;
+  if (loose && certain <= room) return { kind: 'count_first' };
 
+  const affordable = Math.floor((room - promptTokens) / choices);
   const outputTokens = outputFlexible
-    ? Math.max(
-        Math.min(1, demand.outputTokens),
-        Math.min(demand.outputTokens, Math.floor((room - promptTokens) / choices)),
-      )
+    ? Math.max(leastOutput, Math.min(demand.outputTokens, affordable))
     : demand.outputTokens;
-  const neededTokens = promptTokens + choices * outputTokens;
+  const neededTokens = loose ? certain : promptTokens + choices * outputTokens;
   if (neededTokens <= room) return { kind: 'granted', outputTokens, holdTokens: neededTokens };
-  const first = (test: (meter: M) => boolean) => meters.find(test);
-  const tooLarge = first((meter) => neededTokens > meter.limitTokens);
+  const tooLarge = meters.find((meter) => neededTokens > meter.limitTokens);
   if (tooLarge) return { kind: 'too_large', meter: tooLarge, neededTokens };
-  const exhausted = first((meter) => meter.settledTokens + neededTokens > meter.limitTokens);
+  const exhausted = meters.find((meter) => meter.settledTokens + neededTokens > meter.limitTokens);
   if (exhausted) return { kind: 'exhausted', meter: exhausted, neededTokens };
   return { kind: 'held', meter: least, neededTokens };
 }

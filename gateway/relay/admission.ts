@@ -115,7 +115,7 @@ function refusal(
   const name = quotaName(quota);
   const headers = rateLimitHeaders(admission.quotas, clock.now());
   const state = `limit ${quota.limitTokens}, used ${quota.settledTokens}, held by running requests ${quota.heldTokens}`;
-  const needs = `This request needs up to ${neededTokens} tokens`;
+  const needs = `This request needs at least ${neededTokens} tokens`;
   if (kind === 'too_large')
     return invalidRequest(
       `${needs}, which is more than ${name} of ${quota.limitTokens} tokens. Shorten the prompt, or lower max_tokens.`,

@@ -55,6 +55,8 @@ export async function respondStreaming(
         if (includeUsage) controller.enqueue(sseData({ ...shaper.usageChunk(), usage: usageOf(event.bill) }));
         controller.enqueue(SSE_DONE);
         controller.close();
+        // The relay's last steps, after everything is told: they can't change the answer any more.
+        await events.return().catch((error: unknown) => log.error('relay_failed', errorFields(error)));
         return finished();
       }
       if (chunks.length > 0) return;

@@ -10,7 +10,11 @@ beforeEach(async () => {
   rig = await GatewayRig.start();
   tenant = await rig.tenant([{ window: 'day', limit_tokens: 10_000 }]);
 });
-afterEach(() => rig.stop());
+afterEach(async () => {
+  const inFlight = rig.ports.registry.pools.map((pool) => pool.inFlight);
+  await rig.stop();
+  expect(inFlight, 'every relay has let go of its pool').toEqual([0]);
+});
 
 const chat = (extra: object = {}) => ({
   model: 'tiny',
