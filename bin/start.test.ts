@@ -1,0 +1,177 @@
+// `npm start` for real: two processes, the real model, one request; then the ways in which it ends.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { testModelPath } from '../test/support/testModel.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+let folder = '';
+let running: ChildProcess[] = [];
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'hearth-start-'));
+  const models = [{ id: 'real', source: `file:${await testModelPath()}`, kvBlocks: 64 }];
+  writeFileSync(
+    join(folder, 'config.json'),
+    JSON.stringify({ models, server: { port: 0, dataDir: join(folder, 'data') } }),
+  );
+});
+afterEach(() => {
+  for (const { pid } of running) if (pid !== undefined && groupOf(pid).length > 0) process.kill(-pid, 'SIGKILL');
+  running = [];
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** In a process group of its own, as a terminal would start it. */
+function start(env: NodeJS.ProcessEnv = {}): {
+  child: ChildProcess;
+  output: () => string;
+  ended: Promise<number | string>;
+} {
+  const child = spawn(process.execPath, ['bin/hearth.mjs', 'start'], {
+    cwd: root,
+    env: { ...process.env, HEARTH_CONFIG: join(folder, 'config.json'), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  running.push(child);
+  let text = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));
+  const ended = new Promise<number | string>((resolve) =>
+    child.on('close', (code, signal) => resolve(code ?? signal ?? '')),
+  );
+  return { child, output: () => text, ended };
+}
+
+async function until<T>(
+  look: () => T | undefined | null | false,
+  ended: Promise<unknown>,
+  output: () => string,
+): Promise<T> {
+  let over = false;
+  ended.then(() => {
+    over = true;
+  });
+  for (;;) {
+    const found = look();
+    if (found) return found;
+    if (over) throw new Error(`it ended:\n${output()}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Living processes of a group; the dead ones that nobody has waited for don't count. */
+function groupOf(group: number): string[] {
+  const out: string[] = [];
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      const [state, , pgrp] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      if (Number(pgrp) === group && state !== 'Z') out.push(pid);
+    } catch {
+      // ended meanwhile
+    }
+  }
+  return out;
+}
+
+interface Credentials {
+  baseURL: string;
+  apiKey: string;
+}
+const credentials = (): Credentials => JSON.parse(readFileSync(join(folder, 'data/dev-credentials.json'), 'utf8'));
+
+function chat(maxTokens: number): Promise<Response> {
+  const { baseURL, apiKey } = credentials();
+  return fetch(`${baseURL}/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({
+      model: 'real',
+      max_tokens: maxTokens,
+      stream: true,
+      messages: [{ role: 'user', content: 'Tell me a long story about the sea.' }],
+    }),
+  });
+}
+
+it('serves with what it prints; SIGTERM to the whole group lets a stream finish, and leaves nothing', async () => {
+  const { child, output, ended } = start();
+  await until(() => output().includes('Stop: Ctrl-C'), ended, output);
+  const { baseURL, apiKey } = credentials();
+  expect(statSync(join(folder, 'data/dev-credentials.json')).mode & 0o777).toBe(0o600);
+  expect(statSync(join(folder, 'data')).mode & 0o777).toBe(0o700);
+  for (const printed of [
+    `Base URL   ${baseURL}`,
+    `API key    ${apiKey}`,
+    `curl ${baseURL}/chat/completions`,
+    'OpenAI(base_url=',
+  ])
+    expect(output()).toContain(printed);
+  expect((await fetch(`${baseURL.replace('/v1', '')}/readyz`)).status).toBe(200);
+
+  const stream = await chat(24);
+  const reader = stream.body?.getReader();
+  expect((await reader?.read())?.done).toBe(false);
+  process.kill(-(child.pid ?? 0), 'SIGTERM');
+  let text = '';
+  for (let piece = await reader?.read(); piece && !piece.done; piece = await reader?.read())
+    text += Buffer.from(piece.value).toString();
+  expect(text).toMatch(/"finish_reason":"(length|stop)"[\s\S]*data: \[DONE\]/);
+  expect(await ended).toBe(0);
+  expect(groupOf(child.pid ?? 0)).toEqual([]);
+});
+
+it('a second Ctrl-C ends a stream that would go on, at once', async () => {
+  const { child, output, ended } = start();
+  await until(() => output().includes('Stop: Ctrl-C'), ended, output);
+  const stream = await chat(900);
+  const broken = stream.text().then(
+    (text) => !text.includes('[DONE]'),
+    () => true,
+  );
+  process.kill(-(child.pid ?? 0), 'SIGINT');
+  await until(() => output().includes('Stopping'), ended, output);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  process.kill(-(child.pid ?? 0), 'SIGINT');
+  expect(await ended).toBe(130);
+  expect(await broken).toBe(true);
+  await until(() => groupOf(child.pid ?? 0).length === 0, new Promise(() => {}), output);
+});
+
+it('stopped while it still loads, it ends without an error', async () => {
+  const { child, output, ended } = start();
+  await until(() => output().includes('Model: real'), ended, output);
+  process.kill(-(child.pid ?? 0), 'SIGINT');
+  expect(await ended).toBe(0);
+  expect(groupOf(child.pid ?? 0)).toEqual([]);
+});
+
+it('a port in use is told before anything is loaded, with the way out', async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+  const { output, ended } = start({ PORT: String(port) });
+  expect(await ended).toBe(1);
+  expect(output()).toMatch(new RegExp(`port ${port} on 127\\.0\\.0\\.1 is in use.*PORT=`));
+  expect(output()).not.toContain('Adapter');
+  server.close();
+});
+
+it('a configuration that is wrong, a model that is absent: each ends the start with its own words', async () => {
+  writeFileSync(join(folder, 'config.json'), '{"sever":{}}');
+  const wrong = start();
+  expect(await wrong.ended).toBe(1);
+  expect(wrong.output()).toContain('did you mean "server"?');
+  writeFileSync(
+    join(folder, 'config.json'),
+    JSON.stringify({ models: [{ id: 'a', source: 'file:/nonexistent.gguf' }], server: { port: 0, dataDir: folder } }),
+  );
+  const absent = start();
+  expect(await absent.ended).toBe(1);
+  expect(absent.output()).toContain('/nonexistent.gguf');
+});
