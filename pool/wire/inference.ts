@@ -4,11 +4,12 @@ import { z } from 'zod';
 
 /** Bounds on what one request may hold; each keeps a single request from occupying a process. */
 export const LIMITS = {
-  /** Choices over all prompts of a request. */
+  /** Choices per prompt. */
   choices: 16,
   stopStrings: 16,
   stopLength: 256,
   messages: 2048,
+  /** Prompts of a request; also its choices over all of them. */
   prompts: 128,
   topLogprobs: 20,
   logitBias: 1024,
