@@ -242,7 +242,9 @@ describe('usage', () => {
     const entries = await ledger.outbox(10);
     await usage.append(entries);
     await usage.append(entries);
-    expect(await rig.entries()).toHaveLength(4);
+    const stored = await rig.entries();
+    expect(stored).toEqual(entries);
+    expect(stored).toHaveLength(4);
     expect(await ledger.outbox(10)).toEqual([]);
   });
 });

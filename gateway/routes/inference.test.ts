@@ -237,6 +237,20 @@ describe('refusals', () => {
     expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 0 });
   });
 
+  test('a body that declares itself too large is refused unread', async () => {
+    let read = 0;
+    const body = new ReadableStream<Uint8Array>(
+      { pull: (controller) => controller.enqueue(new Uint8Array(++read)) },
+      { highWaterMark: 0 },
+    );
+    const headers = { authorization: `Bearer ${tenant.key}`, 'content-length': '70000' };
+    const response = await rig.send(
+      new Request('http://gateway/v1/completions', { method: 'POST', headers, body, duplex: 'half' }),
+    );
+    expect(response.status).toBe(413);
+    expect(read).toBe(0);
+  });
+
   test('whoever has no valid key hears only that, whatever else is wrong', async () => {
     for (const key of [
       undefined,
@@ -362,6 +376,26 @@ describe('how a request ends', () => {
     },
   );
 
+  test('a client that leaves before the pool has answered leaves no hold to guess about', async () => {
+    const answered = Promise.withResolvers<void>();
+    rig.pool.script = { beforeAnswer: () => answered.promise, beforeToken: () => rig.ports.clock.sleep(20) };
+    const leaving = new AbortController();
+    const answer = post('/v1/chat/completions', chat({ max_tokens: 1000 }), leaving.signal);
+    while (rig.pool.requests.length === 0) await rig.ports.clock.sleep(5);
+    leaving.abort();
+    await rig.ports.clock.sleep(20);
+    answered.resolve();
+    await answer;
+    await rig.unheld();
+    expect(await rig.entries()).toMatchObject([{ outcome: 'cancelled', inputTokens: 9 }]);
+  });
+
+  test('answers of a pool that does not sign them are not believed', async () => {
+    rig.pool.script = { forgeAnswers: true };
+    await rig.refresh();
+    expect((await post('/v1/chat/completions', chat())).status).toBe(503);
+  });
+
   test('a receipt is acknowledged once it is settled', async () => {
     await post('/v1/chat/completions', chat());
     expect(rig.pool.unacknowledged).toBe(1);
@@ -433,6 +467,25 @@ describe('quotas', () => {
     expect((await post('/v1/chat/completions', body)).status).toBe(200);
     expect(rig.pool.counted).toBe(1);
     expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 220 });
+  });
+
+  test('the first event shrinks a hold to the exact prompt', async () => {
+    await rig.admin('PUT', `/projects/${tenant.id}/token_quotas`, [{ window: 'lifetime', limit_tokens: 1_000_000 }]);
+    const body = chat({ messages: [{ role: 'user', content: '😀'.repeat(100) }], max_tokens: 50, stream: true });
+    rig.pool.script = { beforeToken: () => rig.ports.clock.sleep(5) };
+    const response = await post('/v1/chat/completions', body);
+    expect(response.headers.get('x-ratelimit-remaining-tokens')).toBe(String(1_000_000 - 407 - 50));
+    expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 107 + 50 });
+    expect(rig.pool.counted).toBe(0);
+    await response.text();
+  });
+
+  test('a loose bound does not cut the default output short where the context has room', async () => {
+    await rig.admin('PUT', `/projects/${tenant.id}/token_quotas`, []);
+    const messages = [{ role: 'user', content: '😀'.repeat(1015) }];
+    const answer = await chatOf(await post('/v1/chat/completions', chat({ messages, max_tokens: undefined })));
+    expect(answer.usage).toMatchObject({ prompt_tokens: 1022, completion_tokens: 64 });
+    expect(rig.pool.counted).toBe(1);
   });
 
   test('a quota for one model leaves the others alone', async () => {

@@ -136,6 +136,10 @@ export class GatewayRig {
     });
   }
 
+  async send(request: Request): Promise<Response> {
+    return this.#app.fetch(request);
+  }
+
   /** An administrative call that must succeed. */
   async admin<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await this.request(method, `/v1/organization${path}`, { key: ADMIN_KEY, body });

@@ -10,6 +10,10 @@ import { type SignedContext, signAnswer, signEvent, verifyRequest } from '../../
 export interface Script {
   /** Text of each output token of a choice; the request's max_tokens cuts it. Default: " w0", " w1", … without end. */
   tokens?: readonly string[];
+  /** Awaited before the pool takes the request on; if its caller is gone by then, it doesn't. */
+  beforeAnswer?: () => Promise<void>;
+  /** JSON answers are signed by somebody else. */
+  forgeAnswers?: boolean;
   /** Awaited before each output token. */
   beforeToken?: (position: number) => Promise<void>;
   /** Refused before anything begins. */
@@ -96,7 +100,8 @@ export class ScriptedPool {
     this.#nonces.add(context.nonce);
     const json = (status: number, value: unknown) => {
       const bytes = Buffer.from(JSON.stringify(value));
-      const signature = signAnswer(secret, context.nonce, status, bytes);
+      const key = this.script.forgeAnswers ? Buffer.alloc(32) : secret;
+      const signature = signAnswer(key, context.nonce, status, bytes);
       response.writeHead(status, { 'content-type': 'application/json', 'hearth-signature': signature }).end(bytes);
     };
     const value: unknown = body.length > 0 ? JSON.parse(body.toString()) : undefined;
@@ -188,6 +193,8 @@ export class ScriptedPool {
     invariant(request && typeof value === 'object' && value !== null, 'an inference request');
     this.requests.push({ context, body: { ...value } });
     const { script } = this;
+    await script.beforeAnswer?.();
+    if (response.destroyed) return;
     if (script.refuse) {
       const { status, retry_after_ms: _, ...error } = script.refuse;
       return json(status, { error });
