@@ -144,7 +144,7 @@ export class BlockManager {
     }
   }
 
-  /** Gives all blocks back; published ones stay cached. The tail goes first, so that it is also evicted first. */
+  /** Gives all blocks back; published ones stay cached, the head as used last. */
   release(table: BlockTable): void {
     for (let i = table.length - 1; i >= 0; i--) this.#letGo(table.blocks[i]!, table.scope);
     table.length = 0;

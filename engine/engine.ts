@@ -228,9 +228,7 @@ export class Engine {
   #settle({ sequence, count }: PlannedChunk, output: SequenceOutput): void {
     const { ids, end } = output;
     this.#totals.outputTokens += ids.length;
-    const start = sequence.computed - count;
-    const promptTokens = Math.max(0, Math.min(sequence.computed, sequence.promptLength) - start);
-    this.#scheduler.queue.charge(sequence, promptTokens, ids.length);
+    this.#scheduler.queue.charge(sequence, count, ids.length);
     invariant(sequence.table, 'a computed sequence holds blocks');
     if (end !== 'failed') this.#blocks.publish(sequence.table, sequence.tokens, sequence.computed);
     if (!end) return;

@@ -167,12 +167,12 @@ export class FairQueue {
   }
 
   /** Tokens of a running sequence that were computed and released. A prompt token is charged once, however often it is computed. */
-  charge(sequence: Sequence, promptTokens: number, outputTokens: number): void {
+  charge(sequence: Sequence, computed: number, released: number): void {
     const tenant = this.#tenantOf(sequence);
-    const paid = Math.min(sequence.unpaid, promptTokens);
+    const paid = Math.min(sequence.unpaid, computed);
     sequence.unpaid -= paid;
     tenant.owed -= paid * PROMPT_TOKEN_COST;
-    tenant.served += (paid * PROMPT_TOKEN_COST + outputTokens * OUTPUT_TOKEN_COST) / tenant.weight;
+    tenant.served += (paid * PROMPT_TOKEN_COST + released * OUTPUT_TOKEN_COST) / tenant.weight;
   }
 
   /** Order in which running sequences share what a step has left: least served tenant, then priority, then arrival. */

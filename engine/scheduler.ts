@@ -106,10 +106,10 @@ export class Scheduler {
     return expired;
   }
 
-  /** Gets each decode the block of its next position, the oldest first; true when somebody had to go for it. */
+  /** Gets each decode the block of its next position; true when somebody had to go for it. */
   #makeRoom(): boolean {
     const before = this.#preemptions;
-    for (const sequence of [...this.#running].sort((a, b) => a.arrival - b.arrival)) {
+    for (const sequence of [...this.#running]) {
       while (sequence.table && !this.#blocks.grow(sequence.table, sequence.length)) this.#preempt(this.#victim());
     }
     return this.#preemptions > before;
@@ -117,21 +117,15 @@ export class Scheduler {
 
   #victim(): Sequence {
     const yielding = this.#running.filter((sequence) => sequence.preemptions < MAX_PREEMPTIONS);
-    // A sequence whose blocks are all shared frees nothing: it goes only when all are like that.
-    const useful = yielding.filter((sequence) => this.#frees(sequence));
     const [pool, cost] =
       yielding.length > 0
-        ? ([useful.length > 0 ? useful : yielding, (sequence: Sequence) => this.#recompute(sequence)] as const)
+        ? ([yielding, (sequence: Sequence) => this.#recompute(sequence)] as const)
         : ([this.#running, () => 0] as const);
     invariant(pool.length > 0, 'who needs a block is running');
     return pool.reduce((victim, other) => {
       const difference = cost(other) - cost(victim);
       return difference < 0 || (difference === 0 && other.arrival > victim.arrival) ? other : victim;
     });
-  }
-
-  #frees({ table }: Sequence): boolean {
-    return table !== null && table.length * BLOCK_TOKENS > this.#blocks.sharedPositions(table);
   }
 
   /** Positions that would have to be computed again: those in blocks that nobody else holds. */
