@@ -42,9 +42,17 @@ interface Issue {
   path: PropertyKey[];
   message: string;
   unknownKey?: string;
+  /** The value is of another type than the schema's. */
+  wrongType?: boolean;
 }
 
-/** The first issue; of a union, the one of the branch that got furthest, since that is what was meant. */
+/** Deeper than any schema here. */
+const MAX_DEPTH = 100;
+
+/**
+ * The first issue; of a union, that of the branch which was probably meant: one where the type fits and the value doesn't, or else the
+ * one that got furthest.
+ */
 function deepest(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyKey[]): Issue {
   const issue = issues[0];
   if (!issue) return { path: [...prefix], message: 'invalid' };
@@ -53,13 +61,13 @@ function deepest(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyK
     const unknownKey = issue.keys[0];
     return { path, message: issue.message, ...(unknownKey !== undefined && { unknownKey }) };
   }
-  if (issue.code !== 'invalid_union') return { path, message: issue.message };
+  if (issue.code !== 'invalid_union') return { path, message: issue.message, wrongType: issue.code === 'invalid_type' };
   const branches = issue.errors.map((branch) => deepest(branch, path));
-  const furthest = branches.reduce((best, one) => (one.path.length > best.path.length ? one : best), {
-    path,
-    message: issue.message,
-  } as Issue);
-  return furthest.path.length > path.length ? furthest : { path, message: branches[0]?.message ?? issue.message };
+  const rank = ({ path, wrongType }: Issue) => path.length + (wrongType ? 0 : MAX_DEPTH);
+  return branches.reduce(
+    (best, one) => (rank(one) > rank(best) ? one : best),
+    branches[0] ?? { path, message: issue.message },
+  );
 }
 
 function describe({ path, message, unknownKey }: Issue): GatewayError {

@@ -1,6 +1,7 @@
 // The inference requests, as OpenAI's clients send them: one schema for both sides, so that what the gateway admits the pool
 // understands. Unknown fields are refused by name, because a parameter that is silently ignored is a wrong answer.
 import { z } from 'zod';
+import { listOf, mapOf, tokenIds } from './lists.ts';
 
 /** Bounds on what one request may hold; each keeps a single request from occupying a process. */
 export const LIMITS = {
@@ -9,23 +10,27 @@ export const LIMITS = {
   stopStrings: 16,
   stopLength: 256,
   messages: 2048,
+  /** Text parts of a message. */
+  parts: 2048,
   /** Prompts of a request; also its choices over all of them. */
   prompts: 128,
   topLogprobs: 20,
   logitBias: 1024,
+  /** Pairs of metadata, as OpenAI's. */
+  metadata: 16,
 } as const;
 
 const stop = z
   .union([
     z.string().min(1).max(LIMITS.stopLength),
-    z.array(z.string().min(1).max(LIMITS.stopLength)).max(LIMITS.stopStrings),
+    listOf(z.string().min(1).max(LIMITS.stopLength), { min: 0, max: LIMITS.stopStrings }),
   ])
   .nullish();
 
 const textPart = z.strictObject({ type: z.literal('text'), text: z.string() });
 
 /** A message's content: a string, or text parts, which are joined. Other modalities are refused. */
-const content = z.union([z.string(), z.array(textPart).min(1)]);
+const content = z.union([z.string(), listOf(textPart, { min: 1, max: LIMITS.parts })]);
 
 const message = z.strictObject({
   role: z.enum(['system', 'developer', 'user', 'assistant']),
@@ -46,16 +51,14 @@ const shared = {
   min_p: z.number().min(0).max(1).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
-  repetition_penalty: z.number().gt(0).max(10).nullish(),
-  logit_bias: z
-    .record(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100))
-    .refine((bias) => Object.keys(bias).length <= LIMITS.logitBias, `at most ${LIMITS.logitBias} entries`)
-    .nullish(),
+  /** A smaller one could take a logit past the largest number. */
+  repetition_penalty: z.number().min(0.01).max(10).nullish(),
+  logit_bias: mapOf(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100), LIMITS.logitBias).nullish(),
   n: z.int().min(1).max(LIMITS.choices).nullish(),
   seed: z.int().nullish(),
   stop,
   user: z.string().max(512).nullish(),
-  metadata: z.record(z.string().max(64), z.string().max(512)).nullish(),
+  metadata: mapOf(z.string().max(64), z.string().max(512), LIMITS.metadata).nullish(),
   service_tier: z.string().max(64).nullish(),
   priority: z.int().min(-100).max(100).nullish(),
   /** false: neither read from the prefix cache nor leave anything in it. */
@@ -64,7 +67,7 @@ const shared = {
 
 export const chatRequest = z.strictObject({
   ...shared,
-  messages: z.array(message).min(1).max(LIMITS.messages),
+  messages: listOf(message, { min: 1, max: LIMITS.messages }),
   max_tokens: z.int().min(1).nullish(),
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
@@ -73,15 +76,13 @@ export const chatRequest = z.strictObject({
 });
 export type ChatRequest = z.infer<typeof chatRequest>;
 
-const promptIds = z.array(z.int().min(0)).min(1);
-
 export const completionRequest = z.strictObject({
   ...shared,
   prompt: z.union([
     z.string(),
-    promptIds,
-    z.array(z.string()).min(1).max(LIMITS.prompts),
-    z.array(promptIds).min(1).max(LIMITS.prompts),
+    tokenIds,
+    listOf(z.string(), { min: 1, max: LIMITS.prompts }),
+    listOf(tokenIds, { min: 1, max: LIMITS.prompts }),
   ]),
   /** 0 is allowed with echo: score a prompt, generate nothing. */
   max_tokens: z.int().min(0).nullish(),
