@@ -93,6 +93,7 @@ function chat(maxTokens: number): Promise<Response> {
       model: 'real',
       max_tokens: maxTokens,
       stream: true,
+      logit_bias: { 0: -100, 2: -100 }, // the ends that it could choose
       messages: [{ role: 'user', content: 'Tell me a long story about the sea.' }],
     }),
   });
@@ -120,7 +121,7 @@ it('serves with what it prints; SIGTERM to the whole group lets a stream finish,
   let text = '';
   for (let piece = await reader?.read(); piece && !piece.done; piece = await reader?.read())
     text += Buffer.from(piece.value).toString();
-  expect(text).toMatch(/"finish_reason":"(length|stop)"[\s\S]*data: \[DONE\]/);
+  expect(text).toMatch(/"finish_reason":"length"[\s\S]*data: \[DONE\]/);
   expect(await ended).toBe(0);
   expect(groupOf(child.pid ?? 0)).toEqual([]);
 });
