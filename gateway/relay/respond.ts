@@ -52,12 +52,13 @@ export async function respondStreaming(
       const chunks = shaper.chunks(event.type === 'end' ? event.done : event);
       for (const one of chunks) controller.enqueue(chunk(one));
       if (event.type === 'end') {
+        // The relay's last steps can't change the answer any more. They come before its end, so that whoever has read the end finds
+        // the place free that this request took.
+        await events.return().catch((error: unknown) => log.error('relay_failed', errorFields(error)));
+        finished();
         if (includeUsage) controller.enqueue(sseData({ ...shaper.usageChunk(), usage: usageOf(event.bill) }));
         controller.enqueue(SSE_DONE);
-        controller.close();
-        // The relay's last steps, after everything is told: they can't change the answer any more.
-        await events.return().catch((error: unknown) => log.error('relay_failed', errorFields(error)));
-        return finished();
+        return controller.close();
       }
       if (chunks.length > 0) return;
     }
@@ -72,9 +73,9 @@ export async function respondStreaming(
           if (!(error instanceof GatewayError))
             log.error('stream_failed', { request: requestId, ...errorFields(error) });
           const told = error instanceof GatewayError ? error : internalError(requestId);
+          finished();
           controller.enqueue(sseError(told.body()));
           controller.close();
-          finished();
         }
       },
       async cancel() {

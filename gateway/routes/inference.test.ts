@@ -403,6 +403,21 @@ describe('how a request ends', () => {
     expect(await rig.entries()).toMatchObject([{ outcome: 'cancelled', inputTokens: 9 }]);
   });
 
+  test('the settler leaves alone what a relay still watches, however little the pool knows of it', async () => {
+    await rig.pool.kill();
+    await rig.pool.start(); // later than the settler, so the pool would refuse what an earlier process signed
+    await rig.refresh();
+    const answered = Promise.withResolvers<void>();
+    rig.pool.script = { beforeAnswer: () => answered.promise };
+    const answer = post('/v1/chat/completions', chat());
+    while (rig.pool.requests.length === 0) await rig.ports.clock.sleep(5);
+    await rig.ports.settler.tick();
+    expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 12 });
+    answered.resolve();
+    expect((await answer).status).toBe(200);
+    expect(await rig.entries()).toMatchObject([{ outcome: 'completed', outputTokens: 3 }]);
+  });
+
   test('answers of a pool that does not sign them are not believed', async () => {
     rig.pool.script = { forgeAnswers: true };
     await rig.refresh();
@@ -507,6 +522,37 @@ describe('quotas', () => {
     ]);
     expect((await post('/v1/chat/completions', chat())).status).toBe(200);
   });
+});
+
+test('past the limit of requests at once one is refused, and every way to end gives its place back', async () => {
+  await rig.stop();
+  rig = await GatewayRig.start({ maxConcurrentRequests: 1 });
+  tenant = await rig.tenant();
+  rig.pool.script = { beforeToken: () => rig.ports.clock.sleep(5) };
+  const leaving = new AbortController();
+  const endings: (() => Promise<unknown>)[] = [
+    async () => (await post('/v1/chat/completions', chat({ stream: true }))).text(),
+    async () => (await post('/v1/chat/completions', chat({ stream: true }))).body?.cancel(),
+    () => post('/v1/chat/completions', chat()),
+    () => post('/v1/chat/completions', chat({ model: 'none' })),
+    () => post('/v1/chat/completions', '{'),
+    async () => {
+      const answer = post('/v1/chat/completions', chat({ max_tokens: 1000 }), leaving.signal);
+      await rig.ports.clock.sleep(20);
+      leaving.abort();
+      await answer;
+    },
+  ];
+  const running = post('/v1/chat/completions', chat());
+  const second = await post('/v1/chat/completions', chat());
+  expect(second.status).toBe(503);
+  expect((await bodyOf(second)).error).toMatchObject({ type: 'server_error', code: 'overloaded' });
+  expect((await running).status).toBe(200);
+  for (const end of endings) {
+    await end();
+    expect((await post('/v1/chat/completions', chat())).status).toBe(200);
+  }
+  await rig.unheld();
 });
 
 test('no key and no text is in logs and metrics', async () => {
