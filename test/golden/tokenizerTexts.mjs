@@ -11,6 +11,7 @@ const code = [
   '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>T</title></head><body class="a b">&amp;</body></html>',
   '{"name":"hearth","version":"0.1.0","nested":{"list":[1,2.5,-3e10,null,true,false],"empty":{}}}',
   'name: CI\non:\n  push:\n    branches: [main]\njobs:\n  test:\n    runs-on: ubuntu-latest\n',
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is shell
   '#!/usr/bin/env bash\nset -euo pipefail\nfor f in *.txt; do mv -- "$f" "${f%.txt}.md"; done\n',
   'main :: IO ()\nmain = mapM_ print $ takeWhile (<100) [x^2 | x <- [1..], odd x]\n',
   '(defn greet [name] (str "Hello, " name "!"))',

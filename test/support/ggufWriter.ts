@@ -55,10 +55,13 @@ class Bytes {
   }
 
   scalar(type: WrittenType, value: GgufScalar): void {
-    if (type === 'string') return this.string(String(value));
-    if (type === 'u64') return this.u64(BigInt(value));
+    if (type === 'string') this.string(String(value));
+    else if (type === 'u64') this.u64(BigInt(value));
+    else this.#number(type, Number(value));
+  }
+
+  #number(type: Exclude<WrittenType, 'string' | 'u64'>, number: number): void {
     const at = this.#grow(type === 'u8' || type === 'bool' ? 1 : type === 'f64' ? 8 : 4);
-    const number = Number(value);
     if (type === 'u8' || type === 'bool') this.#view.setUint8(at, number);
     else if (type === 'f32') this.#view.setFloat32(at, number, true);
     else if (type === 'f64') this.#view.setFloat64(at, number, true);
