@@ -3,7 +3,7 @@
 // precision, passes in order of ids, no sort: the same row and draw give the same token, bit for bit.
 // Source: vLLM v1/sample/sampler.py, v1/sample/ops/topk_topp_sampler.py.
 import type { TokenCounts } from './penalties.ts';
-import { RadixThreshold } from './radixThreshold.ts';
+import { RadixThreshold, type Threshold } from './radixThreshold.ts';
 import type { SamplingParams } from './request.ts';
 
 /** Below this a temperature is taken for 0, as in vLLM. */
@@ -78,25 +78,35 @@ export class Sampler {
   /** Gathers the tokens at or above the k-th value; all for k = 0. */
   #keepTopK(k: number): void {
     const logits = this.#logits;
+    const ids = this.#ids;
+    const values = this.#values;
     const filters = k > 0 && k < logits.length;
     const least = filters ? this.#threshold.find(logits, null, k)!.value : Number.NEGATIVE_INFINITY;
     let count = 0;
     for (let id = 0; id < logits.length; id++) {
-      if (logits[id]! < least) continue;
-      this.#ids[count] = id;
-      this.#values[count++] = logits[id]!;
+      const value = logits[id]!;
+      if (value < least) continue;
+      ids[count] = id;
+      values[count++] = value;
     }
     this.#count = count;
   }
 
   /** Weighs what is left, and drops what is below min_p times the best. */
   #weigh(max: number, { temperature, minP }: SamplingParams): void {
-    let count = 0;
+    const ids = this.#ids;
+    const values = this.#values;
+    const weights = this.#weights;
+    let kept = 0;
     for (let i = 0; i < this.#count; i++) {
-      const weight = Math.exp((this.#values[i]! - max) / temperature);
-      if (weight >= minP && weight > 0) this.#keep(i, count++, weight);
+      const value = values[i]!;
+      const weight = Math.exp((value - max) / temperature);
+      if (weight < minP || weight === 0) continue;
+      ids[kept] = ids[i]!;
+      values[kept] = value;
+      weights[kept++] = weight;
     }
-    this.#count = count;
+    this.#count = kept;
   }
 
   /** A token stays while the weight of those before it is below top_p; ties are in order of ids. */
@@ -104,43 +114,60 @@ export class Sampler {
     const total = this.#total();
     const target = topP * total;
     // Tokens so light that all of them together are less than half of what top_p removes are removed: no need to rank them.
-    const light = ((1 - topP) * total) / (2 * this.#count);
-    let count = 0;
-    for (let i = 0; i < this.#count; i++) if (this.#weights[i]! >= light) this.#keep(i, count++, this.#weights[i]!);
-    const border = this.#threshold.find(this.#values.subarray(0, count), this.#weights, target);
-    this.#count = count;
-    if (!border) return;
-    let before = border.above;
-    count = 0;
+    this.#keepHeavy(((1 - topP) * total) / (2 * this.#count));
+    const border = this.#threshold.find(this.#values.subarray(0, this.#count), this.#weights, target);
+    if (border) this.#keepHead(border, target);
+  }
+
+  #keepHeavy(least: number): void {
+    const ids = this.#ids;
+    const values = this.#values;
+    const weights = this.#weights;
+    let kept = 0;
     for (let i = 0; i < this.#count; i++) {
-      const value = this.#values[i]!;
-      if (value < border.value || (value === border.value && before >= target)) continue;
-      if (value === border.value) before += this.#weights[i]!;
-      this.#keep(i, count++, this.#weights[i]!);
+      const weight = weights[i]!;
+      if (weight < least) continue;
+      ids[kept] = ids[i]!;
+      values[kept] = values[i]!;
+      weights[kept++] = weight;
     }
-    this.#count = count;
+    this.#count = kept;
+  }
+
+  /** What is above the border, and of what ties with it, by id, as many as it takes to gather `target`. Values are spent. */
+  #keepHead({ value: border, above }: Threshold, target: number): void {
+    const ids = this.#ids;
+    const values = this.#values;
+    const weights = this.#weights;
+    let before = above;
+    let kept = 0;
+    for (let i = 0; i < this.#count; i++) {
+      const value = values[i]!;
+      if (value < border || (value === border && before >= target)) continue;
+      const weight = weights[i]!;
+      if (value === border) before += weight;
+      ids[kept] = ids[i]!;
+      weights[kept++] = weight;
+    }
+    this.#count = kept;
   }
 
   /** Inverse of the cumulative weight, in order of ids. */
   #choose(draw: number): number {
+    const weights = this.#weights;
     const target = draw * this.#total();
     let sum = 0;
     for (let i = 0; i < this.#count; i++) {
-      sum += this.#weights[i]!;
+      sum += weights[i]!;
       if (sum > target) return this.#ids[i]!;
     }
     return this.#ids[this.#count - 1]!;
   }
 
-  #keep(from: number, to: number, weight: number): void {
-    this.#ids[to] = this.#ids[from]!;
-    this.#values[to] = this.#values[from]!;
-    this.#weights[to] = weight;
-  }
-
   #total(): number {
+    const weights = this.#weights;
     let sum = 0;
-    for (let i = 0; i < this.#count; i++) sum += this.#weights[i]!;
+    for (let i = 0; i < this.#count; i++) sum += weights[i]!;
     return sum;
   }
 }
