@@ -127,9 +127,9 @@ export class Service {
   }
 
   #showProgress(stage: string, done: number, total: number): void {
-    const label = { weights: 'Uploading weights', shaders: 'Compiling shaders' }[stage];
-    if (stage === 'weights') this.#progress.bytes(label ?? stage, done, total);
-    else this.#progress.share(label ?? stage, done, total);
+    if (stage === 'weights') this.#progress.bytes('Uploading weights', done, total);
+    else if (stage === 'shaders') this.#progress.share('Compiling shaders', done, total);
+    else this.#progress.update('Warming up');
   }
 
   /** A start is told by its progress; what happens to a running service is worth a line. */

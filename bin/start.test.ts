@@ -10,7 +10,6 @@ import { testModelPath } from '../test/support/testModel.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 let folder = '';
-let running: ChildProcess[] = [];
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'hearth-start-'));
   const models = [{ id: 'real', source: `file:${await testModelPath()}`, kvBlocks: 64 }];
@@ -20,8 +19,7 @@ beforeEach(async () => {
   );
 });
 afterEach(() => {
-  for (const { pid } of running) if (pid !== undefined && groupOf(pid).length > 0) process.kill(-pid, 'SIGKILL');
-  running = [];
+  for (const pid of alive()) process.kill(pid, 'SIGKILL');
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -37,7 +35,6 @@ function start(env: NodeJS.ProcessEnv = {}): {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
-  running.push(child);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk));
   const ended = new Promise<number | string>((resolve) =>
@@ -63,19 +60,19 @@ async function until<T>(
   }
 }
 
-/** Living processes of a group; the dead ones that nobody has waited for don't count. */
-function groupOf(group: number): string[] {
-  const out: string[] = [];
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      const [state, , pgrp] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      if (Number(pgrp) === group && state !== 'Z') out.push(pid);
-    } catch {
-      // ended meanwhile
-    }
-  }
-  return out;
+/** Living processes of this test's start, whatever group they are in; the dead ones that nobody has waited for don't count. */
+function alive(): number[] {
+  const mine = `HEARTH_CONFIG=${join(folder, 'config.json')}\0`;
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(mine);
+      } catch {
+        return false; // ended meanwhile, or somebody else's
+      }
+    })
+    .map(Number);
 }
 
 interface Credentials {
@@ -112,6 +109,7 @@ it('serves with what it prints; SIGTERM to the whole group lets a stream finish,
     'OpenAI(base_url=',
   ])
     expect(output()).toContain(printed);
+  expect(alive()).toHaveLength(4); // launcher, start, pool, gateway
   expect((await fetch(`${baseURL.replace('/v1', '')}/readyz`)).status).toBe(200);
 
   const stream = await chat(24);
@@ -123,7 +121,7 @@ it('serves with what it prints; SIGTERM to the whole group lets a stream finish,
     text += Buffer.from(piece.value).toString();
   expect(text).toMatch(/"finish_reason":"length"[\s\S]*data: \[DONE\]/);
   expect(await ended).toBe(0);
-  expect(groupOf(child.pid ?? 0)).toEqual([]);
+  expect(alive()).toEqual([]);
 });
 
 it('a second Ctrl-C ends a stream that would go on, at once', async () => {
@@ -136,11 +134,11 @@ it('a second Ctrl-C ends a stream that would go on, at once', async () => {
   );
   process.kill(-(child.pid ?? 0), 'SIGINT');
   await until(() => output().includes('Stopping'), ended, output);
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await new Promise((resolve) => setTimeout(resolve, 2500));
   process.kill(-(child.pid ?? 0), 'SIGINT');
   expect(await ended).toBe(130);
   expect(await broken).toBe(true);
-  await until(() => groupOf(child.pid ?? 0).length === 0, new Promise(() => {}), output);
+  await until(() => alive().length === 0, new Promise(() => {}), output);
 });
 
 it('stopped while it still loads, it ends without an error', async () => {
@@ -148,7 +146,7 @@ it('stopped while it still loads, it ends without an error', async () => {
   await until(() => output().includes('Model: real'), ended, output);
   process.kill(-(child.pid ?? 0), 'SIGINT');
   expect(await ended).toBe(0);
-  expect(groupOf(child.pid ?? 0)).toEqual([]);
+  expect(alive()).toEqual([]);
 });
 
 it('a port in use is told before anything is loaded, with the way out', async () => {
