@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from '../gateway/config.ts';
 import { POOL_HEALTH, Supervisor, type SupervisorState } from '../pool/supervisor.ts';
 import type { Ready } from './banner.ts';
@@ -16,9 +17,18 @@ import { gatewaySectionOf, type PoolIdentity, poolSectionOf } from './sections.t
 
 /** Past its own drain bound a process gets this long to close its files. */
 const STOP_MARGIN_MS = 10_000;
+/** The pool is warm by then and the gateway asks it each second: longer means that something is wrong. */
+const READY_LIMIT_MS = 30_000;
+const READY_INTERVAL_MS = 50;
 const GATEWAY_HEALTH = { ...POOL_HEALTH, path: '/healthz' };
 /** Secrets of ours stay out of the environment of what we start. */
 const SECRETS = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
+
+/** Both processes run, but requests would be refused. */
+export class NotReady extends Error {
+  override readonly name = 'NotReady';
+  readonly code = 'not_ready';
+}
 
 export class Service {
   readonly #root: string;
@@ -74,13 +84,14 @@ export class Service {
       gatewaySectionOf(loaded, identity, { poolPort, port: gatewayPort }),
     );
     const gateway = await this.#gateway.start();
+    await this.#untilReady(`http://${urlHost(reachable(host))}:${gateway.port}/readyz`);
     this.#progress.end();
     this.#serving = true;
     for (const supervisor of [this.#pool, this.#gateway]) supervisor.failed.then(this.#failed.resolve);
 
     const credentials = join(dataDir, 'dev-credentials.json');
     return {
-      baseUrl: `http://${host.includes(':') ? `[${host}]` : host}:${gateway.port}/v1`,
+      baseUrl: `http://${urlHost(host)}:${gateway.port}/v1`,
       model: config.models[0]?.id ?? '',
       adapter: adapter.name,
       apiKey: config.server.mode === 'development' && isLoopback(host) ? apiKeyIn(credentials) : null,
@@ -126,6 +137,23 @@ export class Service {
     });
   }
 
+  /** The gateway listens before it has heard of its pool; until then it refuses what the banner invites people to send. */
+  async #untilReady(url: string): Promise<void> {
+    const limit = AbortSignal.timeout(READY_LIMIT_MS);
+    const signal = AbortSignal.any([this.#stop.signal, limit]);
+    for (;;) {
+      const answer = await fetch(url, { signal }).catch(() => null);
+      await answer?.body?.cancel();
+      if (answer?.ok) return;
+      this.#stop.signal.throwIfAborted();
+      if (limit.aborted)
+        throw new NotReady(
+          `the gateway does not reach its pool (no answer 200 from ${url} in ${READY_LIMIT_MS / 1000} s); see ${this.#log?.path}`,
+        );
+      await sleep(READY_INTERVAL_MS);
+    }
+  }
+
   #showProgress(stage: string, done: number, total: number): void {
     if (stage === 'weights') this.#progress.bytes('Uploading weights', done, total);
     else if (stage === 'shaders') this.#progress.share('Compiling shaders', done, total);
@@ -150,4 +178,8 @@ function apiKeyIn(file: string): string | null {
 /** Where something that listens on `host` answers to this machine. */
 function reachable(host: string): string {
   return { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
+}
+
+function urlHost(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
 }

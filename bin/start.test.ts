@@ -49,13 +49,15 @@ async function until<T>(
   output: () => string,
 ): Promise<T> {
   let over = false;
-  ended.then(() => {
+  let how: unknown;
+  ended.then((end) => {
     over = true;
+    how = end;
   });
   for (;;) {
     const found = look();
     if (found) return found;
-    if (over) throw new Error(`it ended:\n${output()}`);
+    if (over) throw new Error(`it ended (${how}):\n${output()}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -113,6 +115,7 @@ it('serves with what it prints; SIGTERM to the whole group lets a stream finish,
   expect((await fetch(`${baseURL.replace('/v1', '')}/readyz`)).status).toBe(200);
 
   const stream = await chat(24);
+  expect(stream.status).toBe(200);
   const reader = stream.body?.getReader();
   expect((await reader?.read())?.done).toBe(false);
   process.kill(-(child.pid ?? 0), 'SIGTERM');
@@ -127,14 +130,16 @@ it('serves with what it prints; SIGTERM to the whole group lets a stream finish,
 it('a second Ctrl-C ends a stream that would go on, at once', async () => {
   const { child, output, ended } = start();
   await until(() => output().includes('Stop: Ctrl-C'), ended, output);
-  const stream = await chat(900);
+  const stream = await chat(900); // with the banner's first breath: what it invites to is accepted
+  expect(stream.status).toBe(200);
   const broken = stream.text().then(
     (text) => !text.includes('[DONE]'),
     () => true,
   );
   process.kill(-(child.pid ?? 0), 'SIGINT');
   await until(() => output().includes('Stopping'), ended, output);
-  await new Promise((resolve) => setTimeout(resolve, 2500));
+  const secondAtMs = Date.now() + 2500;
+  await until(() => Date.now() > secondAtMs, ended, output);
   process.kill(-(child.pid ?? 0), 'SIGINT');
   expect(await ended).toBe(130);
   expect(await broken).toBe(true);
