@@ -139,7 +139,7 @@ describe('eight streams at once', () => {
       messages: [{ role: 'user' as const, content: `Write a sentence about the number ${index * 11}.` }],
       temperature: index % 2 ? 1 : 0,
       seed: 100 + index,
-      max_tokens: 20,
+      max_tokens: 12,
     }));
     const alone: string[] = [];
     for (const request of requests) {
