@@ -2,18 +2,11 @@
 // cut gives wrong ids without any error, so an unknown name is refused.
 //
 // One expression per family, each of whose matches begins where the last ended. \s is written out as White_Space, as Oniguruma and
-// llama.cpp have it: JavaScript's \s leaves out U+0085 and takes in U+FEFF. @huggingface/tokenizers isn't used here: its digits and
-// byte-level steps have JavaScript's \d and \s, and it takes 2.4 s for a megabyte of digits where `match` takes 0.1.
+// llama.cpp have it: JavaScript's \s leaves out U+0085 and takes in U+FEFF. The library's own steps aren't used: `Split` and `ByteLevel`
+// walk matches and bytes one by one, 2.4 s for a megabyte of digits where this takes 0.1.
+import { PreTokenizer } from '@huggingface/tokenizers';
+import { writeUtf8 } from './byteLevel.ts';
 import { ModelFileError } from './errors.ts';
-
-export interface PreTokenizer {
-  /** Cuts well-formed text into words; together they are the text. */
-  split(text: string): string[];
-  /** A word that is a token as a whole is taken as it is, whatever the merges would make of it. */
-  wholeWords: boolean;
-  /** Whether prompts begin with the BOS token when the file doesn't say. */
-  addBos: boolean;
-}
 
 const SPACE = '\\p{White_Space}';
 const NEITHER = `[^${SPACE}\\p{L}\\p{N}]`;
@@ -55,18 +48,56 @@ const FAMILIES: readonly Family[] = [
 /** Names that are understood. */
 export const PRE_TOKENIZERS: readonly string[] = FAMILIES.flatMap(({ names }) => names);
 
+/** Bytes of a well-formed word's UTF-8. */
+function utf8Length(word: string): number {
+  let bytes = word.length;
+  for (let i = 0; i < word.length; i++) {
+    const unit = word.charCodeAt(i);
+    // Either half of a pair counts two of its four.
+    if (unit >= 0x80) bytes += unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 1 : 2;
+  }
+  return bytes;
+}
+
+/** The library's pre-tokeniser step for one family. Text must be well-formed. */
+export class WordSplit extends PreTokenizer {
+  /** A word that is a token as a whole is taken as it is, whatever the merges would make of it. */
+  readonly wholeWords: boolean;
+  /** Whether prompts begin with the BOS token when the file doesn't say. */
+  readonly addBos: boolean;
+  readonly #pattern: RegExp;
+
+  constructor({ pattern, wholeWords, addBos }: Family) {
+    super();
+    this.wholeWords = wholeWords ?? false;
+    this.addBos = addBos ?? false;
+    this.#pattern = new RegExp(pattern, 'gu');
+  }
+
+  /** Cuts text into words; together they are the text. */
+  split(text: string): string[] {
+    return text.match(this.#pattern) ?? [];
+  }
+
+  /** The words in the byte alphabet. */
+  override pre_tokenize_text(text: string): string[] {
+    const written = writeUtf8(text);
+    const words = this.split(text);
+    for (let i = 0, start = 0; i < words.length; i++) {
+      const end = start + utf8Length(words[i]!);
+      words[i] = written.slice(start, end);
+      start = end;
+    }
+    return words;
+  }
+}
+
 /** The pre-tokeniser of this name. Throws ModelFileError naming the supported ones. */
-export function preTokenizerOf(name: string): PreTokenizer {
+export function preTokenizerOf(name: string): WordSplit {
   const family = FAMILIES.find(({ names }) => names.includes(name));
-  if (!family)
-    throw new ModelFileError(
-      'unsupported',
-      `tokenizer.ggml.pre is ${JSON.stringify(name.slice(0, 80))}; supported are ${PRE_TOKENIZERS.join(', ')}`,
-    );
-  const pattern = new RegExp(family.pattern, 'gu');
-  return {
-    split: (text) => text.match(pattern) ?? [],
-    wholeWords: family.wholeWords ?? false,
-    addBos: family.addBos ?? false,
-  };
+  if (family) return new WordSplit(family);
+  throw new ModelFileError(
+    'unsupported',
+    `tokenizer.ggml.pre is ${JSON.stringify(name.slice(0, 80))}; supported are ${PRE_TOKENIZERS.join(', ')}`,
+  );
 }

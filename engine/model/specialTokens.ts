@@ -1,5 +1,6 @@
 // Finds special tokens written out in a text: leftmost first, the longest of those that begin at the same place. A trie, so that the
-// time is bounded by text length × longest token, however many tokens there are.
+// time is bounded by text length × longest token, however many tokens there are. For chat templates, which need the places of the
+// tokens and the text between them; the splitter of @huggingface/tokenizers, which serves texts as a whole, isn't exported.
 
 interface Node {
   children: Map<number, Node>;

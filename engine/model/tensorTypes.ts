@@ -1,5 +1,6 @@
-// How elements lie in a tensor: block geometry of each readable type, and GGML's numbers and names for all of them, so that an
-// unsupported type can be named in its refusal.
+// How elements lie in a tensor: block geometry of each readable type. GGML's numbers and names for all of them are @huggingface/gguf's,
+// so that an unsupported type can be named in its refusal.
+import { GGMLQuantizationType } from '@huggingface/gguf';
 import { invariant } from '../invariant.ts';
 import type { TensorType } from './types.ts';
 
@@ -12,56 +13,20 @@ export const BLOCK_LAYOUT: Readonly<Record<TensorType, { elements: number; bytes
   Q8_0: { elements: 32, bytes: 34 },
 };
 
-/** ggml.h, enum ggml_type: number in the file to name. */
-const GGML_TYPE_NAMES: Readonly<Record<number, string>> = {
-  0: 'F32',
-  1: 'F16',
-  2: 'Q4_0',
-  3: 'Q4_1',
-  6: 'Q5_0',
-  7: 'Q5_1',
-  8: 'Q8_0',
-  9: 'Q8_1',
-  10: 'Q2_K',
-  11: 'Q3_K',
-  12: 'Q4_K',
-  13: 'Q5_K',
-  14: 'Q6_K',
-  15: 'Q8_K',
-  16: 'IQ2_XXS',
-  17: 'IQ2_XS',
-  18: 'IQ3_XXS',
-  19: 'IQ1_S',
-  20: 'IQ4_NL',
-  21: 'IQ3_S',
-  22: 'IQ2_S',
-  23: 'IQ4_XS',
-  24: 'I8',
-  25: 'I16',
-  26: 'I32',
-  27: 'I64',
-  28: 'F64',
-  29: 'IQ1_M',
-  30: 'BF16',
-  34: 'TQ1_0',
-  35: 'TQ2_0',
-  39: 'MXFP4',
-};
-
 /** The readable type of this GGML number, or null. */
 export function tensorTypeOf(ggmlType: number): TensorType | null {
-  const name = GGML_TYPE_NAMES[ggmlType];
+  const name = GGMLQuantizationType[ggmlType];
   return name !== undefined && name in BLOCK_LAYOUT ? (name as TensorType) : null;
 }
 
 /** GGML's name of a type, readable or not. */
 export function ggmlTypeName(ggmlType: number): string {
-  return GGML_TYPE_NAMES[ggmlType] ?? `unknown type ${ggmlType}`;
+  return GGMLQuantizationType[ggmlType] ?? `unknown type ${ggmlType}`;
 }
 
 /** GGML's number of a readable type. */
 export function ggmlTypeOf(type: TensorType): number {
-  return Number(Object.entries(GGML_TYPE_NAMES).find(([, name]) => name === type)?.[0]);
+  return GGMLQuantizationType[type];
 }
 
 /** Bytes of one row of `cols` elements. `cols` must be whole blocks. */

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { testModelPath } from '../../test/support/testModel.ts';
 import { tinyVocabulary } from '../../test/support/tinyVocabulary.ts';
+import { characterOfByte } from './byteLevel.ts';
 import type { GgufMetadata, GgufScalar, GgufValue } from './gguf.ts';
 import { readModelHeader } from './modelFile.ts';
 import { readTokenizer, type Tokenizer } from './tokenizer.ts';
@@ -126,7 +127,7 @@ describe('against @huggingface/tokenizers', () => {
 describe('for any text', () => {
   test('decoding what was encoded gives it back, and no control token comes of plain text', () => {
     const missing = new Set(
-      [...Array(256).keys()].filter((byte) => !tokenizer.vocabulary.normal.has(String.fromCharCode(byte))),
+      [...Array(256).keys()].filter((byte) => !tokenizer.vocabulary.ids.has(characterOfByte(byte))),
     );
     fc.assert(
       fc.property(fc.array(fc.oneof(anyText, fc.constantFrom(...tokenizer.vocabulary.control.keys()))), (parts) => {
@@ -198,6 +199,13 @@ describe('time is bounded', () => {
 describe('what the metadata say', () => {
   const written = (key: string) => new Map(tinyVocabulary(320)).get(key)?.[1] as GgufScalar[];
   const withoutQ = written('tokenizer.ggml.tokens').map((token) => (token === 'q' ? '<q>' : token));
+  const twice = written('tokenizer.ggml.tokens').map((token, id) => (id === 319 ? '<|im_end|>' : token));
+  const controlFromMerge = {
+    'tokenizer.ggml.tokens': written('tokenizer.ggml.tokens').map((token, id) =>
+      id === 2 ? 'et' : token === 'et' ? '<|im_end|>' : token,
+    ),
+    'tokenizer.ggml.merges': ['e t'],
+  };
   const tiny = (changes: Record<string, GgufValue | undefined> = {}) => {
     const entries = tinyVocabulary(320).map(([key, [, value]]) => [key, value] as const);
     const merged = new Map<string, GgufValue>(entries);
@@ -234,6 +242,39 @@ describe('what the metadata say', () => {
     expect(user.isControl(2)).toBe(false);
   });
 
+  test('tokens outside the byte alphabet stand for their own text, empty ones for nothing', () => {
+    const extra = ['<｜begin▁of▁text｜>', '你好', ''];
+    const [begin, hello, empty] = [320, 321, 322];
+    const other = tiny({
+      'tokenizer.ggml.tokens': [...written('tokenizer.ggml.tokens'), ...extra],
+      'tokenizer.ggml.token_type': [...written('tokenizer.ggml.token_type'), 3, 5, 1],
+    });
+    const ids = other.encode('<｜begin▁of▁text｜>é', { parseSpecial: true });
+    const [first, second] = ids.slice(1) as [number, number];
+    expect(ids).toEqual([begin, first, second]);
+    expect(other.encode('你好', { parseSpecial: true })).not.toContain(hello);
+    expect(other.decode([begin, hello, first, empty, second])).toBe('<｜begin▁of▁text｜>你好é');
+    expect([begin, hello, empty].map((id) => Buffer.from(other.tokenBytes(id)).toString())).toEqual(extra);
+    expect(other.decode([empty])).toBe('');
+    expect(other.decode([])).toBe('');
+  });
+
+  test('a vocabulary of 30 000 special tokens costs no more time', () => {
+    const fillers = Array.from({ length: 30_000 }, (_, i) => `<|im_extra_${i}|>`);
+    const types = written('tokenizer.ggml.token_type');
+    const many = tiny({
+      'tokenizer.ggml.tokens': [...written('tokenizer.ggml.tokens'), ...fillers],
+      'tokenizer.ggml.token_type': [...types, ...fillers.map((_, i) => (i % 2 ? 3 : 4))],
+    });
+    const start = performance.now();
+    const raw = many.encode(`${'<|im_extra_'.repeat(40_000)}${fillers.join('')}`, { parseSpecial: true });
+    expect(raw.filter((id) => id >= 320)).toHaveLength(30_000);
+    expect(many.decode(raw, { skipSpecial: true })).toContain('<|im_extra_29998|>');
+    expect(many.decode(raw, { skipSpecial: true })).not.toContain('<|im_extra_29999|>');
+    // A look through all special tokens per token takes far longer.
+    expect(performance.now() - start).toBeLessThan(10_000);
+  });
+
   test.each([
     ['another model', { 'tokenizer.ggml.model': 'llama' }, /tokenizer.ggml.model is "llama"; "gpt2"/],
     [
@@ -244,6 +285,8 @@ describe('what the metadata say', () => {
     ['no pre-tokeniser', { 'tokenizer.ggml.pre': undefined }, /tokenizer.ggml.pre is missing/],
     ['no merges', { 'tokenizer.ggml.merges': undefined }, /merges is missing/],
     ['a merge of unknown parts', { 'tokenizer.ggml.merges': ['e t', 'q zz'] }, /merges\[1\] is "q zz"/],
+    ['a merge that makes a control token', controlFromMerge, /merges\[0\] is "e t"/],
+    ['a token written twice', { 'tokenizer.ggml.tokens': twice }, /tokens\[319\] is "<\|im_end\|>", as is \[2\]/],
     ['a merge of one part', { 'tokenizer.ggml.merges': ['et'] }, /merges\[0\] is "et"/],
     ['an end beyond the vocabulary', { 'tokenizer.ggml.eos_token_id': 320 }, /eos_token_id is 320; an id below 320/],
     ['types for other tokens', { 'tokenizer.ggml.token_type': [1, 2] }, /has 2 entries for 320 tokens/],

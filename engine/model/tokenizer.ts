@@ -1,34 +1,49 @@
-// Text to token ids and back: special tokens are found first, what lies between them is cut into words, each word goes through BPE.
-// The time grows as n log n of the text, whatever it holds; nothing is remembered from one text to the next.
+// Text to token ids and back: @huggingface/tokenizers with the parts of a GGUF file. The library finds special tokens in a text, takes
+// what lies between them through its steps, looks ids and tokens up, and decodes; the steps are ours (preTokenizers.ts, bpe.ts,
+// tokenDecoder.ts). The time grows as n log n of the text, whatever it holds; nothing is remembered from one text to the next.
+import { type AddedTokenConfig, Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { invariant } from '../invariant.ts';
 import { Bpe } from './bpe.ts';
+import { bytesOfWritten } from './byteLevel.ts';
 import { ModelFileError } from './errors.ts';
 import type { GgufMetadata } from './gguf.ts';
-import { type PreTokenizer, preTokenizerOf } from './preTokenizers.ts';
-import { SpecialTokens } from './specialTokens.ts';
+import { preTokenizerOf, type WordSplit } from './preTokenizers.ts';
+import { TokenDecoder } from './tokenDecoder.ts';
 import { readVocabulary, stringList, type Vocabulary } from './vocabulary.ts';
-
-/** A UTF-16 code unit takes at most this many UTF-8 bytes. */
-const UTF8_PER_UNIT = 3;
 
 export class Tokenizer {
   readonly vocabulary: Vocabulary;
   /** Prompts begin with bosId. */
   readonly addsBos: boolean;
-  readonly #preTokenizer: PreTokenizer;
-  readonly #bpe: Bpe;
-  readonly #userDefined: SpecialTokens;
-  readonly #special: SpecialTokens;
-  readonly #encoder = new TextEncoder();
-  #word = new Uint8Array(1024);
+  /** Finds user-defined tokens in a text, and no others. */
+  readonly #plain: LibraryTokenizer;
+  /** Finds control tokens too. */
+  readonly #raw: LibraryTokenizer;
 
-  constructor(vocabulary: Vocabulary, preTokenizer: PreTokenizer, merges: readonly string[]) {
+  constructor(vocabulary: Vocabulary, preTokenizer: WordSplit, merges: readonly string[]) {
     this.vocabulary = vocabulary;
-    this.#preTokenizer = preTokenizer;
-    this.#bpe = new Bpe(vocabulary.normal, merges, vocabulary.size);
-    this.#userDefined = new SpecialTokens(vocabulary.userDefined);
-    this.#special = new SpecialTokens([...vocabulary.userDefined, ...vocabulary.control]);
     this.addsBos = vocabulary.bosId !== null && (vocabulary.addBos ?? preTokenizer.addBos);
+    const model = new Bpe(vocabulary, merges, preTokenizer.wholeWords);
+    const decoder = new TokenDecoder(vocabulary);
+    const finding = (tokens: readonly AddedTokenConfig[]): LibraryTokenizer => {
+      // Built without a vocabulary, as the library would copy and index it for its own steps; then come ours, which share one.
+      const tokenizer = new LibraryTokenizer(
+        {
+          ...{ added_tokens: tokens, normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null },
+          model: { type: 'BPE', vocab: {}, merges: [], ignore_merges: false },
+        },
+        { clean_up_tokenization_spaces: false },
+      );
+      tokenizer.pre_tokenizer = preTokenizer;
+      tokenizer.model = model;
+      tokenizer.decoder = decoder;
+      return tokenizer;
+    };
+    const added = (tokens: ReadonlyMap<string, number>, special: boolean): AddedTokenConfig[] =>
+      [...tokens].map(([content, id]) => ({ id, content, special, normalized: false }));
+    const userDefined = added(vocabulary.userDefined, false);
+    this.#plain = finding(userDefined);
+    this.#raw = finding([...userDefined, ...added(vocabulary.control, true)]);
   }
 
   /**
@@ -36,27 +51,13 @@ export class Tokenizer {
    * once if the model wants that. Otherwise plain text, which can't make a control token.
    */
   encode(text: string, { parseSpecial }: { parseSpecial: boolean }): number[] {
-    const ids: number[] = [];
     const wellFormed = text.toWellFormed();
-    if (!parseSpecial) {
-      this.encodePlain(wellFormed, ids);
-      return ids;
-    }
-    this.#special.split(
-      wellFormed,
-      (plain) => this.#encodeWords(plain, ids),
-      (id) => ids.push(id),
-    );
-    return this.withBos(ids);
+    return parseSpecial ? this.withBos(this.#raw.encode(wellFormed).ids) : this.#plain.encode(wellFormed).ids;
   }
 
-  /** Appends the ids of plain text: no control token comes of it. */
+  /** Appends the ids of plain, well-formed text: no control token comes of it. */
   encodePlain(text: string, out: number[]): void {
-    this.#userDefined.split(
-      text,
-      (plain) => this.#encodeWords(plain, out),
-      (id) => out.push(id),
-    );
+    for (const id of this.#plain.encode(text).ids) out.push(id);
   }
 
   /** The same ids, beginning with the BOS token if the model wants that and they don't yet. */
@@ -67,48 +68,26 @@ export class Tokenizer {
 
   /** Invalid UTF-8 becomes U+FFFD. `ids` must be below the vocabulary's size. */
   decode(ids: readonly number[], options: { skipSpecial?: boolean } = {}): string {
-    const kept = options.skipSpecial ? ids.filter((id) => !this.isControl(id)) : ids;
-    const pieces = kept.map((id) => this.#latin1(id));
-    return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.from(pieces.join(''), 'latin1'));
+    for (const id of ids) this.#written(id);
+    // By id: the library's skip_special_tokens looks through a list of all special tokens for each token.
+    const kept = options.skipSpecial ? ids.filter((id) => !this.isControl(id)) : [...ids];
+    return kept.length === 0 ? '' : this.#plain.decode(kept);
   }
 
   tokenBytes(id: number): Uint8Array {
-    return new Uint8Array(Buffer.from(this.#latin1(id), 'latin1'));
+    const written = this.#written(id);
+    const bytes = this.vocabulary.producible[id] === 1 ? bytesOfWritten(written) : null;
+    return bytes ?? new TextEncoder().encode(written);
   }
 
   isControl(id: number): boolean {
     return this.vocabulary.controlIds.has(id);
   }
 
-  #latin1(id: number): string {
-    const bytes = this.vocabulary.bytes[id];
-    invariant(bytes !== undefined, 'a token id is in the vocabulary', { id, size: this.vocabulary.size });
-    return bytes;
-  }
-
-  #encodeWords(text: string, out: number[]): void {
-    for (const word of this.#preTokenizer.split(text)) {
-      const length = this.#utf8(word);
-      if (this.#preTokenizer.wholeWords) {
-        const id = this.vocabulary.normal.get(Buffer.from(this.#word.buffer, 0, length).toString('latin1'));
-        if (id !== undefined) {
-          out.push(id);
-          continue;
-        }
-      }
-      this.#bpe.encode(this.#word, length, out);
-    }
-  }
-
-  /** Writes the word's UTF-8 into #word; its length. ASCII, the usual case, without a call. */
-  #utf8(word: string): number {
-    if (word.length * UTF8_PER_UNIT > this.#word.length) this.#word = new Uint8Array(word.length * UTF8_PER_UNIT);
-    for (let i = 0; i < word.length; i++) {
-      const unit = word.charCodeAt(i);
-      if (unit >= 0x80) return this.#encoder.encodeInto(word, this.#word).written;
-      this.#word[i] = unit;
-    }
-    return word.length;
+  #written(id: number): string {
+    const written = this.#plain.id_to_token(id);
+    invariant(written !== undefined, 'a token id is in the vocabulary', { id, size: this.vocabulary.size });
+    return written;
   }
 }
 

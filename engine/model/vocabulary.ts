@@ -1,4 +1,4 @@
-// The vocabulary of a model file: each token's bytes and kind, and which ids begin and end a text. Read from GGUF metadata, checked.
+// The vocabulary of a model file: each token's written form and kind, and which ids begin and end a text. Read from GGUF metadata, checked.
 import { bytesOfWritten } from './byteLevel.ts';
 import { ModelFileError } from './errors.ts';
 import type { GgufMetadata, GgufScalar } from './gguf.ts';
@@ -19,10 +19,12 @@ const END_NAMES: ReadonlySet<string> = new Set([
 
 export interface Vocabulary {
   size: number;
-  /** Exact bytes by id, as Latin-1 strings. Special tokens: the UTF-8 of their written form. */
-  bytes: readonly string[];
-  /** Tokens that BPE may produce: bytes to id. */
-  normal: ReadonlyMap<string, number>;
+  /** Written forms by id. */
+  tokens: string[];
+  /** All but empty tokens. No form is written twice, so that the library's way from ids to tokens and back changes none. */
+  ids: Map<string, number>;
+  /** 1 by id for tokens in the byte alphabet, which BPE may produce. The others stand for the UTF-8 of their written form. */
+  producible: Uint8Array;
   /** Never produced by plain text. */
   controlIds: ReadonlySet<number>;
   /** Control tokens by their written form. Those of one character are left out: no marker could keep a text from holding them. */
@@ -56,8 +58,10 @@ function optionalId(metadata: GgufMetadata, key: string, size: number): number |
   throw new ModelFileError('malformed', `metadata ${key} is ${String(value)}; an id below ${size} is needed`);
 }
 
-function latin1(text: string): string {
-  return Buffer.from(text, 'utf8').toString('latin1');
+/** The id of a token that BPE may produce. */
+export function producibleId({ ids, producible }: Vocabulary, written: string): number | undefined {
+  const id = ids.get(written);
+  return id !== undefined && producible[id] === 1 ? id : undefined;
 }
 
 /** Throws ModelFileError. */
@@ -69,21 +73,27 @@ export function readVocabulary(metadata: GgufMetadata): Vocabulary {
       'malformed',
       `metadata tokenizer.ggml.token_type has ${kinds.length} entries for ${tokens.length} tokens`,
     );
-  const normal = new Map<string, number>();
+  const ids = new Map<string, number>();
+  const producible = new Uint8Array(tokens.length);
   const control = new Map<string, number>();
   const controlIds = new Set<number>();
   const userDefined = new Map<string, number>();
-  const bytes = tokens.map((token, id) => {
+  for (const [id, token] of tokens.entries()) {
+    const same = ids.get(token);
+    if (same !== undefined)
+      throw new ModelFileError(
+        'malformed',
+        `metadata tokenizer.ggml.tokens[${id}] is ${JSON.stringify(token.slice(0, 40))}, as is [${same}]; a token may be written once`,
+      );
+    if (token !== '') ids.set(token, id);
     const kind = kinds ? kinds[id] : KIND.normal;
-    const written = kind === KIND.normal ? bytesOfWritten(token) : null;
-    if (written !== null && written !== '') normal.set(written, id);
+    if (kind === KIND.normal && token !== '' && bytesOfWritten(token) !== null) producible[id] = 1;
     if (kind === KIND.control || kind === KIND.unknown) {
       controlIds.add(id);
       if ([...token].length > 1) control.set(token, id);
     }
     if (kind === KIND.userDefined) userDefined.set(token, id);
-    return written ?? latin1(token);
-  });
+  }
   for (const token of [...control.keys(), ...userDefined.keys()])
     if (token.length === 0 || token.length > MAX_SPECIAL_LENGTH)
       throw new ModelFileError(
@@ -105,7 +115,7 @@ export function readVocabulary(metadata: GgufMetadata): Vocabulary {
   const bosId = optionalId(metadata, 'tokenizer.ggml.bos_token_id', tokens.length);
   const addBos = metadata.get('tokenizer.ggml.add_bos_token');
   return {
-    ...{ size: tokens.length, bytes, normal, controlIds, control, userDefined, bosId, eosIds },
+    ...{ size: tokens.length, tokens, ids, producible, controlIds, control, userDefined, bosId, eosIds },
     addBos: typeof addBos === 'boolean' ? addBos : null,
   };
 }
