@@ -2,6 +2,7 @@
 // signals, a second start on the same folder, and a kill -9 with a hold open.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -212,4 +213,52 @@ test('a wrong section is fatal, names the key and shows no secret', async () => 
   expect(said.message).toMatch(/peppers\.0\.secretHex/);
   expect(said.message).not.toContain('hunter2');
   expect(await exited).toBe(1);
+});
+
+/** Sends bytes as they are. `take` waits for what comes back until the connection ends. */
+async function raw(port: number, text: string): Promise<{ socket: Socket; take: () => Promise<string> }> {
+  const socket = connect(port, '127.0.0.1').pause();
+  await new Promise((resolve) => socket.once('connect', resolve));
+  socket.write(text);
+  const take = async () => {
+    const pieces: Buffer[] = [];
+    socket.on('data', (piece: Buffer) => pieces.push(piece));
+    socket.on('error', () => {}); // cut off; `close` follows
+    await new Promise((resolve) => socket.once('close', resolve).resume());
+    return Buffer.concat(pieces).toString('latin1');
+  };
+  return { socket, take };
+}
+
+const completionRequest = (body: string, length = body.length) =>
+  `POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${credentials().apiKey}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${length}\r\n\r\n${body}`;
+
+test('a client that takes nothing of its answer is cut off when its request must be over', async () => {
+  const { said } = await start(section({ limits: { requestTimeoutMs: 1200, holdMarginMs: 300 } }));
+  pool.script = { tokens: Array.from({ length: 5 }, () => 'x'.repeat(4_000_000)) };
+  const body = JSON.stringify({ model: 'tiny', prompt: 'a', max_tokens: 5 });
+  const reading = await raw(said.port ?? 0, completionRequest(body));
+  expect((await reading.take()).length, 'more than sockets buffer').toBeGreaterThan(20_000_000);
+  const stalled = await raw(said.port ?? 0, completionRequest(body));
+  await new Promise((resolve) => setTimeout(resolve, 5000));
+  expect((await stalled.take()).length).toBeLessThan(20_000_000);
+});
+
+test('a body that is cut off is no error of ours', async () => {
+  const { said } = await start();
+  const { socket } = await raw(said.port ?? 0, completionRequest('{"model":', 100));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  socket.destroy();
+  const answered = async () => {
+    const headers = { authorization: `Bearer ${credentials().adminKey}` };
+    return await (await fetch(`http://127.0.0.1:${said.port}/metrics`, { headers })).text();
+  };
+  await until(async () => (await answered()).includes('POST /v1/completions'));
+  expect(await answered()).toMatch(/POST \/v1\/completions.*400/);
+});
+
+test('a check without a host name is answered', async () => {
+  const { said } = await start();
+  const { take } = await raw(said.port ?? 0, 'GET /healthz HTTP/1.0\r\n\r\n');
+  expect(await take()).toMatch(/^HTTP\/1\.1 200 /);
 });

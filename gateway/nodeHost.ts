@@ -32,6 +32,9 @@ const CLOSE_IDLE_INTERVAL_MS = 25;
 /** After hanging up on clients, their requests have this long to unwind. */
 const HANG_UP_GRACE_MS = 1000;
 
+/** For requests without a Host header, which HTTP/1.0 allows and load balancers' checks send. No route looks at it. */
+const NAMELESS_HOST = 'localhost';
+
 export interface GatewayHost {
   port: number;
   baseURL: string;
@@ -72,6 +75,9 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   };
 
   const server = nodeServer(createApp(ports).fetch);
+  // By then every request is over: who takes nothing for so long (Node cuts off after once or twice that) only keeps its place, and
+  // its answer in memory.
+  server.setTimeout(section.limits.requestTimeoutMs + section.limits.holdMarginMs);
   const port = await listen(server, section.host, section.port);
   const baseURL = `http://${section.host.includes(':') ? `[${section.host}]` : section.host}:${port}/v1`;
   const credentials =
@@ -121,7 +127,7 @@ async function feed({ ledger, usage, clock, log }: GatewayPorts, signal: AbortSi
 }
 
 function nodeServer(fetch: (request: Request) => Response | Promise<Response>): Server {
-  const server = createAdaptorServer({ fetch, createServer });
+  const server = createAdaptorServer({ fetch, createServer, hostname: NAMELESS_HOST });
   invariant(server instanceof Server, 'the gateway listens with node:http');
   return server;
 }

@@ -1,7 +1,7 @@
 // From a request's bytes to a checked value. The size is refused before the body is read whole; a wrong field is named as a dotted
 // path ("messages.0.role"), and a field that nobody knows is refused, because a parameter silently ignored is a wrong answer.
 import type { z } from 'zod';
-import { bodyTooLarge, type GatewayError, invalidRequest } from './errors.ts';
+import { bodyTooLarge, GatewayError, invalidRequest } from './errors.ts';
 
 /** Throws GatewayError: 413, or 400 that names the first wrong field. */
 export async function readJson<T extends z.ZodType>(
@@ -30,10 +30,15 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
   if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw bodyTooLarge(maxBytes);
   const pieces: Uint8Array[] = [];
   let size = 0;
-  for await (const piece of request.body ?? []) {
-    size += piece.length;
-    if (size > maxBytes) throw bodyTooLarge(maxBytes);
-    pieces.push(piece);
+  try {
+    for await (const piece of request.body ?? []) {
+      size += piece.length;
+      if (size > maxBytes) throw bodyTooLarge(maxBytes);
+      pieces.push(piece);
+    }
+  } catch (error) {
+    if (error instanceof GatewayError) throw error;
+    throw invalidRequest('The request body ended before it was whole.', null); // the client left: nobody hears it
   }
   return Buffer.concat(pieces);
 }
