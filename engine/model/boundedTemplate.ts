@@ -18,7 +18,7 @@ export const MAX_WORK = 134_217_728;
 /** Elements of any list while rendering. */
 export const MAX_LIST_ITEMS = 65_536;
 /** One call; a usual rendering takes under a millisecond. */
-export const TIMEOUT_MS = 1000;
+export const TIMEOUT_MS = 5000;
 
 /** The template called raise_exception: its own words. */
 export class TemplateRaised extends Error {
