@@ -10,6 +10,9 @@ import { install, missingPackages } from './install.mjs';
 /** Type stripping without a flag, node:sqlite and explicit resource management came with it. */
 const MIN_NODE_MAJOR = 24;
 
+/** How often the shell that npm runs us in is looked after. */
+const PARENT_WATCH_MS = 500;
+
 const COMMANDS = {
   start: { entry: 'bin/start.ts', dev: false },
   doctor: { entry: 'bin/doctor.ts', dev: false },
@@ -65,6 +68,15 @@ const child = spawn(node, [join(root, command.entry), ...args], {
 });
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 for (const signal of signals) process.on(signal, () => child.kill(signal));
+// npm passes a signal to the shell between us, and that shell dies of it without a word to us: its death is the signal then.
+if (process.env.npm_lifecycle_event) {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill('SIGTERM');
+  }, PARENT_WATCH_MS);
+}
 child.on('error', (error) => fail(`could not start ${node}: ${error.message}`));
 child.on('exit', (code, signal) => {
   if (!signal) process.exit(code ?? 1);

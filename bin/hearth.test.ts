@@ -144,4 +144,31 @@ console.log('up'); setInterval(() => {}, 1000);`,
     await ended; // the pipes close only when the process behind is gone, too
     expect(existsSync(mark)).toBe(true);
   });
+
+  it("is stopped when npm's shell died of a signal meant for both", async () => {
+    const mark = join(folder, 'stopped');
+    writeEntry(
+      'start',
+      `import { writeFileSync } from 'node:fs';
+process.on('SIGTERM', () => { writeFileSync(${JSON.stringify(mark)}, ''); process.exit(0); });
+console.log('up'); setInterval(() => {}, 1000);`,
+    );
+    const shell = spawn('sh', ['-c', `"$NODE" bin/hearth.mjs start; true`], {
+      cwd: folder,
+      env: {
+        PATH: process.env.PATH,
+        NODE: process.execPath,
+        npm_execpath: join(folder, 'npm-cli.js'),
+        npm_lifecycle_event: 'start',
+      },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let text = '';
+    shell.stdout.on('data', (chunk) => (text += chunk));
+    const ended = new Promise((resolve) => shell.on('close', resolve));
+    await started(() => text);
+    shell.kill('SIGTERM');
+    await ended;
+    expect(existsSync(mark)).toBe(true);
+  });
 });
