@@ -2,13 +2,14 @@
 //
 //   start:  port free? ─▶ adapter ─▶ model ─▶ pool warm ─▶ gateway listens      stop:  gateway drains ─▶ pool drains
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from '../gateway/config.ts';
 import { POOL_HEALTH, Supervisor, type SupervisorState } from '../pool/supervisor.ts';
 import type { Ready } from './banner.ts';
 import { ConfigError, type LoadedConfig } from './config.ts';
+import { makeDataFolder } from './dataFolder.ts';
 import { LogFile } from './logFile.ts';
 import { portProblem } from './portCheck.ts';
 import { prepareAdapter, prepareModel } from './prepare.ts';
@@ -62,7 +63,7 @@ export class Service {
     const { host, port, dataDir } = config.server;
     const problem = await portProblem(host, port);
     if (problem) throw new ConfigError(problem);
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    makeDataFolder(dataDir);
     this.#log = new LogFile(join(dataDir, 'hearth.log'));
 
     const adapter = await prepareAdapter(this.#progress, config.adapter, this.#env);
