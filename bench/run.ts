@@ -68,8 +68,12 @@ function installPeers(): void {
   const folder = here('./peers');
   if (existsSync(`${folder}/node_modules/node-llama-cpp`)) return;
   console.log('installing llama.cpp (node-llama-cpp, 155 MB, for this bench alone) …');
-  const npm = spawnSync('npm', ['ci', '--ignore-scripts', '--omit=optional'], { cwd: folder, stdio: 'inherit' });
-  if (npm.status !== 0) throw new Error('npm ci failed in bench/peers; --no-peers measures Hearth alone');
+  // Not npm ci: it wants every platform's optional package in the lockfile, and some are in no registry.
+  const npm = spawnSync('npm', ['install', '--no-save', '--ignore-scripts', '--omit=optional'], {
+    cwd: folder,
+    stdio: 'inherit',
+  });
+  if (npm.status !== 0) throw new Error('npm install failed in bench/peers; --no-peers measures Hearth alone');
 }
 
 const contenders: { name: string; run: () => Answer }[] = [
