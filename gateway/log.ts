@@ -14,9 +14,10 @@ export function jsonLog(write: (line: string) => void, now: () => number): Log {
   return { info: at('info'), warn: at('warn'), error: at('error') };
 }
 
-/** Where an error comes from, without its message, which might quote a request. */
+/** Where an error comes from, without its message, which might quote a request; of SQLite's, what its code stands for. */
 export function errorFields(error: unknown): LogFields {
   if (!(error instanceof Error)) return { error: typeof error };
   const frames = (error.stack ?? '').split('\n').filter((line) => line.trim().startsWith('at '));
-  return { error: error.name, stack: frames.slice(0, 8).join('\n') };
+  const reason = 'errstr' in error && typeof error.errstr === 'string' ? { reason: error.errstr } : {};
+  return { error: error.name, ...reason, stack: frames.slice(0, 8).join('\n') };
 }
