@@ -30,12 +30,12 @@ function argmax(row: Float32Array): number {
   return best;
 }
 
-/** Computes tokens from `start` and returns the most likely next one. */
-async function advance(tokens: readonly number[], start: number): Promise<number> {
+/** Computes tokens from `start`; the most likely next one when `wanted`. */
+async function advance(tokens: readonly number[], start: number, wanted: boolean): Promise<number> {
   let next = 0;
   for (let at = 0; at < tokens.length; at += 64) {
     const part = Int32Array.from(tokens.slice(at, at + 64));
-    const last = at + part.length === tokens.length;
+    const last = wanted && at + part.length === tokens.length;
     const { logits } = await runner.step([
       { tokens: part, start: start + at, blockTable, logitsFor: last ? [part.length - 1] : [] },
     ]);
@@ -47,13 +47,16 @@ async function advance(tokens: readonly number[], start: number): Promise<number
 const results = [];
 for (let round = 0; round <= task.rounds; round++) {
   const begin = performance.now();
-  let token = await advance(task.prompt, 0);
+  // As llama.cpp counts it: everything but the last token of the prompt, and no logits.
+  await advance(task.prompt.slice(0, -1), 0, false);
+  const prefilled = performance.now();
+  let token = await advance(task.prompt.slice(-1), task.prompt.length - 1, true);
   const first = performance.now();
-  for (let i = 0; i < task.generate; i++) token = await advance([token], task.prompt.length + i);
+  for (let i = 0; i < task.generate; i++) token = await advance([token], task.prompt.length + i, true);
   const end = performance.now();
   if (round > 0)
     results.push({
-      prefillTokensPerSecond: (task.prompt.length / (first - begin)) * 1000,
+      prefillTokensPerSecond: ((task.prompt.length - 1) / (prefilled - begin)) * 1000,
       timeToFirstTokenMs: first - begin,
       decodeTokensPerSecond: (task.generate / (end - first)) * 1000,
     });

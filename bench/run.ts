@@ -1,5 +1,5 @@
 // `npm run bench`: this engine beside llama.cpp's Vulkan backend, one run, one adapter, one model file, in turn. Options:
-//   --json FILE   --prompt N (64)   --generate N (16)   --rounds N (2)   --activations int8|f32   --no-peers
+//   --json FILE   --prompt N (128)   --generate N (16)   --rounds N (2)   --activations int8|f32   --no-peers
 // Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER; the default model).
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { median, type Row, report, save } from './report.ts';
 const { values: options } = parseArgs({
   options: {
     json: { type: 'string' },
-    prompt: { type: 'string', default: '64' },
+    prompt: { type: 'string', default: '128' },
     generate: { type: 'string', default: '16' },
     rounds: { type: 'string', default: '2' },
     activations: { type: 'string', default: 'int8' },

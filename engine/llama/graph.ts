@@ -4,7 +4,7 @@ import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/shader.ts';
-import { normalizeShader } from '../../wgsl/normalize/shader.ts';
+import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader } from '../../wgsl/rope/shader.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
@@ -168,7 +168,9 @@ class GraphBuilder {
     rows: Rows,
   ): Promise<void> {
     const format = this.#format(next);
-    const pipeline = await this.#pipelines.get(`normalize ${format}`, () => normalizeShader(format));
+    const pipeline = await this.#pipelines.get(`normalize ${format}`, () =>
+      normalizeShader(format, normalizeLanes(this.#options.gpu.software)),
+    );
     const bytes = new ArrayBuffer(16);
     new Uint32Array(bytes)[0] = next.cols / BLOCK;
     new Float32Array(bytes)[1] = this.#options.config.rmsEpsilon;

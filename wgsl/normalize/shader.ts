@@ -3,9 +3,10 @@
 import type { Activations } from '../matmul/shader.ts';
 import { storeBlock } from '../quantize/storeBlock.ts';
 
-export const NORMALIZE_LANES = 64;
+/** Lanes of a workgroup. A software adapter runs idle lanes and barriers one after another: there fewer are faster, by half at 16 tokens. */
+export const normalizeLanes = (software: boolean): number => (software ? 8 : 64);
 
-export function normalizeShader(format: Activations): string {
+export function normalizeShader(format: Activations, lanes: number): string {
   return `
 struct Params {
   blocks: u32,    // hidden / 32
@@ -17,15 +18,15 @@ struct Params {
 @group(0) @binding(3) var<storage, read> rowToken: array<u32>;             // token of each row to do
 @group(0) @binding(4) var<storage, read_write> activations: array<vec4u>;  // [row], storeBlock.ts
 @group(0) @binding(5) var<uniform> p: Params;
-var<workgroup> partial: array<f32, ${NORMALIZE_LANES}>;
+var<workgroup> partial: array<f32, ${lanes}>;
 ${storeBlock(format)}
 
-@compute @workgroup_size(${NORMALIZE_LANES})
+@compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = workgroup.x;
   let base = rowToken[row] * p.blocks * 8u;
   var squares = vec4f(0.0);
-  for (var block = lane; block < p.blocks; block += ${NORMALIZE_LANES}u) {
+  for (var block = lane; block < p.blocks; block += ${lanes}u) {
     for (var i = 0u; i < 8u; i++) {
       let at = base + block * 8u + i;
       let h = hidden[at] + delta[at];
@@ -35,12 +36,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   }
   partial[lane] = (squares.x + squares.y) + (squares.z + squares.w);
   workgroupBarrier();
-  for (var step = ${NORMALIZE_LANES / 2}u; step > 0u; step >>= 1u) {
+  for (var step = ${lanes / 2}u; step > 0u; step >>= 1u) {
     if (lane < step) { partial[lane] += partial[lane + step]; }
     workgroupBarrier();
   }
   let factor = inverseSqrt(partial[0] / f32(p.blocks * 32u) + p.epsilon);
-  for (var block = lane; block < p.blocks; block += ${NORMALIZE_LANES}u) {
+  for (var block = lane; block < p.blocks; block += ${lanes}u) {
     var v: array<vec4f, 8>;
     for (var i = 0u; i < 8u; i++) { v[i] = hidden[base + block * 8u + i] * factor * weight[block * 8u + i]; }
     storeBlock(row * p.blocks + block, v);
