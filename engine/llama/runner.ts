@@ -6,6 +6,7 @@
 // summation, whatever the number of rows. The numerics class is the element type of activations.
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/shader.ts';
 import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
@@ -14,6 +15,7 @@ import { BLOCK_TOKENS, type ModelRunner, type StepChunk, type StepResult } from 
 import { encode } from './dispatch.ts';
 import { buildGraph, type Graph } from './graph.ts';
 import { StepMetadata } from './stepMetadata.ts';
+import { StepWait } from './stepWait.ts';
 import { uploadWeights } from './weights.ts';
 
 export interface RunnerOptions {
@@ -88,6 +90,7 @@ class LlamaRunner implements ModelRunner {
   readonly #metadata: StepMetadata;
   readonly #graph: Graph;
   readonly #logits: Float32Array;
+  readonly #wait = new StepWait();
   readonly #copies: { from: number; to: number }[] = [];
   #failure: Error | null = null;
   #busy = false;
@@ -142,8 +145,13 @@ class LlamaRunner implements ModelRunner {
       pass.end();
       const bytes = metadata.wanted * graph.logitsStride * 4;
       if (bytes) encoder.copyBufferToBuffer(graph.logits, 0, graph.readback, 0, bytes);
+      const submittedMs = performance.now();
       device.queue.submit([encoder.finish()]);
+      const { tokens, wanted } = metadata;
+      const sleepMs = this.#gpu.software ? this.#wait.sleepMs(tokens, wanted) : 0;
+      if (sleepMs > 0) await sleep(sleepMs);
       await this.#finished(bytes);
+      this.#wait.note(tokens, wanted, performance.now() - submittedMs);
       return { logits: this.#logits.subarray(0, metadata.wanted * this.vocabSize) };
     } finally {
       this.#busy = false;
