@@ -3,7 +3,7 @@
 import { Hono } from 'hono';
 import { routePath } from 'hono/route';
 import { requireAdmin } from './authenticate.ts';
-import { GatewayError, internalError, notFound } from './errors.ts';
+import { GatewayError, internalError, notFound, storageFailed } from './errors.ts';
 import { drawId } from './ids.ts';
 import { errorFields } from './log.ts';
 import type { AppEnv, GatewayPorts } from './ports.ts';
@@ -46,7 +46,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
     if (error instanceof GatewayError) return answerOf(error);
     const requestId = c.get('requestId');
     log.error('internal_error', { request: requestId, ...errorFields(error) });
-    return answerOf(internalError(requestId));
+    return answerOf(storageFailed(error) ?? internalError(requestId));
   });
   return app;
 }

@@ -109,6 +109,17 @@ export function overloaded(message: string, retryAfterMs: number): GatewayError 
   return new GatewayError({ status: 503, type: 'server_error', code: 'overloaded', message, retryAfterMs });
 }
 
+/** SQLite's primary result codes for a disk that can't be written now: read-only, failing, full. */
+const STORAGE_CODES: ReadonlySet<number> = new Set([8, 10, 13]);
+
+/** The ledger's disk refused: nothing was reserved or booked, and the same request may pass once there is room. Otherwise null. */
+export function storageFailed(error: Error): GatewayError | null {
+  const code = 'errcode' in error && typeof error.errcode === 'number' ? error.errcode & 0xff : 0;
+  return STORAGE_CODES.has(code)
+    ? overloaded("The ledger can't be written at the moment. Retry in a few seconds.", 5000)
+    : null;
+}
+
 /** The connection to the pool broke, or what came over it can't be trusted. */
 export function poolFailed(): GatewayError {
   return new GatewayError({

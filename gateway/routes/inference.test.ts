@@ -250,6 +250,21 @@ describe('refusals', () => {
     expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 0 });
   });
 
+  test("a ledger that can't be written refuses to be retried, and holds nothing; then all is well again", async () => {
+    rig.db.exec('PRAGMA query_only = 1');
+    const response = await post('/v1/chat/completions', chat());
+    const { error } = await bodyOf(response);
+    expect({ status: response.status, ...error }).toMatchObject({
+      status: 503,
+      type: 'server_error',
+      code: 'overloaded',
+    });
+    expect(response.headers.get('retry-after')).toBe('5');
+    expect(rig.pool.requests).toEqual([]);
+    rig.db.exec('PRAGMA query_only = 0');
+    expect((await post('/v1/chat/completions', chat())).status).toBe(200);
+  });
+
   test('a body that declares itself too large is refused unread', async () => {
     let read = 0;
     const body = new ReadableStream<Uint8Array>(

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { invariant } from '../../engine/invariant.ts';
 import { createApp } from '../../gateway/app.ts';
 import { systemClock } from '../../gateway/clock.ts';
@@ -59,6 +60,7 @@ export async function bodyOf<T = ErrorAnswer>(response: Response): Promise<T> {
 
 export class GatewayRig {
   readonly pool: ScriptedPool;
+  readonly db: DatabaseSync;
   readonly ports: GatewayPorts;
   readonly logged: string[] = [];
   readonly hangUp = new AbortController();
@@ -72,6 +74,7 @@ export class GatewayRig {
   ) {
     this.pool = pool;
     const db = openDatabase(join(folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
+    this.db = db;
     const clock = systemClock;
     const random = (count: number) => randomBytes(count);
     const ledger = new SqliteLedger(db);
