@@ -7,7 +7,7 @@
 //   scale window: vec4u[lane / 8][block][lane % 8]            one u32 = f16 scale (low) and f16 offset (high) of one row
 //
 // A window is at most 64 KiB in the uniform variant, so that it can be bound as a uniform buffer (software adapters read those without
-// bounds checks at half the price; see docs/kernels.md); the storage variant binds a whole tile at once.
+// bounds checks; see docs/kernels.md); the storage variant binds a whole tile at once.
 // Element order inside a block is by pairs: pair i = elements 2i and 2i+1, i = 0..15.
 //   q4: word j holds pairs 4j..4j+3: pair 4j+s has its elements' (q) nibbles at bits 4s and 4s+16; value = (q-8)*scale + offset
 //   q8: word j holds pairs 2j, 2j+1: bytes 0 and 2, bytes 1 and 3, each q+128; value = q*scale
