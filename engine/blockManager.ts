@@ -6,7 +6,8 @@
 //
 // A sequence references all ancestors of what it references, hence every cached block can be reached leaf-first, and
 // `availableBlocks` is exact.
-import { type EvictionPolicy, LruEviction } from './eviction.ts';
+import { LruEviction } from './eviction/lru.ts';
+import type { EvictionPolicy } from './eviction/policy.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
 import { PrefixIndex, type PrefixNode, packBlock } from './prefixIndex.ts';
@@ -195,12 +196,12 @@ export class BlockManager {
     invariant(scope !== null, 'a block without a scope is never published', { block });
     this.#cachedCount += 1;
     this.#eviction.touch(block);
-    if (node.children.size === 0) this.#eviction.insert(block, scope);
+    if (node.children.size === 0) this.#eviction.insert(block);
   }
 
   #take(): number {
     if (this.#freeCount === 0) {
-      const victim = this.#eviction.victim();
+      const victim = this.#eviction.victim('');
       invariant(victim >= 0, 'available blocks can be had', { cached: this.#cachedCount });
       this.#dropLeaf(this.#node[victim]!);
       this.#evictions += 1;
@@ -218,7 +219,7 @@ export class BlockManager {
     this.#cachedCount -= 1;
     this.#free[this.#freeCount++] = block;
     if (parent?.parent && parent.children.size === 0 && this.#references[parent.block] === 0)
-      this.#eviction.insert(parent.block, scopeOf(parent));
+      this.#eviction.insert(parent.block);
   }
 
   /** Drops a node and what hangs off it, where unreferenced. */
@@ -272,10 +273,4 @@ export class BlockManager {
       nodes,
     });
   }
-}
-
-function scopeOf(node: PrefixNode): string {
-  let root = node;
-  while (root.parent) root = root.parent;
-  return root.key;
 }

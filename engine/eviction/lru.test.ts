@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { LruEviction } from './eviction.ts';
+import { LruEviction } from './lru.ts';
 
 describe('LRU eviction', () => {
   it('offers what a sorted list by last use offers, through any sequence of operations', () => {

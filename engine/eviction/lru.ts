@@ -1,25 +1,13 @@
-// Which cached block leaves when blocks are needed. The block manager offers only blocks that may leave at all: unreferenced
-// leaves of the prefix tree. A policy orders them; it knows no sequences. Here: least recently used, by a logical counter.
-import { invariant } from './invariant.ts';
-
-export interface EvictionPolicy {
-  /** The block is used now: attached to a sequence, or let go by one. */
-  touch(block: number): void;
-  /** The block may leave from now on. `scope` is the namespace that it is cached for. */
-  insert(block: number, scope: string): void;
-  /** The block may no longer leave: in use again, a parent again, or gone. */
-  delete(block: number): void;
-  /** The block to leave next, which stays until it is deleted; -1 when none may leave. */
-  victim(): number;
-  /** Blocks that may leave. */
-  readonly size: number;
-}
+// Least recently used first, whoever it is of: by a logical counter of uses.
+import { invariant } from '../invariant.ts';
+import type { EvictionPolicy } from './policy.ts';
 
 /**
- * Least recently used first. A binary heap with each block's place in it, because a parent that becomes a leaf joins in the middle
+ * A binary heap with each block's place in it, because a parent that becomes a leaf joins in the middle
  * of the order: O(log n) for every operation.
  */
 export class LruEviction implements EvictionPolicy {
+  readonly name = 'lru';
   /** Logical time of the last use, [capacityBlocks]. */
   readonly #usedAt: Float64Array;
   /** Place in the heap, -1 when absent, [capacityBlocks]. */
@@ -37,6 +25,18 @@ export class LruEviction implements EvictionPolicy {
   get size(): number {
     return this.#size;
   }
+
+  account(): void {}
+
+  admit(block: number): void {
+    this.touch(block);
+  }
+
+  reuse(block: number): void {
+    this.touch(block);
+  }
+
+  remove(): void {}
 
   touch(block: number): void {
     invariant(this.#place[block] === -1, 'a block in the order is not in use', { block });
