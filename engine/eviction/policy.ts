@@ -4,6 +4,8 @@
 //
 //   admit ─▶ in use ⇄ idle ─▶ remove       reuse: attached by a request that found it in the cache
 //              touch, reuse    insert/delete bracket the time in which it may leave
+//
+// Time is what the cache has served: one tick for each block admitted or reused. Equal histories thus give equal decisions.
 
 /** Whose cache a block is: a tenant's, or the operator's for public prefixes. */
 export interface CacheAccount {
@@ -21,6 +23,8 @@ export interface BlockFacts {
   digest: number;
   /** Blocks before it in its sequence. */
   depth: number;
+  /** The block that it continues, in use at this moment as well; -1 for the first of a sequence. */
+  parent: number;
   /** Blocks that its request had to compute afresh, this one included. */
   freshBlocks: number;
   /** Fewer than a block's tokens: the end of a sequence, which only an exact continuation hits. */
@@ -37,9 +41,9 @@ export interface EvictionPolicy {
   account(account: CacheAccount): void;
   /** The block enters the index: computed, or restored from a tier. It is in use. */
   admit(block: number, facts: BlockFacts): void;
-  /** A request found it in the cache and uses it now. */
-  reuse(block: number): void;
-  /** Recency alone: a user lets go of it. */
+  /** A request found it in the cache and uses it now; `freshBlocks`: what that request still has to compute, 0 where not known. */
+  reuse(block: number, freshBlocks: number): void;
+  /** Recency alone: a user lets go of it. A sequence's blocks come last to first, so that its head counts as used last. */
   touch(block: number): void;
   /** May leave from now on: nobody uses it and nothing hangs off it. */
   insert(block: number): void;
