@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EngineHarness, GREEDY, request, solo } from '../test/support/engineHarness.ts';
+import { cacheOf, EngineHarness, GREEDY, request, solo } from '../test/support/engineHarness.ts';
 import { PagedRunner } from '../test/support/pagedRunner.ts';
 import { Engine } from './engine.ts';
 import { positionLogprob } from './logprobs.ts';
@@ -103,7 +103,7 @@ describe('engine', () => {
     const harness = new EngineHarness();
     harness.engine.submit(request('a', prompt(40)));
     await harness.finish();
-    harness.engine.submit(request('b', prompt(40), { tenant: 'b', cacheScope: 'scope-b' }));
+    harness.engine.submit(request('b', prompt(40), { tenant: 'b', cache: cacheOf('scope-b') }));
     await harness.finish();
     expect(harness.of('b').cachedTokens).toBe(0);
   });

@@ -1,5 +1,7 @@
 // What the engine is asked to generate and what it answers, in token ids only: text belongs to the HTTP thread.
 // All of it is plain data that crosses a thread border.
+import type { CacheAccount } from './eviction/policy.ts';
+import type { CacheScope } from './tiers/port.ts';
 
 export interface SamplingParams {
   /** 0: greedy, ties to the lowest id. */
@@ -18,6 +20,19 @@ export interface SamplingParams {
   seed: string;
 }
 
+/** What a request may read of the prefix cache, and how what it leaves there is kept. */
+export interface RequestCache {
+  scope: CacheScope;
+  /** Whose share its blocks count against. */
+  account: CacheAccount;
+  /** What else than tokens its KV depends on (adapter, modality): part of every block's key. Empty: nothing. */
+  extra: string;
+  /** Soft retention of its blocks, 0 to 100: higher stays longer. */
+  retention: number;
+}
+
+export const NEUTRAL_RETENTION = 50;
+
 /** One choice of one request: a sequence of its own. */
 export interface SequenceRequest {
   /** Unique while it lives: `${requestId}/${choice}`. */
@@ -28,8 +43,8 @@ export interface SequenceRequest {
   weight: number;
   /** Within the tenant, higher first. */
   priority: number;
-  /** Prefix-cache namespace; null: neither read nor written. */
-  cacheScope: string | null;
+  /** null: the prefix cache is neither read nor written. */
+  cache: RequestCache | null;
   promptIds: Int32Array;
   /** Most output positions; 0 scores the prompt only. */
   maxTokens: number;

@@ -22,7 +22,7 @@ async function serve(
       if (step < (from ?? 0)) continue;
       for (let own = [...open.values()].filter((other) => other === name).length; own < backlog; own++) {
         const id = `${name}-${count++}`;
-        const over = { tenant: name, weight, cacheScope: null, maxTokens };
+        const over = { tenant: name, weight, cache: null, maxTokens };
         expect(engine.submit(request(id, prompt(length, count), over))).toBeNull();
         open.set(id, name);
       }
@@ -121,7 +121,7 @@ describe('scheduler', () => {
       ['urgent', 5],
       ['lazy', -5],
     ] as const)
-      harness.engine.submit(request(id, [priority + 10], { priority, maxTokens: 1, cacheScope: null }));
+      harness.engine.submit(request(id, [priority + 10], { priority, maxTokens: 1, cache: null }));
     await harness.finish();
     const order = harness.batches.flat().filter((output) => output.end);
     expect(order.map(({ id }) => id)).toEqual(['urgent', 'first', 'second', 'lazy']);
@@ -154,8 +154,8 @@ describe('scheduler', () => {
 
   it('preempts the sequence with the least to recompute, and keeps its tokens', async () => {
     const harness = new EngineHarness({ capacityBlocks: 8, contextLength: 128 }, { maxRunning: 2 });
-    harness.engine.submit(request('long', prompt(40, 1), { maxTokens: 60, cacheScope: null }));
-    harness.engine.submit(request('short', prompt(10, 2), { maxTokens: 60, cacheScope: null }));
+    harness.engine.submit(request('long', prompt(40, 1), { maxTokens: 60, cache: null }));
+    harness.engine.submit(request('short', prompt(10, 2), { maxTokens: 60, cache: null }));
     await harness.finish();
     expect(harness.engine.status().preemptions).toBeGreaterThan(0);
     const steps = harness.batches.flatMap((batch) => batch.filter(({ ids }) => ids.length > 0).map(({ id }) => id));
@@ -174,7 +174,7 @@ describe('scheduler', () => {
     for (let step = 0; step < 8_000; step++) {
       for (; scheduler.queue.waiting < 8; arrivals++) {
         const ids = prompt(arrivals % 6 === 0 ? 300 : 8, arrivals);
-        const asked = request(`s${arrivals}`, ids, { maxTokens: 200, cacheScope: null, tenant: `t${arrivals % 2}` });
+        const asked = request(`s${arrivals}`, ids, { maxTokens: 200, cache: null, tenant: `t${arrivals % 2}` });
         scheduler.queue.push(new Sequence(asked, arrivals));
       }
       for (const { sequence, count } of scheduler.plan(step).chunks) {
@@ -194,7 +194,7 @@ describe('scheduler', () => {
 
   it('admits only with room for the next block of each running sequence', async () => {
     const harness = new EngineHarness({ capacityBlocks: 5 });
-    const over = { cacheScope: null, maxTokens: 30 };
+    const over = { cache: null, maxTokens: 30 };
     harness.engine.submit(request('first', prompt(30, 1), over));
     await harness.engine.step();
     harness.engine.submit(request('second', prompt(40, 2), { ...over, maxTokens: 4 }));
@@ -243,7 +243,7 @@ describe('scheduler', () => {
     const harness = new EngineHarness({ capacityBlocks: 10, contextLength: 160 }, { maxRunning: 8 });
     for (let i = 0; i < 40; i++)
       harness.engine.submit(
-        request(`s${i}`, prompt(5 + (i % 7), i), { maxTokens: 120, cacheScope: null, tenant: `t${i % 3}` }),
+        request(`s${i}`, prompt(5 + (i % 7), i), { maxTokens: 120, cache: null, tenant: `t${i % 3}` }),
       );
     await harness.finish();
     for (let i = 0; i < 40; i++) expect(harness.of(`s${i}`)).toMatchObject({ end: 'length' });

@@ -167,7 +167,7 @@ export class Scheduler {
 
   #start(sequence: Sequence): boolean {
     const table = this.#blocks.admit({
-      scope: sequence.request.cacheScope,
+      scope: sequence.request.cache?.scope.namespace ?? null,
       tokens: sequence.tokens,
       positions: sequence.length,
       maxCached: sequence.maxCached,
@@ -190,11 +190,13 @@ export class Scheduler {
 
   /** Whether a running sequence is about to publish a block of this prompt: waiting for it is cheaper than computing it twice. */
   #sharesWithRunning(sequence: Sequence): boolean {
-    const { cacheScope } = sequence.request;
-    if (cacheScope === null) return false;
-    const twins = this.#running.filter((other) => other.request.cacheScope === cacheScope && other.pending > 1);
+    const namespace = sequence.request.cache?.scope.namespace;
+    if (namespace === undefined) return false;
+    const twins = this.#running.filter(
+      (other) => other.request.cache?.scope.namespace === namespace && other.pending > 1,
+    );
     if (twins.length === 0) return false;
-    const next = this.#blocks.cachedPrefix(cacheScope, sequence.tokens, sequence.maxCached) + BLOCK_TOKENS;
+    const next = this.#blocks.cachedPrefix(namespace, sequence.tokens, sequence.maxCached) + BLOCK_TOKENS;
     if (next > sequence.maxCached) return false;
     return twins.some((other) => {
       if (next > other.length || next <= other.computed) return false;

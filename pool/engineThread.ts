@@ -171,7 +171,7 @@ async function warmUp(served: Served): Promise<void> {
     tenant: 'warm-up',
     weight: 1,
     priority: 0,
-    cacheScope: null,
+    cache: null,
     promptIds: Int32Array.from({ length }, (_, i) => i),
     maxTokens: 2,
     sampling: GREEDY,

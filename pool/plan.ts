@@ -2,7 +2,7 @@
 // nor the gateway's hold can be passed with. Pure: seed and serial number come in.
 //
 //   choice c = prompt × n + i; all choices together: prompt tokens + Σ maxTokens ≤ hold
-import type { SamplingParams, SequenceRequest } from '../engine/request.ts';
+import { NEUTRAL_RETENTION, type RequestCache, type SamplingParams, type SequenceRequest } from '../engine/request.ts';
 import { contextExceeded, invalidRequest } from './errors.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
 import type { PoolModel } from './servedModel.ts';
@@ -38,7 +38,7 @@ export interface Plan {
   echo: boolean;
   stops: string[];
   sampling: SamplingParams;
-  cacheScope: string | null;
+  cache: RequestCache | null;
 }
 
 /** Throws PoolError (400). `drawSeed` is asked only when the request has no seed. */
@@ -69,7 +69,7 @@ export function planRequest(model: PoolModel, inference: Inference, grant: Grant
     echo: wants.echo,
     stops: typeof request.stop === 'string' ? [request.stop] : (request.stop ?? []),
     sampling: samplingOf(model, request, drawSeed),
-    cacheScope: request.cache === false ? null : grant.cacheScope,
+    cache: request.cache === false ? null : cacheOf(grant),
   };
 }
 
@@ -152,6 +152,16 @@ function samplingOf(
   };
 }
 
+function cacheOf({ tenant, cacheScope }: Grant): RequestCache | null {
+  if (cacheScope === null) return null;
+  return {
+    scope: { namespace: cacheScope, sealKey: null },
+    account: { name: tenant, weight: 1, floorShare: 0 },
+    extra: '',
+    retention: NEUTRAL_RETENTION,
+  };
+}
+
 /** The engine's sequences, by choice; a choice that has nothing to compute has none. */
 export function sequencesOf(
   plan: Plan,
@@ -169,7 +179,7 @@ export function sequencesOf(
       tenant: grant.tenant,
       weight: 1,
       priority: grant.priority,
-      cacheScope: plan.cacheScope,
+      cache: plan.cache,
       promptIds: Int32Array.from(plan.prompts[prompt] ?? []),
       maxTokens,
       sampling: plan.sampling,

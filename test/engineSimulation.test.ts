@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { philox4x32, seedKey } from '../engine/noise.ts';
 import type { SequenceRequest } from '../engine/request.ts';
-import { EngineHarness, GREEDY, solo } from './support/engineHarness.ts';
+import { cacheOf, EngineHarness, GREEDY, solo } from './support/engineHarness.ts';
 
 const RUNS = 60;
 const FIRST_SEED = Number(process.env.HEARTH_TEST_SEED ?? 1);
@@ -41,7 +41,7 @@ function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
     tenant,
     weight: dice.pick([1, 2, 0.5]),
     priority: dice.below(3),
-    cacheScope: dice.chance(15) ? null : `scope-${tenant}`,
+    cache: dice.chance(15) ? null : cacheOf(`scope-${tenant}`),
     promptIds,
     maxTokens: scores && dice.chance(50) ? 0 : dice.below(dice.pick([8, 80])),
     sampling: dice.chance(40)

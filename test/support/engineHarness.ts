@@ -1,11 +1,13 @@
 // Drives an Engine step by step over a PagedRunner with a hand-moved clock, and gathers what each sequence was told.
 import { Engine, type EngineLimits, type StepReport } from '../../engine/engine.ts';
-import type {
-  PositionLogprob,
-  SamplingParams,
-  SequenceEnd,
-  SequenceOutput,
-  SequenceRequest,
+import {
+  NEUTRAL_RETENTION,
+  type PositionLogprob,
+  type RequestCache,
+  type SamplingParams,
+  type SequenceEnd,
+  type SequenceOutput,
+  type SequenceRequest,
 } from '../../engine/request.ts';
 import { PagedRunner, type PagedRunnerOptions } from './pagedRunner.ts';
 
@@ -21,6 +23,17 @@ export const GREEDY: SamplingParams = {
   seed: '0',
 };
 
+/** The cache of one namespace that stays in this process, on an account of its own without a floor. */
+export function cacheOf(namespace: string, over: Partial<RequestCache> = {}): RequestCache {
+  return {
+    scope: { namespace, sealKey: null },
+    account: { name: namespace, weight: 1, floorShare: 0 },
+    extra: '',
+    retention: NEUTRAL_RETENTION,
+    ...over,
+  };
+}
+
 /** A request with nothing special: greedy, 4 tokens, tenant `a`, its own cache scope. */
 export function request(
   id: string,
@@ -33,7 +46,7 @@ export function request(
     tenant: 'a',
     weight: 1,
     priority: 0,
-    cacheScope: 'scope-a',
+    cache: cacheOf('scope-a'),
     promptIds: Int32Array.from(promptIds),
     maxTokens: 4,
     sampling: GREEDY,
