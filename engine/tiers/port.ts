@@ -1,10 +1,15 @@
 // KV blocks outside the GPU: what the engine asks of whatever keeps them (host RAM, disk). The engine never waits on it inside a
 // step, and nothing here can fail a request: what is damaged, foreign, gone or too slow is a miss.
+//
+//   block manager ── stored, removed ──▶ tiers ── readBlock ──▶ transfer (runner)      scheduler: probe ─▶ load ─▶ transfer.writeBlock
 
 /** What the block manager tells of its index, in the order of events. Also the source of kv-events for routers. */
 export interface BlockListener {
-  /** The block is complete and indexed: it hangs off `parent` (-1: the namespace's root). `tokens`: its own, valid during the call. */
-  stored(block: number, parent: number, namespace: string, tokens: Int32Array): void;
+  /**
+   * The block is complete and indexed: it hangs off `parent`, which may be of another namespace (a public prefix), or, when that is
+   * -1, off the root of `namespace` and `extra`. `tokens`: its own 16, valid during the call.
+   */
+  stored(block: number, parent: number, namespace: string, extra: string, tokens: Int32Array): void;
   /** The block leaves the index; its contents are intact until this call returns and the next submitted step. */
   removed(block: number, why: 'evicted' | 'discarded'): void;
 }
@@ -17,6 +22,17 @@ export interface CacheScope {
   sealKey: Uint8Array | null;
 }
 
+/** A token sequence and whose blocks hold its KV. */
+export interface CachedPath {
+  tokens: Int32Array;
+  /** What else than tokens its KV depends on (adapter, modality). */
+  extra: string;
+  scope: CacheScope;
+  /** The leading `publicBlocks` are the operator's, in this scope; null when there are none. */
+  publicScope: CacheScope | null;
+  publicBlocks: number;
+}
+
 /** What of a prompt the tiers hold beyond what the GPU holds. */
 export interface TierHit {
   /** Consecutive whole blocks. */
@@ -26,7 +42,7 @@ export interface TierHit {
 }
 
 export interface LoadedBlocks {
-  /** Bytes of the leading blocks that were good, at most those asked for. */
+  /** Bytes of the leading blocks that were good, at most those asked for. Shared: read only. */
   blocks: Uint8Array[];
   /** How many of them came from each tier. */
   fromRam: number;
@@ -37,14 +53,69 @@ export interface LoadedBlocks {
 export interface BlockTransfer {
   /** Bytes of one block over all layers. */
   readonly blockBytes: number;
-  /** Copies are queued at once, so the blocks may be overwritten by the next step; resolves with [blocks.length] × blockBytes. */
-  readBlocks(blocks: readonly number[]): Promise<Uint8Array[]>;
+  /** Smoothed milliseconds that a `writeBlock` takes. */
+  readonly writeMs: number;
+  /**
+   * The block as it is now: it may be overwritten by the next step. null, with nothing done, when too many reads are under way.
+   * Resolves with null when the GPU is lost meanwhile; never rejects.
+   */
+  readBlock(block: number): Promise<Uint8Array | null> | null;
+  /** Copies `bytes` at once; the next step finds them in the block. */
   writeBlock(block: number, bytes: Uint8Array): void;
 }
 
+/** Counts since the start; blocks and bytes as of now. */
+export interface TierStatus {
+  blocks: number;
+  bytes: number;
+  capacityBytes: number;
+  /** Blocks that a load got from this tier. */
+  hits: number;
+  /** Blocks written to it, and blocks that left it for room. */
+  stored: number;
+  evicted: number;
+}
+
+/** What went wrong on disk, in blocks. None of it is more than a miss. */
+export type DiskTrouble = 'gone' | 'damaged' | 'unreadable' | 'unwritable';
+
+export interface DiskStatus extends TierStatus {
+  troubles: Record<DiskTrouble, number>;
+  /** Writes given up because others were queued. */
+  dropped: number;
+  queuedWrites: number;
+  /** Smoothed, of single records; null before the first. */
+  readBytesPerSecond: number | null;
+  writeBytesPerSecond: number | null;
+  /** `backing off`: writes failed in a row and are tried again later. */
+  state: 'open' | 'backing off' | 'closed';
+}
+
+export interface TiersStatus {
+  ram: TierStatus;
+  /** null: no folder is configured. */
+  disk: DiskStatus | null;
+  /** Blocks that a load wanted and no tier gave. */
+  misses: number;
+  /** Blocks on the GPU that wait to be copied into the tiers, and copies that were not made because the GPU was busy with others. */
+  waitingCopies: number;
+  skippedCopies: number;
+  namespaces: number;
+}
+
 export interface KvTiers extends BlockListener {
-  /** Blocks [from, …) of `tokens` that can be had within `maxTokens`; from memory, in microseconds. */
-  probe(scope: CacheScope, tokens: Int32Array, from: number, maxTokens: number): TierHit;
-  /** Reads and verifies from the root. Never rejects; fewer blocks than asked for is a miss of the rest. */
-  load(scope: CacheScope, tokens: Int32Array, from: number, count: number, signal: AbortSignal): Promise<LoadedBlocks>;
+  /** Most blocks that one `load` answers; a longer hit takes several. */
+  readonly maxLoadBlocks: number;
+  /**
+   * Blocks [from, …) of the path that can be had within `maxTokens`; from memory, in microseconds. A namespace is known here
+   * from its first probe on: blocks of one that was never probed are not kept.
+   */
+  probe(path: CachedPath, from: number, maxTokens: number): TierHit;
+  /** Reads and verifies from the root. Never rejects; fewer blocks than asked for is a miss of the rest. Resolves soon after an abort. */
+  load(path: CachedPath, from: number, count: number, signal: AbortSignal): Promise<LoadedBlocks>;
+  /** Forgets the namespace's blocks and key. Its records on disk can't be read by anybody without the key. */
+  destroyNamespace(namespace: string): void;
+  status(): TiersStatus;
+  /** Ends background work; writes under way are finished, queued ones within `limitMs`. */
+  close(limitMs: number): Promise<void>;
 }
