@@ -19,7 +19,9 @@ const BUSY_TIMEOUT_MS = 5000;
 /** Opens or creates the database and brings it to the newest schema. Throws when it was written by a newer Hearth. */
 export function openDatabase(path: string, synchronous: Synchronous, migrations: readonly string[]): DatabaseSync {
   const db = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
-  db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA foreign_keys = ON;`);
+  db.exec(
+    `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;`,
+  );
   migrate(db, migrations);
   return db;
 }
@@ -76,6 +78,18 @@ export function int(row: Row | undefined, column: string): number {
 
 export function intOrNull(row: Row, column: string): number | null {
   return row[column] === null ? null : int(row, column);
+}
+
+export function number(row: Row, column: string): number {
+  const value = row[column];
+  invariant(typeof value === 'number', 'column is not a number', { column });
+  return value;
+}
+
+export function bytesOrNull(row: Row, column: string): Uint8Array | null {
+  const value = row[column];
+  invariant(value === null || value instanceof Uint8Array, 'column is not bytes', { column });
+  return value;
 }
 
 export function text(row: Row, column: string): string {

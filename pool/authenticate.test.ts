@@ -18,6 +18,9 @@ const CONTEXT: SignedContext = {
   deadlineMs: 9000,
   holdTokens: 10,
   cacheScope: 's',
+  cacheSeal: '5a'.repeat(32),
+  weight: 2.5,
+  kvFloorShare: 0.25,
 };
 const BODY = Buffer.from('{}');
 
@@ -60,9 +63,21 @@ describe('authentication', () => {
     'hearth-tenant',
     'hearth-priority',
     'hearth-cache-scope',
+    'hearth-cache-seal',
+    'hearth-weight',
+    'hearth-kv-floor',
     'hearth-request-id',
   ])('refuses when %s was changed on the way', (header) => {
     expect(verdict({ tamper: { [header]: '11' } })).toContain('signature does not match');
+  });
+
+  it.each([
+    ['hearth-weight', '-1'],
+    ['hearth-weight', '1e3'],
+    ['hearth-kv-floor', 'half'],
+    ['hearth-hold', '1.5'],
+  ])('refuses a %s of %s before it looks at the signature', (header, value) => {
+    expect(verdict({ tamper: { [header]: value } })).toMatch(new RegExp(`${header} is not a`));
   });
 
   it('refuses another path, another pool, an unknown key, and a time before its start or far from its clock', () => {

@@ -17,7 +17,10 @@ export interface Grant {
   priority: number;
   deadlineMs: number;
   holdTokens: number;
-  cacheScope: string | null;
+  /** The tenant's share of service. */
+  weight: number;
+  /** null: the request may not use the prefix cache. */
+  cache: Pick<RequestCache, 'scope' | 'account'> | null;
 }
 
 export interface PlannedChoice {
@@ -69,7 +72,7 @@ export function planRequest(model: PoolModel, inference: Inference, grant: Grant
     echo: wants.echo,
     stops: typeof request.stop === 'string' ? [request.stop] : (request.stop ?? []),
     sampling: samplingOf(model, request, drawSeed),
-    cache: request.cache === false ? null : cacheOf(grant),
+    cache: cacheOf(request, grant),
   };
 }
 
@@ -152,14 +155,12 @@ function samplingOf(
   };
 }
 
-function cacheOf({ tenant, cacheScope }: Grant): RequestCache | null {
-  if (cacheScope === null) return null;
-  return {
-    scope: { namespace: cacheScope, sealKey: null },
-    account: { name: tenant, weight: 1, floorShare: 0 },
-    extra: '',
-    retention: NEUTRAL_RETENTION,
-  };
+function cacheOf(request: ChatRequest | CompletionRequest, { cache }: Grant): RequestCache | null {
+  if (request.cache_salt != null)
+    throw invalidRequest("'cache_salt' is for the gateway, which signs the namespace that it selects.", 'cache_salt');
+  if (cache === null || request.cache === false) return null;
+  // Adapters and other modalities, which would make KV depend on more than tokens, are not served: nothing extra.
+  return { ...cache, extra: '', retention: request.cache_retention ?? NEUTRAL_RETENTION };
 }
 
 /** The engine's sequences, by choice; a choice that has nothing to compute has none. */
@@ -177,7 +178,7 @@ export function sequencesOf(
       id: `${grant.requestId}#${serial}/${choice}`,
       choice,
       tenant: grant.tenant,
-      weight: 1,
+      weight: grant.weight,
       priority: grant.priority,
       cache: plan.cache,
       promptIds: Int32Array.from(plan.prompts[prompt] ?? []),

@@ -99,7 +99,15 @@ afterEach(() => {
 });
 
 function start(requestId: string, body: Partial<Extract<Inference, { kind: 'completion' }>['request']> = {}) {
-  const grant: Grant = { requestId, tenant: 't', priority: 0, deadlineMs: 60_000, holdTokens: 400, cacheScope: null };
+  const grant: Grant = {
+    requestId,
+    tenant: 't',
+    priority: 0,
+    deadlineMs: 60_000,
+    holdTokens: 400,
+    weight: 1,
+    cache: null,
+  };
   const request = { model: 'bytes', prompt: 'abc', max_tokens: 10, ...body };
   const plan = planRequest(MODEL, { kind: 'completion', request }, grant, () => 7n);
   const sink = new Sink();

@@ -286,6 +286,12 @@ describe('refusals', () => {
       { status: 400, code: 'context_length_exceeded', message: expect.stringMatching(/at least \d+ tokens/) },
     ],
     [
+      'a salt, which the gateway resolves',
+      '/v1/completions',
+      { prompt: 'a', cache_salt: 's' },
+      { status: 400, param: 'cache_salt' },
+    ],
+    [
       'another model',
       '/v1/completions',
       { model: 'other', prompt: 'a' },
@@ -308,6 +314,17 @@ describe('refusals', () => {
   it.each(['requestId', 'tenant', 'deadlineMs', 'holdTokens'] as const)('an inference without %s', async (field) => {
     const { [field]: _, ...context } = inferenceContext();
     expect((await ask('/v1/completions', { model: 'bytes', prompt: 'a' }, context)).status).toBe(400);
+  });
+
+  it.each([
+    ['hearth-cache-seal', { cacheSeal: 'ab' }],
+    ['hearth-cache-scope', { cacheScope: 's'.repeat(129) }],
+    ['hearth-kv-floor', { kvFloorShare: 1.5 }],
+    ['hearth-weight', { weight: 0 }],
+  ])('an inference whose %s makes no sense', async (param, wrong) => {
+    const context = { ...inferenceContext(), cacheScope: 's', ...wrong };
+    const answer = await ask('/v1/completions', { model: 'bytes', prompt: 'a' }, context);
+    expect(answer).toMatchObject({ status: 400, json: { error: { param } } });
   });
 
   it('a body over the limit, by its declared length and while it is read', async () => {

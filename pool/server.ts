@@ -157,7 +157,32 @@ function grantOf(context: SignedContext): Grant {
     priority: context.priority ?? 0,
     deadlineMs: number(deadlineMs, 'hearth-deadline'),
     holdTokens: number(holdTokens, 'hearth-hold'),
-    cacheScope: context.cacheScope ?? null,
+    weight: weightOf(context),
+    cache: cacheOf(context),
+  };
+}
+
+function weightOf({ weight = 1 }: SignedContext): number {
+  if (weight > 0) return weight;
+  throw invalidRequest('The header hearth-weight needs a number above 0.', 'hearth-weight');
+}
+
+/** Throws PoolError (400) for a seal that is no key or a floor that is no share. */
+function cacheOf(context: SignedContext): Grant['cache'] {
+  const { cacheScope, cacheSeal, kvFloorShare = 0 } = context;
+  if (cacheScope === undefined) return null;
+  if (cacheScope.length > MAX_NAME_CHARS)
+    throw invalidRequest(
+      `The header hearth-cache-scope has more than ${MAX_NAME_CHARS} characters.`,
+      'hearth-cache-scope',
+    );
+  if (cacheSeal !== undefined && !/^[0-9a-f]{64}$/.test(cacheSeal))
+    throw invalidRequest('The header hearth-cache-seal needs 32 bytes as 64 hex digits.', 'hearth-cache-seal');
+  if (kvFloorShare > 1)
+    throw invalidRequest('The header hearth-kv-floor needs a share from 0 to 1.', 'hearth-kv-floor');
+  return {
+    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : Buffer.from(cacheSeal, 'hex') },
+    account: { name: context.tenant ?? '', weight: weightOf(context), floorShare: kvFloorShare },
   };
 }
 

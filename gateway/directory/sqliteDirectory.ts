@@ -1,19 +1,39 @@
 // The directory on node:sqlite.
-import type { DatabaseSync } from 'node:sqlite';
-import { int, intOrNull, type Row, text } from '../sqlite.ts';
-import type { Directory, PageQuery, Project, ServiceAccount } from './port.ts';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { invariant } from '../invariant.ts';
+import { bytesOrNull, int, intOrNull, number, type Row, text, transaction } from '../sqlite.ts';
+import {
+  CACHE_SCOPES,
+  DEFAULT_SERVICE_POLICY,
+  type Directory,
+  type PageQuery,
+  type Project,
+  type ProjectService,
+  type ServiceAccount,
+  type ServicePolicy,
+} from './port.ts';
 
 export class SqliteDirectory implements Directory {
   readonly #db: DatabaseSync;
+  /** Asked for every request. */
+  readonly #service: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
+    this.#service = db.prepare(
+      `SELECT salt, weight, kv_floor_share, cache_scope
+       FROM (SELECT ?1 AS id) LEFT JOIN cache_salts ON cache_salts.project = id
+         LEFT JOIN service_policies ON service_policies.project = id`,
+    );
   }
 
-  async createProject({ id, name, createdAtMs, archivedAtMs }: Project): Promise<void> {
-    this.#db
-      .prepare('INSERT INTO projects (id, name, created_ms, archived_ms) VALUES (?, ?, ?, ?)')
-      .run(id, name, createdAtMs, archivedAtMs);
+  async createProject({ id, name, createdAtMs, archivedAtMs }: Project, cacheSalt: Uint8Array): Promise<void> {
+    transaction(this.#db, () => {
+      this.#db
+        .prepare('INSERT INTO projects (id, name, created_ms, archived_ms) VALUES (?, ?, ?, ?)')
+        .run(id, name, createdAtMs, archivedAtMs);
+      this.#db.prepare('INSERT INTO cache_salts (project, salt) VALUES (?, ?)').run(id, cacheSalt);
+    });
   }
 
   async project(id: string): Promise<Project | undefined> {
@@ -38,7 +58,27 @@ export class SqliteDirectory implements Directory {
   }
 
   async archiveProject(id: string, atMs: number): Promise<void> {
-    this.#db.prepare('UPDATE projects SET archived_ms = coalesce(archived_ms, ?) WHERE id = ?').run(atMs, id);
+    transaction(this.#db, () => {
+      this.#db.prepare('UPDATE projects SET archived_ms = coalesce(archived_ms, ?) WHERE id = ?').run(atMs, id);
+      this.#db.prepare('DELETE FROM cache_salts WHERE project = ?').run(id);
+    });
+    // Deleted content is overwritten (secure_delete), but older pages still stand in the log until it is cut.
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  }
+
+  async service(projectId: string): Promise<ProjectService> {
+    const row = this.#service.get(projectId);
+    invariant(row, 'the query answers one row');
+    return { policy: policyOf(row), cacheSalt: bytesOrNull(row, 'salt') };
+  }
+
+  async putServicePolicy(projectId: string, { weight, kvFloorShare, cacheScope }: ServicePolicy): Promise<void> {
+    this.#db
+      .prepare(
+        `INSERT INTO service_policies (project, weight, kv_floor_share, cache_scope) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (project) DO UPDATE SET weight = ?2, kv_floor_share = ?3, cache_scope = ?4`,
+      )
+      .run(projectId, weight, kvFloorShare, cacheScope);
   }
 
   async createServiceAccount({ id, projectId, name, createdAtMs }: ServiceAccount): Promise<void> {
@@ -63,6 +103,14 @@ export class SqliteDirectory implements Directory {
       .run(projectId, id);
     return Number(changes) > 0;
   }
+}
+
+function policyOf(row: Row): ServicePolicy {
+  if (row.weight === null) return DEFAULT_SERVICE_POLICY;
+  const kind = text(row, 'cache_scope');
+  const cacheScope = CACHE_SCOPES.find((one) => one === kind);
+  invariant(cacheScope, 'a cache scope is one of a closed set', { kind });
+  return { weight: number(row, 'weight'), kvFloorShare: number(row, 'kv_floor_share'), cacheScope };
 }
 
 function projectOf(row: Row): Project {

@@ -1,5 +1,5 @@
 // The installation's secrets around keys and caches, derived once: what verifies a key's tag, what peppers its hash, and what
-// makes a tenant's cache scope. The namespace secret never changes in an installation's life; peppers rotate.
+// derives the tenants' caches. The namespace secret never changes in an installation's life; peppers rotate.
 import { createHmac } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import type { Pepper } from './apiKey.ts';
@@ -10,8 +10,8 @@ export interface Keyring {
   /** At least one. */
   peppers: readonly Pepper[];
   newestPepper: Pepper;
-  /** Namespace of a tenant's prefix cache: unguessable, and not linked to its id by who sees it. */
-  cacheScope(tenant: string): string;
+  /** Caches are derived from this and a tenant's own salt (cacheScope.ts). */
+  cacheSecret: Uint8Array;
 }
 
 export function createKeyring(secrets: {
@@ -20,7 +20,6 @@ export function createKeyring(secrets: {
   peppers: readonly Pepper[];
 }): Keyring {
   const derive = (purpose: string) => createHmac('sha256', secrets.namespaceSecret).update(purpose).digest();
-  const scopeSecret = derive('hearth-cache-scope-1');
   const newestPepper = [...secrets.peppers].sort((a, b) => b.version - a.version)[0];
   invariant(newestPepper, 'a keyring needs a pepper');
   return {
@@ -28,6 +27,6 @@ export function createKeyring(secrets: {
     tagSecret: derive('hearth-key-tag-1'),
     peppers: secrets.peppers,
     newestPepper,
-    cacheScope: (tenant) => createHmac('sha256', scopeSecret).update(tenant).digest('hex').slice(0, 32),
+    cacheSecret: derive('hearth-cache-scope-2'),
   };
 }

@@ -1,5 +1,5 @@
 // What a client asked as what the pool is told: output bound and seed made explicit, and everything left out that only the gateway
-// or nobody needs (who the user is, metadata, whether the client streams).
+// or nobody needs (who the user is, metadata, whether the client streams, which salt selects the cache).
 import type { RandomBytes } from '../clock.ts';
 import type { Inference } from './poolClient.ts';
 
@@ -51,6 +51,15 @@ export function forPool(inference: Inference, outputTokens: number, random: Rand
 function withoutGatewayFields<T extends Inference['request'] | Omit<Inference['request'], 'max_tokens' | 'store'>>(
   request: T,
 ): T {
-  const { user: _u, metadata: _m, service_tier: _t, stream: _s, stream_options: _o, priority: _p, ...rest } = request;
+  const {
+    user: _u,
+    metadata: _m,
+    service_tier: _t,
+    stream: _s,
+    stream_options: _o,
+    priority: _p,
+    cache_salt: _c,
+    ...rest
+  } = request;
   return rest as T;
 }

@@ -35,10 +35,8 @@ export function broken(reason: string): PoolRequestError {
   return new PoolRequestError({ kind: 'broken', reason });
 }
 
-export type Grant = Pick<
-  SignedContext,
-  'tenant' | 'requestId' | 'priority' | 'deadlineMs' | 'holdTokens' | 'cacheScope'
->;
+export type ServiceGrant = Pick<SignedContext, 'priority' | 'weight' | 'kvFloorShare' | 'cacheScope' | 'cacheSeal'>;
+export type Grant = Pick<SignedContext, 'tenant' | 'requestId' | 'deadlineMs' | 'holdTokens'> & ServiceGrant;
 
 export interface Sent {
   response: Response;

@@ -10,7 +10,7 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Inference } from './poolClient.ts';
 import type { PoolRegistry, PoolState } from './poolRegistry.ts';
-import { broken, PoolRequestError } from './poolRequest.ts';
+import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import type { Settler } from './settler.ts';
 
 /**
@@ -40,8 +40,8 @@ export interface Admitted {
   holdTokens: number;
   startedAtMs: number;
   deadlineMs: number;
-  priority: number;
-  cacheScope: string;
+  /** What the pool may do for it beyond its tokens: order, share, cache. */
+  service: ServiceGrant;
 }
 
 /** What the client's side gets: the pool's events, and at the end the bill, settled already. Errors of the pool are thrown. */
@@ -73,8 +73,7 @@ export async function* relay(
   const released = new Released(choices);
   pool.inFlight += 1;
   try {
-    const { cacheScope, priority } = admitted;
-    const grant = { tenant, requestId, priority, deadlineMs, holdTokens, cacheScope };
+    const grant = { tenant, requestId, deadlineMs, holdTokens, ...admitted.service };
     if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
     const { events } = await pool.client.infer(admitted.inference, grant, stop.signal);
     answered = true;

@@ -14,6 +14,7 @@ import { type Asked, askedOf, forPool } from '../relay/normalise.ts';
 import type { Inference } from '../relay/poolClient.ts';
 import { type Admitted, relay } from '../relay/relay.ts';
 import { respondStreaming, respondWhole } from '../relay/respond.ts';
+import { serviceGrant } from '../relay/serviceGrant.ts';
 import type { Collector, ShapeHead, Shaper } from '../relay/shape.ts';
 import { readJson } from '../requestBody.ts';
 import { ConcurrencyLimit, Exchange } from './exchange.ts';
@@ -59,7 +60,7 @@ interface Job {
 
 /** Throws GatewayError; then nothing is held. */
 async function reserve(ports: GatewayPorts, key: KeyPresented, inference: Inference, requestId: string): Promise<Job> {
-  const { registry, settler, clock, keyring, random } = ports;
+  const { registry, settler, clock, directory, keyring, random } = ports;
   const startedAtMs = clock.now();
   const asked = askedOf(inference, inference.kind === 'chat' ? 1 : promptsOf(inference.request.prompt).length);
   const choices = asked.prompts * asked.n;
@@ -69,19 +70,19 @@ async function reserve(ports: GatewayPorts, key: KeyPresented, inference: Infere
   if (choice.kind === 'unknown_model') throw modelNotFound(inference.request.model);
   if (choice.kind === 'none_ready') throw noPoolReady(inference.request.model);
   const { pool, model } = choice;
+  const { tenant } = key;
+  const service = await directory.service(tenant);
   settler.watch(requestId);
   const granted = await admit(ports, { requestId, key, inference, asked, pool, model }).catch((error: unknown) => {
     settler.unwatch(requestId);
     throw error;
   });
-  const { outputTokens, holdTokens, deadlineMs } = granted;
-  const { tenant } = key;
+  const { keyId, outputTokens, holdTokens, deadlineMs } = granted;
   return {
     admitted: {
       ...{ requestId, tenant, pool, choices, outputTokens, holdTokens, startedAtMs, deadlineMs },
       inference: forPool(inference, outputTokens, random),
-      priority: asked.priority,
-      cacheScope: keyring.cacheScope(tenant),
+      service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
     },
     inference,
     asked,

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Project } from '../directory/port.ts';
 import { invalidRequest, notFound } from '../errors.ts';
 import { drawId } from '../ids.ts';
+import { CACHE_SALT_BYTES } from '../keys/cacheScope.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { checked, readJson } from '../requestBody.ts';
 import { listBody, pageOf, seconds, secondsOrNull } from './lists.ts';
@@ -47,7 +48,7 @@ export async function createProject(
 ): Promise<Project> {
   const project: Project = { id: drawId('proj', random), name, createdAtMs: clock.now(), archivedAtMs: null };
   await ledger.openTenant(project.id);
-  await directory.createProject(project);
+  await directory.createProject(project, random(CACHE_SALT_BYTES));
   return project;
 }
 

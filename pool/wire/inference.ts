@@ -63,6 +63,10 @@ const shared = {
   priority: z.int().min(-100).max(100).nullish(),
   /** false: neither read from the prefix cache nor leave anything in it. */
   cache: z.boolean().nullish(),
+  /** Requests of a tenant share cached prefixes only where this is equal (vLLM's name and meaning). For the gateway: pools get a namespace. */
+  cache_salt: z.string().min(1).max(256).nullish(),
+  /** How long what this request leaves in the cache is worth keeping, beside the tenant's own: 50 is neutral, higher stays longer. */
+  cache_retention: z.int().min(0).max(100).nullish(),
 };
 
 export const chatRequest = z.strictObject({

@@ -23,8 +23,14 @@ export interface SignedContext {
   deadlineMs?: number;
   /** Tokens reserved for this request: prompt + all output. The pool never releases more. */
   holdTokens?: number;
-  /** Namespace of the prefix cache, derived by the gateway from the tenant. */
+  /** Namespace of the prefix cache, derived by the gateway. Absent: the request neither reads nor writes the cache. */
   cacheScope?: string;
+  /** 32 bytes in hex that seal the namespace's blocks outside the pool's process. The pool keeps it in memory alone. */
+  cacheSeal?: string;
+  /** The tenant's share of service and cache beside the others'; > 0. */
+  weight?: number;
+  /** Part of the KV cache, 0 to 1, that others' demand never takes from the tenant. */
+  kvFloorShare?: number;
 }
 
 const FIELDS = [
@@ -38,14 +44,18 @@ const FIELDS = [
   ['hearth-deadline', 'deadlineMs'],
   ['hearth-hold', 'holdTokens'],
   ['hearth-cache-scope', 'cacheScope'],
+  ['hearth-cache-seal', 'cacheSeal'],
+  ['hearth-weight', 'weight'],
+  ['hearth-kv-floor', 'kvFloorShare'],
 ] as const;
 
-const NUMERIC: ReadonlySet<string> = new Set(['timeMs', 'priority', 'deadlineMs', 'holdTokens']);
+const INTEGERS: ReadonlySet<string> = new Set(['timeMs', 'priority', 'deadlineMs', 'holdTokens']);
+const DECIMALS: ReadonlySet<string> = new Set(['weight', 'kvFloorShare']);
 
 function canonical(context: SignedContext, body: Uint8Array): string {
   const digest = createHash('sha256').update(body).digest('hex');
   const values = FIELDS.map(([, field]) => String(context[field] ?? ''));
-  return JSON.stringify(['hearth-request-1', context.method, context.path, digest, ...values]);
+  return JSON.stringify(['hearth-request-2', context.method, context.path, digest, ...values]);
 }
 
 function mac(secret: Uint8Array, text: string): string {
@@ -84,9 +94,13 @@ export function verifyRequest(
   for (const [header, field] of FIELDS) {
     const value = request.header(header);
     if (value === undefined || value === '') continue;
-    if (!NUMERIC.has(field)) raw[field] = value;
-    else if (/^-?\d{1,16}$/.test(value)) raw[field] = Number(value);
-    else return { ok: false, reason: `${header} is not an integer` };
+    if (INTEGERS.has(field)) {
+      if (!/^-?\d{1,16}$/.test(value)) return { ok: false, reason: `${header} is not an integer` };
+      raw[field] = Number(value);
+    } else if (DECIMALS.has(field)) {
+      if (!/^\d{1,6}(\.\d{1,6})?$/.test(value)) return { ok: false, reason: `${header} is not a decimal number` };
+      raw[field] = Number(value);
+    } else raw[field] = value;
   }
   const { timeMs, nonce, keyId, poolId } = raw;
   if (

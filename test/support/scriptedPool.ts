@@ -210,7 +210,7 @@ export class ScriptedPool {
       promptTokens,
     });
     invariant(
-      deadlineMs > Date.now() && context.cacheScope && request.seed !== undefined,
+      deadlineMs > Date.now() && context.weight && request.seed !== undefined && request.cache_salt === undefined,
       'signed context is complete',
     );
     const receipt: Receipt = {

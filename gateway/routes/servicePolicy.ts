@@ -1,0 +1,49 @@
+// GET and PUT …/service_policy: the project's weight against others, its floor of the KV cache, and whose requests share cached
+// prefixes. It counts from the next request on.
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { CACHE_SCOPES, DEFAULT_SERVICE_POLICY, type ServicePolicy } from '../directory/port.ts';
+import type { AppEnv, GatewayPorts } from '../ports.ts';
+import { readJson } from '../requestBody.ts';
+import { activeProject, knownProject } from './projects.ts';
+
+/** A weight further from 1 starves one side in practice. */
+const MIN_WEIGHT = 0.01;
+const MAX_WEIGHT = 1000;
+/** Pools are told shares as decimals with so many places. */
+const RESOLUTION = 0.0001;
+
+const policyBody = z.strictObject({
+  weight: z.number().min(MIN_WEIGHT).max(MAX_WEIGHT).multipleOf(RESOLUTION).default(DEFAULT_SERVICE_POLICY.weight),
+  kv_floor_share: z.number().min(0).max(1).multipleOf(RESOLUTION).default(DEFAULT_SERVICE_POLICY.kvFloorShare),
+  cache_scope: z.enum(CACHE_SCOPES).default(DEFAULT_SERVICE_POLICY.cacheScope),
+});
+
+function bodyOf({ weight, kvFloorShare, cacheScope }: ServicePolicy) {
+  return {
+    object: 'organization.project.service_policy',
+    weight,
+    kv_floor_share: kvFloorShare,
+    cache_scope: cacheScope,
+  };
+}
+
+/** Below /v1/organization/projects; the admin key is checked already. */
+export function servicePolicyRoutes(ports: GatewayPorts): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  const { directory, log, settings } = ports;
+  const path = '/:project/service_policy';
+  app.get(path, async (c) => {
+    const { id } = await knownProject(ports, c.req.param('project'));
+    return c.json(bodyOf((await directory.service(id)).policy));
+  });
+  app.put(path, async (c) => {
+    const { id } = await activeProject(ports, c.req.param('project'));
+    const { weight, kv_floor_share, cache_scope } = await readJson(c.req.raw, policyBody, settings.maxBodyBytes);
+    const policy: ServicePolicy = { weight, kvFloorShare: kv_floor_share, cacheScope: cache_scope };
+    await directory.putServicePolicy(id, policy);
+    log.info('service_policy_put', { project: id, weight, kv_floor_share, cache_scope });
+    return c.json(bodyOf(policy));
+  });
+  return app;
+}
