@@ -1,5 +1,6 @@
 // What the engine asks of whatever computes a model: given chunks of sequences and their block tables, advance the KV cache and
 // return the logits of the rows that somebody wants. The runner knows no tenants, no requests and no queue.
+import type { BlockTransfer } from './tiers/port.ts';
 
 /** Tokens per KV block, everywhere: arena, prefix index and tiers. */
 export const BLOCK_TOKENS = 16;
@@ -32,6 +33,8 @@ export interface ModelRunner {
   readonly maxStepLogits: number;
   /** Identifies weights, kernels, numerics class, adapter and KV format: equal fingerprints give equal bits. */
   readonly fingerprint: string;
+  /** The way of whole blocks out of the arena and back. */
+  readonly transfer: BlockTransfer;
   /** Throws DeviceLost when the GPU is gone; every other throw is a bug. */
   step(chunks: readonly StepChunk[]): Promise<StepResult>;
   /** Copies the first `tokens` positions of a block, all layers: copy-on-write of a shared, partly filled block. */

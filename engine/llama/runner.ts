@@ -12,6 +12,7 @@ import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile } from '../model/types.ts';
 import { BLOCK_TOKENS, type ModelRunner, type StepChunk, type StepResult } from '../modelRunner.ts';
+import { ArenaTransfer } from './blockTransfer.ts';
 import { encode } from './dispatch.ts';
 import { buildGraph, type Graph } from './graph.ts';
 import { StepMetadata } from './stepMetadata.ts';
@@ -86,12 +87,12 @@ class LlamaRunner implements ModelRunner {
   readonly maxStepTokens: number;
   readonly maxStepLogits: number;
   readonly fingerprint: string;
+  readonly transfer: ArenaTransfer;
   readonly #gpu: OpenedDevice;
   readonly #metadata: StepMetadata;
   readonly #graph: Graph;
   readonly #logits: Float32Array;
   readonly #wait = new StepWait();
-  readonly #copies: { from: number; to: number }[] = [];
   #failure: Error | null = null;
   #busy = false;
 
@@ -115,8 +116,11 @@ class LlamaRunner implements ModelRunner {
     this.#graph = graph;
     this.fingerprint = fingerprint;
     this.#logits = new Float32Array(maxLogits * vocabSize);
+    const { arenas, blockBytes: layerBytes, scratch } = graph;
+    this.transfer = new ArenaTransfer(gpu.device, { arenas, layerBytes, scratch, capacityBlocks: options.kvBlocks });
     gpu.lost.then((words) => {
       this.#failure ??= new DeviceLost(`the GPU device was lost: ${words}`);
+      this.transfer.deviceLost();
     });
     gpu.device.onuncapturederror = (event) => {
       this.#failure ??= new Error(`GPU: ${event.error.message}`);
@@ -134,12 +138,7 @@ class LlamaRunner implements ModelRunner {
       metadata.fill(chunks);
       device.queue.writeBuffer(graph.metadataBuffer, 0, metadata.words, 0, metadata.usedBytes / 4);
       const encoder = device.createCommandEncoder({ label: 'step' });
-      for (const { from, to } of this.#copies)
-        for (const arena of graph.arenas) {
-          encoder.copyBufferToBuffer(arena, from * graph.blockBytes, graph.scratch, 0, graph.blockBytes);
-          encoder.copyBufferToBuffer(graph.scratch, 0, arena, to * graph.blockBytes, graph.blockBytes);
-        }
-      this.#copies.length = 0;
+      this.transfer.encode(encoder);
       const pass = encoder.beginComputePass({ label: 'step' });
       encode(pass, graph.dispatches, metadata.tokens, metadata.wanted);
       pass.end();
@@ -147,6 +146,7 @@ class LlamaRunner implements ModelRunner {
       if (bytes) encoder.copyBufferToBuffer(graph.logits, 0, graph.readback, 0, bytes);
       const submittedMs = performance.now();
       device.queue.submit([encoder.finish()]);
+      this.transfer.stepSubmitted();
       const { tokens, wanted } = metadata;
       const sleepMs = this.#gpu.software ? this.#wait.sleepMs(tokens, wanted) : 0;
       if (sleepMs > 0) await sleep(sleepMs);
@@ -166,6 +166,8 @@ class LlamaRunner implements ModelRunner {
       else await this.#gpu.device.queue.onSubmittedWorkDone();
     } catch (error) {
       throw this.#failure ?? new DeviceLost(`the step's result could not be read: ${String(error)}`);
+    } finally {
+      this.transfer.stepFinished();
     }
     if (bytes) {
       const mapped = new Float32Array(readback.getMappedRange(0, bytes));
@@ -180,8 +182,7 @@ class LlamaRunner implements ModelRunner {
   }
 
   copyBlock(from: number, to: number, tokens: number): void {
-    invariant(from !== to && tokens <= BLOCK_TOKENS, 'a block is copied onto another', { from, to, tokens });
-    this.#copies.push({ from, to });
+    this.transfer.copyBlock(from, to, tokens);
   }
 
   destroy(): void {

@@ -3,6 +3,7 @@
 // or overwritten block, a wrong position or a missing token therefore changes the output. It also checks what the engine promises.
 import { invariant } from '../../engine/invariant.ts';
 import { BLOCK_TOKENS, type ModelRunner, type StepChunk, type StepResult } from '../../engine/modelRunner.ts';
+import type { BlockTransfer } from '../../engine/tiers/port.ts';
 
 export interface PagedRunnerOptions {
   vocabSize?: number;
@@ -12,6 +13,8 @@ export interface PagedRunnerOptions {
   maxStepLogits?: number;
   /** Runs before each step is computed: delays, faults. A throw fails the step. */
   before?: (chunks: readonly StepChunk[]) => Promise<void> | void;
+  /** Most block reads under way at once; more are refused. */
+  maxReads?: number;
   /** Changes a row before it is returned. */
   alter?: (row: Float32Array, chunk: StepChunk) => void;
 }
@@ -35,6 +38,7 @@ export class PagedRunner implements ModelRunner {
   steps = 0;
   /** Tokens computed in all. */
   computed = 0;
+  readonly transfer: BlockTransfer;
   readonly #options: PagedRunnerOptions;
   readonly #tokens: Int32Array;
   readonly #positions: Int32Array;
@@ -48,6 +52,7 @@ export class PagedRunner implements ModelRunner {
     this.maxStepLogits = options.maxStepLogits ?? 32;
     this.#tokens = new Int32Array(this.capacityBlocks * BLOCK_TOKENS).fill(-1);
     this.#positions = new Int32Array(this.capacityBlocks * BLOCK_TOKENS).fill(-1);
+    this.transfer = new PagedTransfer([this.#tokens, this.#positions], options.maxReads ?? 64);
   }
 
   async step(chunks: readonly StepChunk[]): Promise<StepResult> {
@@ -123,5 +128,41 @@ export class PagedRunner implements ModelRunner {
     }
     invariant(tokens <= this.maxStepTokens, 'a step stays within its tokens', { tokens });
     invariant(rows <= this.maxStepLogits, 'a step stays within its rows', { rows });
+  }
+}
+
+/** Blocks as bytes: all tokens, then all positions. A read is of this moment, and told later. */
+class PagedTransfer implements BlockTransfer {
+  readonly blockBytes: number;
+  readonly writeMs = 0;
+  readonly #layers: readonly Int32Array[];
+  readonly #maxReads: number;
+  #reads = 0;
+
+  constructor(layers: readonly Int32Array[], maxReads: number) {
+    this.#layers = layers;
+    this.#maxReads = maxReads;
+    this.blockBytes = layers.length * BLOCK_TOKENS * 4;
+  }
+
+  readBlock(block: number): Promise<Uint8Array> | null {
+    if (this.#reads >= this.#maxReads) return null;
+    this.#reads += 1;
+    const words = this.#layers.flatMap((layer) => [
+      ...layer.subarray(block * BLOCK_TOKENS, (block + 1) * BLOCK_TOKENS),
+    ]);
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        this.#reads -= 1;
+        resolve(new Uint8Array(Int32Array.from(words).buffer));
+      });
+    });
+  }
+
+  writeBlock(block: number, bytes: Uint8Array): void {
+    invariant(bytes.byteLength === this.blockBytes, 'a block is written whole', { bytes: bytes.byteLength });
+    const words = new Int32Array(bytes.slice().buffer);
+    for (const [i, layer] of this.#layers.entries())
+      layer.set(words.subarray(i * BLOCK_TOKENS, (i + 1) * BLOCK_TOKENS), block * BLOCK_TOKENS);
   }
 }
