@@ -12,7 +12,7 @@ import { llamaForward } from './reference/llamaForward.ts';
 import { testDevice } from './support/gpu.ts';
 import { randomOf } from './support/random.ts';
 import { chunkOf, logitsOf } from './support/sequenceRunner.ts';
-import { type TinyModelOptions, writeTinyModel } from './support/tinyModel.ts';
+import { roomFor, type TinyModelOptions, writeTinyModel } from './support/tinyModel.ts';
 
 const VOCAB = 340;
 
@@ -30,7 +30,14 @@ const GQA = { layers: 2, hidden: 96, feedForward: 160, heads: 6, kvHeads: 2, hea
 
 async function open(options: Partial<TinyModelOptions> & { type: TensorType }, activations: 'int8' | 'f32') {
   const path = join(folder, `${JSON.stringify(options).replace(/\W/g, '')}.gguf`);
-  await writeTinyModel(path, { ...GQA, contextLength: 256, tied: true, seed: 11, ...options });
+  await writeTinyModel(path, {
+    ...GQA,
+    contextLength: 256,
+    tied: true,
+    seed: 11,
+    ...roomFor(options.type),
+    ...options,
+  });
   const { file } = await openModelFile(path);
   opened.push(file);
   const runner = await createLlamaRunner({
@@ -67,24 +74,36 @@ function worstRelativeError(actual: Float32Array, expected: Float32Array, vocab:
 }
 
 describe('forward pass against the CPU reference', () => {
-  const shapes: [string, Partial<TinyModelOptions>][] = [
+  const shapesOf = (heads: number): [string, Partial<TinyModelOptions>][] => [
     ['GQA 3, tied head', {}],
-    ['GQA 1, untied head', { heads: 3, kvHeads: 3, tied: false, seed: 12 }],
+    ['GQA 1, untied head', { heads, kvHeads: heads, tied: false, seed: 12 }],
     ['head of 128 dims, 5 query heads a group', { heads: 5, kvHeads: 1, headDim: 128, hidden: 64, seed: 13 }],
     ['rows not of 8 in the head', { vocabSize: 333, tied: false, seed: 14 }],
   ];
   for (const type of TENSOR_TYPES)
     for (const activations of ['f32', 'int8'] as const)
-      for (const [name, shape] of type === 'Q4_1' ? shapes : shapes.slice(0, 2))
+      for (const [name, shape] of shapesOf(roomFor(type).heads ?? 3).slice(0, type === 'Q4_1' ? 4 : 2))
         test(`${type}, ${activations} activations, ${name}`, async () => {
           const { file, runner } = await open({ type, ...shape }, activations);
           const tokens = tokensOf(3, 45).map((id) => id % file.config.vocabSize);
           const expected = await llamaForward(file, tokens);
           const actual = await logitsOf(runner, tokens, table(5, 9, 2), [16, 1, 7, 16]);
           // f16 KV alone costs about 3e-4; 8-bit activations about 2e-2 on random weights.
-          const exact = activations === 'f32' || type.startsWith('F');
+          const exact = activations === 'f32' || !type.startsWith('Q');
           expect(worstRelativeError(actual, expected, file.config.vocabSize)).toBeLessThan(exact ? 2e-3 : 4e-2);
         });
+
+  test('a mixed file as llama.cpp writes them: values and head in another type than the rest', async () => {
+    const types = {
+      'blk.0.attn_v.weight': 'Q6_K',
+      'blk.1.ffn_down.weight': 'Q5_K',
+      'blk.1.attn_k.weight': 'F16',
+    } as const;
+    const { file, runner } = await open({ type: 'Q4_K', headType: 'Q6_K', types, seed: 17 }, 'int8');
+    const tokens = tokensOf(4, 20);
+    const actual = await logitsOf(runner, tokens, table(1, 0), [16]);
+    expect(worstRelativeError(actual, await llamaForward(file, tokens), VOCAB)).toBeLessThan(4e-2);
+  });
 
   test('a mixed file: f16 head over q4 layers', async () => {
     const { file, runner } = await open({ type: 'Q4_0', headType: 'F16', tied: false, seed: 15 }, 'int8');

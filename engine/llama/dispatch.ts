@@ -1,6 +1,6 @@
 // A step as a list of dispatches, built once: pipelines and bind groups are fixed, only the number of tokens and wanted rows changes. Encoding
 // a step walks the list and allocates nothing.
-import { TOKEN_GROUP } from '../../wgsl/matmul/shader.ts';
+import { TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 
 /** Which rows a dispatch works on: every token of the step, or those whose logits are wanted. */
 export type Rows = 'tokens' | 'wanted';

@@ -3,7 +3,7 @@ import { ATTENTION_LANES, attentionShader, headsPerWorkgroup, type KvShape } fro
 import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
-import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/shader.ts';
+import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
 import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader } from '../../wgsl/rope/shader.ts';

@@ -7,7 +7,7 @@ import {
   UNIFORM_WINDOW_BYTES,
   type WeightKind,
 } from '../../wgsl/matmul/layout.ts';
-import { KIND_OF, packRows, SOURCE_BLOCK_BYTES } from '../../wgsl/matmul/pack.ts';
+import { KIND_OF, packRows, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile, TensorInfo } from '../model/types.ts';
 
@@ -104,7 +104,7 @@ async function packTile(
     const from = Math.max(tile * rowsPerTile, tensorFirstRow);
     const to = Math.min((tile + 1) * rowsPerTile, tensorFirstRow + tensor.rows);
     if (from < to) {
-      const rowBytes = layout.blocks * SOURCE_BLOCK_BYTES[tensor.type];
+      const rowBytes = sourceRowBytes(layout, tensor.type);
       const source = new Uint8Array((to - from) * rowBytes);
       await file.read(tensor, (from - tensorFirstRow) * rowBytes, source);
       packRows(layout, tensor.type, source, from, to - from, staging, tile);

@@ -2,7 +2,8 @@
 // activations and result move by dynamic offsets.
 import { createHash } from 'node:crypto';
 import { hasScales } from '../../wgsl/matmul/layout.ts';
-import { type MatmulVariant, matmulShader, variantLabel } from '../../wgsl/matmul/shader.ts';
+import { matmulShader } from '../../wgsl/matmul/shader.ts';
+import { type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
 
 /** A shader that the driver or the WGSL compiler refused: our bug or the driver's. Carries the compiler's words. */
 export class ShaderError extends Error {

@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/shader.ts';
+import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile } from '../model/types.ts';

@@ -1,5 +1,6 @@
 // Which tensors a llama model has and which of them are computed together: q, k, v as one matrix, gate and up as another.
 
+import { hasScales } from '../../wgsl/matmul/layout.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile, TensorInfo } from '../model/types.ts';
 import { kindOf, type Matrix, runsOfEqualKind, uploadMatrix } from './matrix.ts';
@@ -54,7 +55,7 @@ export async function uploadWeights(
       runs.push({ matrix: await uploadMatrix(device, file, run, uniformWindows, onBytes), firstRow: rows });
       rows += run.reduce((sum, part) => sum + part.rows, 0);
     }
-    const quantized = tensors.every((part) => kindOf(part) === 'q4' || kindOf(part) === 'q8');
+    const quantized = tensors.every((part) => hasScales(kindOf(part)));
     return { runs, rows, cols: (tensors[0] as TensorInfo).cols, quantized };
   };
   const vector = async (name: string): Promise<GPUBuffer> => {
@@ -90,7 +91,7 @@ export async function uploadWeights(
         runs: [{ matrix: embedding, firstRow: 0 }],
         rows: embeddingTensor.rows,
         cols: embeddingTensor.cols,
-        quantized: ['q4', 'q8'].includes(kindOf(embeddingTensor)),
+        quantized: hasScales(embedding.layout.kind),
       }
     : await projection('output.weight');
   return { embedding, layers, finalNorm: await vector('output_norm.weight'), head };

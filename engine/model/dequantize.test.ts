@@ -1,7 +1,10 @@
-// Stored blocks to f32: worked by hand, and against the quantisers, whose rounding bounds the difference.
+// Stored blocks to f32: worked by hand, against ggml's own reference on random blocks (test/golden/makeDequantized.py), and against the
+// quantisers, whose rounding bounds the difference.
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { quantize } from '../../test/support/quantize.ts';
 import { dequantize } from './dequantize.ts';
+import { BLOCK_LAYOUT } from './tensorTypes.ts';
 import { TENSOR_TYPES, type TensorType } from './types.ts';
 
 function floats(type: TensorType, bytes: number[], count: number): number[] {
@@ -43,13 +46,29 @@ describe('by hand', () => {
   });
 });
 
-/** Largest difference in units of the block's largest magnitude: half a step, and the scale's own rounding. */
+const golden: Partial<Record<TensorType, { bytes: string; values: string }>> = JSON.parse(
+  readFileSync(new URL('../../test/golden/dequantized.json', import.meta.url), 'utf8'),
+);
+
+test.each(TENSOR_TYPES.filter((type) => type !== 'F32' && type !== 'F16'))('%s: the bits of the reference', (type) => {
+  const { bytes, values } = golden[type]!;
+  const expected = Buffer.from(values, 'base64');
+  const out = new Float32Array(expected.length / 4);
+  dequantize(type, Buffer.from(bytes, 'base64'), out);
+  expect(Buffer.from(out.buffer).equals(expected), `${out.slice(0, 8)}`).toBe(true);
+});
+
+/** Largest difference in units of the block's largest magnitude: half a step, and the rounding of scales. */
 const WORST: Record<TensorType, number> = {
   F32: 0,
   F16: 2 ** -11,
+  BF16: 2 ** -8,
   Q4_0: 1 / 8 + 2e-3,
   Q4_1: 1 / 15 + 2e-3,
   Q8_0: 0.5 / 127 + 1e-3,
+  Q4_K: 1 / 15 + 2.5 / 63,
+  Q5_K: 1 / 31 + 2.5 / 63,
+  Q6_K: 1 / 32 + 1 / 127,
 };
 
 test.each(TENSOR_TYPES)('%s: what was quantised comes back within its rounding', (type) => {
@@ -59,9 +78,10 @@ test.each(TENSOR_TYPES)('%s: what was quantised comes back within its rounding',
   );
   const back = new Float32Array(values.length);
   dequantize(type, quantize(type, values), back);
-  for (let block = 0; block < values.length; block += 32) {
-    const largest = Math.max(...values.subarray(block, block + 32).map(Math.abs));
-    for (let i = block; i < block + 32; i++)
+  const size = Math.max(32, BLOCK_LAYOUT[type].elements);
+  for (let block = 0; block < values.length; block += size) {
+    const largest = Math.max(...values.subarray(block, block + size).map(Math.abs));
+    for (let i = block; i < block + size; i++)
       expect(Math.abs(back[i]! - values[i]!)).toBeLessThanOrEqual(largest * WORST[type]);
   }
 });

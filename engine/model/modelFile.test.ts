@@ -10,7 +10,13 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ggufBytes, type WrittenValue } from '../../test/support/ggufWriter.ts';
 import { testModelPath } from '../../test/support/testModel.ts';
-import { type TinyModel, type TinyModelOptions, tinyModel, writeTinyModel } from '../../test/support/tinyModel.ts';
+import {
+  roomFor,
+  type TinyModel,
+  type TinyModelOptions,
+  tinyModel,
+  writeTinyModel,
+} from '../../test/support/tinyModel.ts';
 import { ModelFileError } from './errors.ts';
 import { readGgufHeader } from './gguf.ts';
 import { checkHeader, openModelFile, readModelHeader } from './modelFile.ts';
@@ -73,23 +79,18 @@ describe('a valid file', () => {
     'opens: $type, tied $tied',
     async ({ type, tied }) => {
       const path = join(folder, `${type}-${tied}.gguf`);
-      await writeTinyModel(path, { ...OPTIONS, type, tied });
+      const dimensions = { hidden: 64, feedForward: 96, heads: 4, kvHeads: 2, headDim: 16, ...roomFor(type) };
+      await writeTinyModel(path, { ...OPTIONS, ...dimensions, type, tied });
       const { file } = await openModelFile(path);
       expect(file.config).toEqual({
-        ...{
-          architecture: 'llama',
-          name: `tiny-${type}-1`,
-          layers: 2,
-          hidden: 64,
-          feedForward: 96,
-          heads: 4,
-          kvHeads: 2,
-        },
-        ...{ headDim: 16, vocabSize: 320, contextLength: 128, ropeTheta: 10_000, ropeDim: 16, tiedHead: tied },
+        ...{ architecture: 'llama', name: `tiny-${type}-1`, layers: 2, ...dimensions },
+        ...{ vocabSize: 320, contextLength: 128, ropeTheta: 10_000, ropeDim: dimensions.headDim, tiedHead: tied },
         rmsEpsilon: Math.fround(1e-5),
       });
       expect(file.tensors.size).toBe(20 + (tied ? 0 : 1));
-      expect(file.tensors.get('blk.1.ffn_down.weight')).toMatchObject({ type, rows: 64, cols: 96 });
+      expect(file.tensors.get('blk.1.ffn_down.weight')).toMatchObject({
+        ...{ type, rows: dimensions.hidden, cols: dimensions.feedForward },
+      });
       await file.close();
     },
   );
@@ -252,9 +253,9 @@ describe('refused, by name', () => {
     ],
     [
       'a type that is not supported',
-      () => withTensor('blk.0.attn_q.weight', (t) => (t.ggmlType = 12)),
+      () => withTensor('blk.0.attn_q.weight', (t) => (t.ggmlType = 10)),
       'unsupported',
-      /attn_q.weight" is of type Q4_K; supported are F32, F16, Q4_0, Q4_1, Q8_0/,
+      /attn_q.weight" is of type Q2_K; supported are F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K/,
     ],
     [
       'a type that nobody knows',
@@ -273,6 +274,12 @@ describe('refused, by name', () => {
       () => changed(() => {}, { hidden: 48, headDim: 12 }),
       'malformed',
       /of type Q4_1 with rows of 48; rows must be a multiple of 32/,
+    ],
+    [
+      'a K type in rows that are no multiple of 256',
+      () => withTensor('blk.0.attn_q.weight', (t) => (t.ggmlType = 14)),
+      'malformed',
+      /attn_q.weight" is of type Q6_K with rows of 64; rows must be a multiple of 256/,
     ],
     [
       'a transposed matrix',

@@ -8,9 +8,13 @@ import type { TensorType } from './types.ts';
 export const BLOCK_LAYOUT: Readonly<Record<TensorType, { elements: number; bytes: number }>> = {
   F32: { elements: 1, bytes: 4 },
   F16: { elements: 1, bytes: 2 },
+  BF16: { elements: 1, bytes: 2 },
   Q4_0: { elements: 32, bytes: 18 },
   Q4_1: { elements: 32, bytes: 20 },
   Q8_0: { elements: 32, bytes: 34 },
+  Q4_K: { elements: 256, bytes: 144 },
+  Q5_K: { elements: 256, bytes: 176 },
+  Q6_K: { elements: 256, bytes: 210 },
 };
 
 /** The readable type of this GGML number, or null. */

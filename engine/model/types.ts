@@ -1,7 +1,7 @@
 // What a model file tells about itself, once it has been checked. Nothing here is trusted input any more.
 
-/** Element types of tensors that can be read. Q4_0, Q4_1 and Q8_0 hold blocks of 32 elements along a row. */
-export const TENSOR_TYPES = ['F32', 'F16', 'Q4_0', 'Q4_1', 'Q8_0'] as const;
+/** Element types of tensors that can be read. Quantised ones hold blocks of 32 elements along a row, the K types of 256. */
+export const TENSOR_TYPES = ['F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K'] as const;
 export type TensorType = (typeof TENSOR_TYPES)[number];
 
 /** A matrix is [rows, cols] with rows contiguous; a vector has rows = 1. */

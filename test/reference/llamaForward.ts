@@ -1,6 +1,6 @@
 // The whole forward pass of a llama model on the CPU: readable, slow, f32 between operations and f64 inside a sum. It knows the model
 // file and nothing of our kernels, blocks or batches: the ground truth that the GPU is compared with.
-import { dequantize } from '../../engine/model/dequantize.ts';
+import { readRows } from '../../engine/model/dequantize.ts';
 import type { ModelFile, TensorInfo } from '../../engine/model/types.ts';
 
 /** Logits of every position, [tokens, vocab], for one sequence from position 0. */
@@ -10,7 +10,7 @@ export async function llamaForward(file: ModelFile, tokens: readonly number[]): 
   const count = tokens.length;
   const stream = new Float32Array(count * hidden);
   const embedding = tensor(file, 'token_embd.weight');
-  for (const [t, id] of tokens.entries()) stream.set(await rows(file, embedding, id, 1), t * hidden);
+  for (const [t, id] of tokens.entries()) stream.set(await readRows(file, embedding, id, 1), t * hidden);
   for (let layer = 0; layer < config.layers; layer++) {
     const weight = (name: string): TensorInfo => tensor(file, `blk.${layer}.${name}.weight`);
     const normed = await rmsNorm(file, weight('attn_norm'), stream);
@@ -50,16 +50,6 @@ function tensor(file: ModelFile, name: string): TensorInfo {
   return found;
 }
 
-/** Rows [first, first + count) of a matrix in f32, [count, cols]. */
-async function rows(file: ModelFile, info: TensorInfo, first: number, count: number): Promise<Float32Array> {
-  const rowBytes = info.byteLength / info.rows;
-  const bytes = new Uint8Array(rowBytes * count);
-  await file.read(info, first * rowBytes, bytes);
-  const out = new Float32Array(count * info.cols);
-  dequantize(info.type, bytes, out);
-  return out;
-}
-
 /** out[t, r] = Σ_k weight[r, k] · x[t, k]. */
 async function matmul(file: ModelFile, info: TensorInfo, x: Float32Array, count: number): Promise<Float32Array> {
   const { rows: outRows, cols } = info;
@@ -67,7 +57,7 @@ async function matmul(file: ModelFile, info: TensorInfo, x: Float32Array, count:
   const chunk = 256;
   for (let first = 0; first < outRows; first += chunk) {
     const part = Math.min(chunk, outRows - first);
-    const weights = await rows(file, info, first, part);
+    const weights = await readRows(file, info, first, part);
     for (let r = 0; r < part; r++) {
       const row = weights.subarray(r * cols, (r + 1) * cols);
       for (let t = 0; t < count; t++) out[t * outRows + first + r] = dot(row, x, t * cols);
@@ -91,7 +81,7 @@ function dot(row: Float32Array, x: Float32Array, at: number): number {
 }
 
 async function rmsNorm(file: ModelFile, info: TensorInfo, x: Float32Array): Promise<Float32Array> {
-  const weight = await rows(file, info, 0, 1);
+  const weight = await readRows(file, info, 0, 1);
   const out = new Float32Array(x.length);
   for (let at = 0; at < x.length; at += info.cols) {
     let squares = 0;

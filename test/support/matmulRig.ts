@@ -3,7 +3,7 @@ import { Pipelines } from '../../engine/llama/pipelines.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { KIND_OF, packRows, type SourceType } from '../../wgsl/matmul/pack.ts';
-import { type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/shader.ts';
+import { type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
 import { quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { dispatchOnce, download, testDevice, upload } from './gpu.ts';
 

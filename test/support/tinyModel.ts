@@ -2,7 +2,7 @@
 // and seed give the same bytes.
 import { rename, writeFile } from 'node:fs/promises';
 import { llamaTensors } from '../../engine/model/llamaConfig.ts';
-import { ggmlTypeOf } from '../../engine/model/tensorTypes.ts';
+import { BLOCK_LAYOUT, ggmlTypeOf } from '../../engine/model/tensorTypes.ts';
 import type { TensorType } from '../../engine/model/types.ts';
 import { ggufBytes, type WrittenTensor, type WrittenValue } from './ggufWriter.ts';
 import { quantize } from './quantize.ts';
@@ -22,6 +22,8 @@ export interface TinyModelOptions {
   type: TensorType;
   /** Type of token_embd and output; as `type` when absent. */
   headType?: TensorType;
+  /** Types of tensors by name, before the other two. */
+  types?: Readonly<Record<string, TensorType>>;
   tied: boolean;
   seed: number;
 }
@@ -29,6 +31,11 @@ export interface TinyModelOptions {
 export interface TinyModel {
   metadata: [key: string, value: WrittenValue][];
   tensors: WrittenTensor[];
+}
+
+/** Dimensions of whole blocks where `type`'s are longer than the rows of the smallest models. */
+export function roomFor(type: TensorType): Partial<TinyModelOptions> {
+  return BLOCK_LAYOUT[type].elements > 32 ? { hidden: 256, feedForward: 512, heads: 8, kvHeads: 2, headDim: 32 } : {};
 }
 
 /** Standard normal numbers from a seed: mulberry32 and Box-Muller. */
@@ -70,7 +77,7 @@ export function tinyModel(options: TinyModelOptions): TinyModel {
   });
   const tensors = [...shapes].map(([name, { rows, cols, vector }]): WrittenTensor => {
     const head = name === 'token_embd.weight' || name === 'output.weight';
-    const tensorType = vector ? 'F32' : head ? (options.headType ?? type) : type;
+    const tensorType = vector ? 'F32' : (options.types?.[name] ?? (head ? (options.headType ?? type) : type));
     // Matrices keep a row's scale; logits spread over several units, so that ranks mean something.
     const scale = head ? 1 : 1 / Math.sqrt(cols);
     const values = new Float32Array(rows * cols);

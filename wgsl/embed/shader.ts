@@ -1,12 +1,20 @@
 // hidden = embedding row of each token, dequantised from the packed matrix; delta = 0. One lane per token and block of 32 elements.
 // An embedding larger than one storage binding is several ranges of tiles: each dispatch writes only the tokens in its range.
-import { hasScales, PARTS, type WeightKind } from '../matmul/layout.ts';
+import { hasScales, KINDS, type WeightKind } from '../matmul/layout.ts';
+import {
+  BIAS,
+  blockIndices,
+  loadQuants,
+  loadScale,
+  pairFields,
+  pairValues,
+  superScaleIndex,
+} from '../matmul/quants.ts';
 
 export const EMBED_LANES = 64;
 
 export function embedShader(kind: WeightKind): string {
-  const parts = PARTS[kind];
-  const scaled = hasScales(kind);
+  const { span } = KINDS[kind];
   return `
 struct Params {
   blocks: u32,
@@ -34,27 +42,42 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (tile < p.firstTile || tile >= p.firstTile + p.tiles) { return; }
   let lane = row % (p.lanes * 8u) / 8u;
   let window = row % 8u;
-  let tileAt = (tile - p.firstTile) * p.tileStride;
-  let blockAt = (lane / 8u) * p.blocks + block;
-  let quantAt = tileAt + window * p.windowStride + blockAt * ${parts * 8}u + lane % 8u;
-  ${
-    scaled
-      ? `let scaleAt = tileAt + 8u * p.windowStride + (window / 4u) * p.scaleStride + blockAt * 8u + lane % 8u;
-  let dm = unpack2x16float(matrix[scaleAt][window % 4u]);`
-      : ''
-  }
+  let quantsAt = (tile - p.firstTile) * p.tileStride + window * p.windowStride;
+  let scalesAt = (tile - p.firstTile) * p.tileStride + 8u * p.windowStride + (window / 4u) * p.scaleStride;
+  let spanAt = (lane / 8u) * (p.blocks / ${span}u) + block / ${span}u;
+  let inner = block % ${span}u;
+  let inGroup = lane % 8u;
+  ${blockIndices(kind)}
+  ${blockValues(kind)}
   for (var i = 0u; i < 8u; i++) {
-    hidden[id.x * 8u + i] = ${VALUES[kind]};
+    hidden[id.x * 8u + i] = vec4f(values[2u * i], values[2u * i + 1u]);
     delta[id.x * 8u + i] = vec4f(0.0);
   }
 }
 `;
 }
 
-/** Elements 4i .. 4i+3 of the block at quantAt. */
-const VALUES: Record<WeightKind, string> = {
-  q4: 'fma(vec4f((vec4u(matrix[quantAt][i / 2u]) >> (vec4u(0u, 16u, 4u, 20u) + 8u * (i % 2u))) & vec4u(15u)) - 8.0, vec4f(dm.x), vec4f(dm.y))',
-  q8: '(vec4f((vec4u(matrix[quantAt + (i / 4u) * 8u][i % 4u]) >> vec4u(0u, 16u, 8u, 24u)) & vec4u(255u)) - 128.0) * dm.x',
-  f16: 'vec4f(unpack2x16float(matrix[quantAt + (i / 2u) * 8u][(i % 2u) * 2u]), unpack2x16float(matrix[quantAt + (i / 2u) * 8u][(i % 2u) * 2u + 1u]))',
-  f32: 'bitcast<vec4f>(matrix[quantAt + i * 8u])',
-};
+/** values: array<vec2f, 16>, the pairs of the block. */
+function blockValues(kind: WeightKind): string {
+  const out = loadQuants(kind, (at) => `matrix[quantsAt + ${at}]`);
+  if (hasScales(kind))
+    out.push(
+      ...loadScale(
+        kind,
+        'matrix[scalesAt + scaleAt][window % 4u]',
+        `matrix[scalesAt + ${superScaleIndex}][window % 4u]`,
+      ),
+    );
+  const pairs = Array.from({ length: 16 }, (_, i) => {
+    if (kind in BIAS) out.push(`let n${i} = ${pairFields(kind as keyof typeof BIAS, i)};`);
+    return scaledPair(kind, i);
+  });
+  return [...out, `var values = array<vec2f, 16>(${pairs.join(', ')});`].join('\n  ');
+}
+
+function scaledPair(kind: WeightKind, i: number): string {
+  const value = pairValues(kind, i, `n${i}`);
+  if (!hasScales(kind)) return value;
+  if (kind === 'q6k') return `(${value}) * (dm.x * f32(sub${i >> 3}))`;
+  return `fma(${value}, vec2f(dm.x), vec2f(${kind === 'q8' ? '0.0' : 'dm.y'}))`;
+}

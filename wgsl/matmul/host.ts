@@ -1,6 +1,6 @@
 // The host's side of the matrix kernel: what to bind for a tile, its parameters, its workgroups.
 import { hasScales, LANE_GROUP, type MatrixLayout, ROWS_PER_LANE, UNIFORM_WINDOW_BYTES } from './layout.ts';
-import { type MatmulVariant, workgroupLanes } from './shader.ts';
+import { type MatmulVariant, workgroupLanes } from './variant.ts';
 
 type Weights = MatmulVariant['weights'];
 

@@ -3,15 +3,21 @@
 //
 //   matrix = tiles; a tile = `lanes` lanes of 8 rows each (row = tile*8*lanes + 8*lane + window)
 //   tile   = 8 quant windows (window w: the w-th row of every lane) + 2 scale windows (rows 0-3 and 4-7 of every lane)
-//   quant window: vec4u[lane / 8][block][part][lane % 8]      a block = 32 columns = `parts` vec4u
-//   scale window: vec4u[lane / 8][block][lane % 8]            one u32 = f16 scale (low) and f16 offset (high) of one row
+//   quant window: vec4u[lane / 8][span][part][lane % 8]       a span = 1 block of 32 columns, or 8 of them (256 columns) for q4k, q5k, q6k
+//   scale window: vec4u[lane / 8][span][part][lane % 8]       a vec4's components are the four rows
 //
 // A window is at most 64 KiB in the uniform variant, so that it can be bound as a uniform buffer (software adapters read those without
 // bounds checks; see docs/kernels.md); the storage variant binds a whole tile at once.
 // Element order inside a block is by pairs: pair i = elements 2i and 2i+1, i = 0..15.
 //   q4: word j holds pairs 4j..4j+3: pair 4j+s has its elements' (q) nibbles at bits 4s and 4s+16; value = (q-8)*scale + offset
 //   q8: word j holds pairs 2j, 2j+1: bytes 0 and 2, bytes 1 and 3, each q+128; value = q*scale
-//   f16: word i holds pair i as two halves;  f32: plain order
+//   f16, bf16: word i holds pair i as two halves;  f32: plain order
+//   q4k: 8 vec4 as q4, one per block; value = q*d*scale - dmin*least
+//   q5k: the same, then 2 vec4: word b has the fifth bits of block b, pair i at bits i and i+16
+//   q6k: the same as q4k, then 4 vec4: words 2b, 2b+1 have the upper two bits of block b, pair 8w+i at bits 2i and 2i+16 of word 2b+w
+// Scales: q4: a word = f16 scale (low) and f16 offset (high); q8: f16 scale. The k kinds keep the file's integers, so nothing is rounded:
+// vec4 j of 5 holds blocks 2j and 2j+1 in 16 bits each (low byte: scale, high byte: least; q6k: the i8 scales of its two halves of 16),
+// vec4 4 holds f16 d and dmin.
 
 export const BLOCK = 32;
 export const ROWS_PER_LANE = 8;
@@ -22,18 +28,34 @@ export const UNIFORM_WINDOW_BYTES = 65536;
 /** Alignment of windows inside a buffer: the largest that WebGPU lets an adapter ask for. */
 export const WINDOW_ALIGN = 256;
 
-export type WeightKind = 'q4' | 'q8' | 'f16' | 'f32';
+/** How one kind of weight is stored: `span` blocks together, and its vec4u in a quant window and in each scale window. */
+export interface KindLayout {
+  span: 1 | 8;
+  quantParts: number;
+  scaleParts: 0 | 1 | 5;
+}
 
-/** vec4u per block of 32 elements. */
-export const PARTS: Record<WeightKind, number> = { q4: 1, q8: 2, f16: 4, f32: 8 };
+export const KINDS = {
+  q4: { span: 1, quantParts: 1, scaleParts: 1 },
+  q8: { span: 1, quantParts: 2, scaleParts: 1 },
+  q4k: { span: 8, quantParts: 8, scaleParts: 5 },
+  q5k: { span: 8, quantParts: 10, scaleParts: 5 },
+  q6k: { span: 8, quantParts: 12, scaleParts: 5 },
+  f16: { span: 1, quantParts: 4, scaleParts: 0 },
+  bf16: { span: 1, quantParts: 4, scaleParts: 0 },
+  f32: { span: 1, quantParts: 8, scaleParts: 0 },
+} as const satisfies Record<string, KindLayout>;
 
-export const hasScales = (kind: WeightKind): boolean => kind === 'q4' || kind === 'q8';
+export type WeightKind = keyof typeof KINDS;
+
+/** Quantised kinds: they have scales, and their products with int8 activations are exact. */
+export const hasScales = (kind: WeightKind): boolean => KINDS[kind].scaleParts > 0;
 
 export interface MatrixLayout {
   kind: WeightKind;
   rows: number;
   cols: number;
-  /** cols / 32. */
+  /** cols / 32; a multiple of the kind's span. */
   blocks: number;
   tiles: number;
   lanes: number;
@@ -56,14 +78,16 @@ export function layoutMatrix(
   maxWindowBytes: number,
 ): MatrixLayout | null {
   const blocks = cols / BLOCK;
-  const laneBytes = blocks * PARTS[kind] * 16;
+  const { span, quantParts, scaleParts } = KINDS[kind];
+  const spans = blocks / span;
+  const laneBytes = spans * quantParts * 16;
   const maxLanes = Math.floor(maxWindowBytes / laneBytes / LANE_GROUP) * LANE_GROUP;
   if (maxLanes === 0) return null;
   const needed = Math.ceil(rows / ROWS_PER_LANE);
   const tiles = Math.ceil(needed / maxLanes);
   const lanes = alignUp(Math.ceil(needed / tiles), LANE_GROUP);
   const windowBytes = alignUp(lanes * laneBytes, WINDOW_ALIGN);
-  const scaleBytes = hasScales(kind) ? alignUp(lanes * blocks * 16, WINDOW_ALIGN) : 0;
+  const scaleBytes = alignUp(lanes * spans * scaleParts * 16, WINDOW_ALIGN);
   const tileBytes = ROWS_PER_LANE * windowBytes + 2 * scaleBytes;
   return { kind, rows, cols, blocks, tiles, lanes, windowBytes, scaleBytes, tileBytes };
 }

@@ -1,49 +1,37 @@
-// From a tensor's rows as they stand in a GGUF file to the layout of layout.ts. Runs once per weight at load: plain loops over
-// typed arrays. Source formats: ggml's block_q4_0 {f16 d; 16 bytes}, block_q4_1 {f16 d, m; 16 bytes}, block_q8_0 {f16 d; 32 i8}
-// (ggml-common.h); byte i of a q4 block holds elements i (low nibble) and i + 16 (high).
-import { LANE_GROUP, type MatrixLayout, PARTS, placeRow, type WeightKind } from './layout.ts';
+// From a tensor's rows as they stand in a GGUF file to the layout of layout.ts. Runs once per weight at load, so each format has one loop
+// over a row, in 16-bit words, because every format's blocks are whole ones: a word holds the same field of two neighbours, which is a pair of
+// layout.ts. Source formats: ggml-common.h's block_q4_0, q4_1, q8_0, q4_K, q5_K and q6_K; engine/model/dequantize.ts has their drawings.
+import { fromHalf, toHalf } from './half.ts';
+import { KINDS, LANE_GROUP, type MatrixLayout, placeRow, type WeightKind } from './layout.ts';
+import { nibbles, type Packer, STEP } from './packer.ts';
+import { K_PACKERS } from './packK.ts';
 
-export type SourceType = 'F32' | 'F16' | 'Q4_0' | 'Q4_1' | 'Q8_0';
+export type SourceType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q4_1' | 'Q8_0' | 'Q4_K' | 'Q5_K' | 'Q6_K';
 
-export const KIND_OF: Record<SourceType, WeightKind> = { F32: 'f32', F16: 'f16', Q4_0: 'q4', Q4_1: 'q4', Q8_0: 'q8' };
+export const KIND_OF: Record<SourceType, WeightKind> = {
+  F32: 'f32',
+  F16: 'f16',
+  BF16: 'bf16',
+  Q4_0: 'q4',
+  Q4_1: 'q4',
+  Q8_0: 'q8',
+  Q4_K: 'q4k',
+  Q5_K: 'q5k',
+  Q6_K: 'q6k',
+};
 
-const f32Cell = new Float32Array(1);
-const u32Cell = new Uint32Array(f32Cell.buffer);
+/** Bytes of a span of the type's kind in the file: 32 elements, or 256 for the k kinds. */
+export const SOURCE_SPAN_BYTES: Record<SourceType, number> = {
+  ...{ F32: 128, F16: 64, BF16: 64, Q4_0: 18, Q4_1: 20, Q8_0: 34, Q4_K: 144, Q5_K: 176, Q6_K: 210 },
+};
 
-/** IEEE half to double. */
-export function fromHalf(half: number): number {
-  const exponent = (half >> 10) & 31;
-  const fraction = half & 1023;
-  const sign = half & 0x8000 ? -1 : 1;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** Double to IEEE half, ties to even; too large becomes infinity. */
-export function toHalf(value: number): number {
-  f32Cell[0] = value;
-  const bits = u32Cell[0] as number;
-  const sign = (bits >>> 16) & 0x8000;
-  const exponent = ((bits >>> 23) & 255) - 112;
-  const fraction = bits & 0x7fffff;
-  if (exponent >= 31) return sign | 0x7c00 | (exponent === 143 && fraction ? 0x200 : 0);
-  if (exponent <= 0) {
-    if (exponent < -10) return sign;
-    const full = fraction | 0x800000;
-    const shift = 14 - exponent;
-    const half = full >>> shift;
-    const rest = full & ((1 << shift) - 1);
-    const middle = 1 << (shift - 1);
-    return sign | (half + (rest > middle || (rest === middle && half & 1) ? 1 : 0));
-  }
-  const half = (exponent << 10) | (fraction >>> 13);
-  const rest = fraction & 0x1fff;
-  return sign | (half + (rest > 0x1000 || (rest === 0x1000 && half & 1) ? 1 : 0));
-}
+/** Bytes of a row in the file. */
+export const sourceRowBytes = (layout: MatrixLayout, type: SourceType): number =>
+  (layout.blocks / KINDS[layout.kind].span) * SOURCE_SPAN_BYTES[type];
 
 /**
- * Packs rows [firstRow, firstRow + count) from `source` (whole rows, as in the file) into `target`, the u32 words of tiles from `firstTile` on.
+ * Packs rows [firstRow, firstRow + count) from `source` (whole rows, as in the file, at an even offset in its buffer) into `target`, the u32
+ * words of tiles from `firstTile` on.
  */
 export function packRows(
   layout: MatrixLayout,
@@ -54,78 +42,78 @@ export function packRows(
   target: Uint32Array,
   firstTile = 0,
 ): void {
-  const { blocks, windowBytes, scaleBytes, tileBytes } = layout;
-  const parts = PARTS[layout.kind];
+  const { windowBytes, scaleBytes, tileBytes } = layout;
+  const { span, quantParts, scaleParts } = KINDS[layout.kind];
+  const spans = layout.blocks / span;
   const pack = PACKERS[type];
-  const rowBytes = blocks * SOURCE_BLOCK_BYTES[type];
-  const view = new DataView(source.buffer, source.byteOffset, source.byteLength);
+  const rowHalves = sourceRowBytes(layout, type) / 2;
+  const halves = new Uint16Array(source.buffer, source.byteOffset, source.byteLength >> 1);
   for (let index = 0; index < count; index++) {
     const { tile, lane, window } = placeRow(layout, firstRow + index);
-    const group = Math.floor(lane / LANE_GROUP);
+    const group = Math.floor(lane / LANE_GROUP) * spans * LANE_GROUP;
     const column = lane % LANE_GROUP;
     const tileWord = ((tile - firstTile) * tileBytes) / 4;
-    const windowWord = tileWord + (window * windowBytes) / 4;
-    const scaleWord = tileWord + (8 * windowBytes + (window >> 2) * scaleBytes) / 4 + (window & 3);
-    for (let block = 0; block < blocks; block++) {
-      const quant = windowWord + (((group * blocks + block) * parts * LANE_GROUP + column) << 2);
-      const scale = scaleWord + (((group * blocks + block) * LANE_GROUP + column) << 2);
-      pack(source, view, index * rowBytes + block * SOURCE_BLOCK_BYTES[type], target, quant, scale);
-    }
+    const quant = tileWord + (window * windowBytes) / 4 + (group * quantParts + column) * 4;
+    const scales = tileWord + (8 * windowBytes + (window >> 2) * scaleBytes) / 4 + (window & 3);
+    pack(halves, index * rowHalves, spans, target, quant, scales + (group * scaleParts + column) * 4);
   }
 }
 
-/** Bytes of 32 elements in the file. */
-export const SOURCE_BLOCK_BYTES: Record<SourceType, number> = { F32: 128, F16: 64, Q4_0: 18, Q4_1: 20, Q8_0: 34 };
-
-/** `quant`, `scale`: word indices; the next vec4 of the same block and lane is LANE_GROUP vec4 = 32 words further on. */
-type Packer = (
-  bytes: Uint8Array,
-  view: DataView,
-  at: number,
-  target: Uint32Array,
-  quant: number,
-  scale: number,
-) => void;
-
-function packNibbles(bytes: Uint8Array, at: number, target: Uint32Array, quant: number): void {
-  for (let word = 0; word < 4; word++) {
-    let packed = 0;
-    for (let pair = 0; pair < 4; pair++) {
-      const element = 8 * word + 2 * pair;
-      const low = element < 16 ? (bytes[at + element] as number) & 15 : (bytes[at + element - 16] as number) >> 4;
-      const high = element < 16 ? (bytes[at + element + 1] as number) & 15 : (bytes[at + element - 15] as number) >> 4;
-      packed |= (low << (4 * pair)) | (high << (4 * pair + 16));
-    }
-    target[quant + word] = packed;
-  }
+/** Elements 0..15 are the low nibbles of 16 bytes, 16..31 the high ones. */
+function packQ4(halves: Uint16Array, at: number, target: Uint32Array, quant: number): void {
+  target[quant] = nibbles(halves, at, 0);
+  target[quant + 1] = nibbles(halves, at + 4, 0);
+  target[quant + 2] = nibbles(halves, at, 4);
+  target[quant + 3] = nibbles(halves, at + 4, 4);
 }
+
+/** `words` 32-bit words a block, as they are. */
+const copyWords =
+  (words: number): Packer =>
+  (halves, at, spans, target, quant) => {
+    for (let word = 0; word < spans * words; word++)
+      target[quant + (word >> 2) * STEP + (word & 3)] = halves[at + 2 * word]! | (halves[at + 2 * word + 1]! << 16);
+  };
 
 const PACKERS: Record<SourceType, Packer> = {
-  Q4_0(bytes, view, at, target, quant, scale) {
-    target[scale] = view.getUint16(at, true);
-    packNibbles(bytes, at + 2, target, quant);
-  },
-  Q4_1(bytes, view, at, target, quant, scale) {
-    const d = view.getUint16(at, true);
-    // (q-8)*d + (m+8d): the sum is rounded to f16; it is small against m because m is near -8d for centred weights.
-    target[scale] = d | (toHalf(fromHalf(view.getUint16(at + 2, true)) + 8 * fromHalf(d)) << 16);
-    packNibbles(bytes, at + 4, target, quant);
-  },
-  Q8_0(bytes, view, at, target, quant, scale) {
-    target[scale] = view.getUint16(at, true);
-    for (let word = 0; word < 8; word++) {
-      const from = at + 2 + 4 * word;
-      // -128 never comes from a Q8_0 quantiser; held at -127 it can't overflow the 16-bit sums.
-      const byte = (i: number): number => Math.max(((bytes[from + i] as number) << 24) >> 24, -127) + 128;
-      target[quant + (word >> 2) * 32 + (word & 3)] = byte(0) | (byte(1) << 16) | (byte(2) << 8) | (byte(3) << 24);
+  ...K_PACKERS,
+  F32: copyWords(32),
+  F16: copyWords(16),
+  BF16: copyWords(16),
+  Q4_0(halves, at, spans, target, quant, scale) {
+    for (let block = 0; block < spans; block++) {
+      const from = at + 9 * block;
+      target[scale + block * STEP] = halves[from]!;
+      packQ4(halves, from + 1, target, quant + block * STEP);
     }
   },
-  F16(_bytes, view, at, target, quant) {
-    for (let word = 0; word < 16; word++)
-      target[quant + (word >> 2) * 32 + (word & 3)] = view.getUint32(at + 4 * word, true);
+  Q4_1(halves, at, spans, target, quant, scale) {
+    for (let block = 0; block < spans; block++) {
+      const from = at + 10 * block;
+      // (q-8)*d + (m+8d): the sum is rounded to f16; it is small against m because m is near -8d for centred weights.
+      const d = halves[from]!;
+      target[scale + block * STEP] = d | (toHalf(fromHalf(halves[from + 1]!) + 8 * fromHalf(d)) << 16);
+      packQ4(halves, from + 2, target, quant + block * STEP);
+    }
   },
-  F32(_bytes, view, at, target, quant) {
-    for (let word = 0; word < 32; word++)
-      target[quant + (word >> 2) * 32 + (word & 3)] = view.getUint32(at + 4 * word, true);
+  Q8_0(halves, at, spans, target, quant, scale) {
+    for (let block = 0; block < spans; block++) {
+      const from = at + 17 * block;
+      target[scale + block * STEP] = halves[from]!;
+      for (let word = 0; word < 8; word++) {
+        const a = halves[from + 1 + 2 * word]! ^ 0x8080;
+        const b = halves[from + 2 + 2 * word]! ^ 0x8080;
+        const packed = (a & 255) | ((a & 0xff00) << 8) | ((b & 255) << 8) | ((b & 0xff00) << 16);
+        target[quant + (2 * block + (word >> 2)) * STEP + (word & 3)] = withoutZeroBytes(packed);
+      }
+    }
   },
 };
+
+/** A byte of 0 stands for -128, which no Q8_0 quantiser writes: held at -127 it can't overflow the 16-bit sums. */
+function withoutZeroBytes(word: number): number {
+  if (((word - 0x01010101) & ~word & 0x80808080) === 0) return word;
+  let held = 0;
+  for (let shift = 0; shift < 32; shift += 8) held |= Math.max((word >>> shift) & 255, 1) << shift;
+  return held;
+}

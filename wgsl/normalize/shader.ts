@@ -1,6 +1,6 @@
 // hidden += delta, then RMSNorm of hidden as activations for the next matrix: one workgroup per token, one lane per block of 32 (strided),
 // so that the sum of squares has one fixed order: within a lane ascending, then a fixed tree over lanes.
-import type { Activations } from '../matmul/shader.ts';
+import type { Activations } from '../matmul/variant.ts';
 import { storeBlock } from '../quantize/storeBlock.ts';
 
 /** Lanes of a workgroup. A software adapter runs idle lanes and barriers one after another: there fewer are faster, by half at 16 tokens. */

@@ -1,5 +1,5 @@
 // Turns a row of f32 into activations for the next matrix: as it is, or silu(gate)·up of a [gate | up] row. One lane per block of 32.
-import type { Activations } from '../matmul/shader.ts';
+import type { Activations } from '../matmul/variant.ts';
 import { storeBlock } from './storeBlock.ts';
 
 export interface QuantizeVariant {

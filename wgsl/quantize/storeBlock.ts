@@ -3,7 +3,7 @@
 //   int8, per token and block of 32: 5 vec4u = 16 words (a[2i] << 16) + a[2i+1], then {Σ words mod 2^32, scale as f32 bits, scale·Σa as f32 bits, 0}
 //   f32,  per token and block of 32: 8 vec4f in order
 // Scale = max|v| / 127 per block of 32, a = round(v / scale), ties to even.
-import type { Activations } from '../matmul/shader.ts';
+import type { Activations } from '../matmul/variant.ts';
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 

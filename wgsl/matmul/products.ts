@@ -1,0 +1,148 @@
+// What a lane does with a block of 32 columns: brings x of its tokens into registers, then adds each row's product to its accumulators.
+//
+// Int8 products are SWAR: the word q = qh·2^16 + ql times x = a0·2^16 + a1 has ql·a0 + qh·a1 in its upper half, so one 32-bit multiply does a
+// pair. A sum starts at -(bias·Σx), which removes the bias of q, and must stay below 2^15 in both halves to be exact:
+//   q4, q4k: 32 elements · 8 · 127        one sum a block
+//   q5k:     16 elements · 16 · 127       two sums
+//   q6k:      8 elements · 32 · 127       four sums; each two times their half's scale: below 2^24, exact as f32
+//   q8:      a = 16h + l, |h|, |l| ≤ 8: 32 elements · 127 · 8, one sum with each
+import { KINDS, type WeightKind } from './layout.ts';
+import { AXIS, BIAS, type Load, loadQuants, loadScale, pairFields, pairValues } from './quants.ts';
+import { type MatmulVariant, X_PARTS } from './variant.ts';
+
+const PAIRS = 16;
+/** SWAR sums that a block of these kinds needs. */
+const SUMS = { q4: 1, q4k: 1, q5k: 2, q6k: 4 } as const;
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
+const hex = (value: number): string => `0x${value.toString(16).padStart(8, '0')}u`;
+/** A bias in both fields of a pair. */
+const inBoth = (bias: number): string => hex(bias * 0x10001);
+
+/** Brings x of one token and block into vec4 x{c}_0.. (words or floats) and, for int8, the starts of its sums, da{c} and daSum{c}. */
+export function loadX({ activations, subgroup, kind }: MatmulVariant, c: number): string {
+  const vectors = activations === 'int8' ? 4 : 8;
+  const direct = (i: number): string => `x[xAt${c} + ${i}u]`;
+  const out = [`    let xAt${c} = ((token + ${c}u) * p.blocks + block) * ${X_PARTS[activations]}u;`];
+  if (subgroup === 8) {
+    const last = activations === 'int8' ? 'min(sub, 4u)' : 'sub';
+    out.push(`    let own${c} = x[xAt${c} + ${last}];`);
+    for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = subgroupBroadcast(own${c}, ${i}u);`);
+  } else if (subgroup === 4) {
+    for (let half = 0; half * 4 < vectors; half++)
+      out.push(`    let own${c}_${half} = x[xAt${c} + ${half * 4}u + sub];`);
+    for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = subgroupBroadcast(own${c}_${i >> 2}, ${i & 3}u);`);
+  } else {
+    for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = ${direct(i)};`);
+  }
+  if (activations === 'int8') {
+    out.push(`    let meta${c} = ${subgroup === 8 ? `subgroupBroadcast(own${c}, 4u)` : direct(4)};`);
+    out.push(`    let da${c} = bitcast<f32>(meta${c}.y);`, `    let daSum${c} = bitcast<f32>(meta${c}.z);`);
+    out.push(...starts(kind, c));
+  } else {
+    for (let i = 0; i < vectors; i++) out.push(`    let f${c}_${i} = bitcast<vec4f>(x${c}_${i});`);
+    if (hasOffset(kind)) {
+      const sum = range(8)
+        .map((i) => `f${c}_${i}`)
+        .join(' + ');
+      out.push(`    let quarter${c} = ${sum};`);
+      out.push(`    let sum${c} = (quarter${c}.x + quarter${c}.y) + (quarter${c}.z + quarter${c}.w);`);
+    }
+  }
+  return out.join('\n');
+}
+
+/** start{c}_{sum}: -(bias · Σ of the words that the sum takes). */
+function starts(kind: WeightKind, c: number): string[] {
+  if (kind === 'q8') return [splitX(c)];
+  const sums = SUMS[kind as keyof typeof SUMS];
+  const bias = inBoth(BIAS[kind as keyof typeof SUMS]);
+  if (sums === 1) return [`    let start${c}_0 = 0u - ${bias} * meta${c}.x;`];
+  return range(sums).flatMap((sum) => {
+    const vectors = range(4 / sums).map((i) => `x${c}_${(4 / sums) * sum + i}`);
+    return [
+      `    let part${c}_${sum} = ${vectors.join(' + ')};`,
+      `    let start${c}_${sum} = 0u - ${bias} * ((part${c}_${sum}.x + part${c}_${sum}.y) + (part${c}_${sum}.z + part${c}_${sum}.w));`,
+    ];
+  });
+}
+
+/** a = 16h + l with h = (a + 8) >> 4, for both halves of each word; words stay h0·2^16 + h1 and l0·2^16 + l1. */
+function splitX(c: number): string {
+  const out: string[] = [];
+  for (let i = 0; i < 4; i++) {
+    out.push(
+      `    let v${c}_${i} = bitcast<vec4i>(x${c}_${i});`,
+      `    let second${c}_${i} = (v${c}_${i} << vec4u(16u)) >> vec4u(16u);`,
+      `    let first${c}_${i} = (v${c}_${i} - second${c}_${i}) >> vec4u(16u);`,
+      `    let h${c}_${i} = bitcast<vec4u>((((first${c}_${i} + 8) >> vec4u(4u)) << vec4u(16u)) + ((second${c}_${i} + 8) >> vec4u(4u)));`,
+      `    let l${c}_${i} = x${c}_${i} - (h${c}_${i} << vec4u(4u));`,
+    );
+  }
+  out.push(
+    `    let hAll${c} = h${c}_0 + h${c}_1 + h${c}_2 + h${c}_3;`,
+    `    let hSum${c} = hAll${c}.x + hAll${c}.y + hAll${c}.z + hAll${c}.w;`,
+    `    let startH${c} = 0u - ${inBoth(BIAS.q8)} * hSum${c};`,
+    `    let startL${c} = 0u - ${inBoth(BIAS.q8)} * (meta${c}.x - 16u * hSum${c});`,
+  );
+  return out.join('\n');
+}
+
+const hasOffset = (kind: WeightKind): boolean => kind === 'q4' || kind === 'q4k' || kind === 'q5k';
+
+/** Adds one row's block product to acc{row}_{c} of every column; `scale`, `superScale`: the row's words of them. */
+export function rowProduct(variant: MatmulVariant, row: number, load: Load, scale: string, superScale: string): string {
+  const { kind, activations, columns } = variant;
+  const scaled = KINDS[kind].scaleParts > 0;
+  const out = ['    {', ...loadQuants(kind, load)];
+  if (scaled) out.push(...loadScale(kind, scale, superScale));
+  if (kind in BIAS)
+    for (let i = 0; i < PAIRS; i++) out.push(`let n${i} = ${pairFields(kind as keyof typeof BIAS, i)};`);
+  if (activations === 'f32') for (let i = 0; i < PAIRS; i++) out.push(`let e${i} = ${pairValues(kind, i, `n${i}`)};`);
+  for (let c = 0; c < columns; c++) {
+    const acc = `acc${row}_${c}`;
+    const product = activations === 'int8' ? intProduct(kind, c, out) : floatProduct(kind, c, out);
+    const offset = hasOffset(kind) ? `fma(dm.y, ${activations === 'int8' ? `daSum${c}` : `sum${c}`}, ${acc})` : acc;
+    out.push(scaled ? `${acc} = fma(dm.x, ${product}, ${offset});` : `${acc} = ${acc} + ${product};`);
+  }
+  out.push('}');
+  return out.join('\n      ');
+}
+
+/** The integer dot of a SWAR sum over pairs [from, to), from the upper half of its word. */
+function swar(start: string, x: string, from: number, to: number): string {
+  const terms = range(to - from).map((i) => `n${from + i} * ${x}_${(from + i) >> 2}.${AXIS[(from + i) & 3]}`);
+  return `(bitcast<i32>(${start} + ${terms.join(' + ')}) + 0x8000) >> 16u`;
+}
+
+/** da · Σ q·a of a block; statements go to `out`, the expression comes back. */
+function intProduct(kind: WeightKind, c: number, out: string[]): string {
+  if (kind === 'q8') {
+    out.push(`let high${c} = ${swar(`startH${c}`, `h${c}`, 0, PAIRS)};`);
+    out.push(`let low${c} = ${swar(`startL${c}`, `l${c}`, 0, PAIRS)};`);
+    return `da${c} * f32((high${c} << 4u) + low${c})`;
+  }
+  const sums = SUMS[kind as keyof typeof SUMS];
+  const each = PAIRS / sums;
+  const names = range(sums).map((sum) => {
+    out.push(`let s${c}_${sum} = ${swar(`start${c}_${sum}`, `x${c}`, sum * each, (sum + 1) * each)};`);
+    return `s${c}_${sum}`;
+  });
+  const total =
+    kind === 'q6k' ? `(${names[0]} + ${names[1]}) * sub0 + (${names[2]} + ${names[3]}) * sub1` : names.join(' + ');
+  return `da${c} * f32(${total})`;
+}
+
+/** Σ q·x of a block in f32, pairs from the last element to the first within each fma chain; q6k: of each half, times its scale. */
+function floatProduct(kind: WeightKind, c: number, out: string[]): string {
+  const sums = kind === 'q6k' ? 2 : 1;
+  for (let sum = 0; sum < sums; sum++) {
+    out.push(`var s${c}_${sum} = 0.0;`);
+    for (let i = (sum * PAIRS) / sums; i < ((sum + 1) * PAIRS) / sums; i++) {
+      const vector = `f${c}_${i >> 1}`;
+      const [first, second] = i & 1 ? ['z', 'w'] : ['x', 'y'];
+      out.push(`s${c}_${sum} = fma(e${i}.x, ${vector}.${first}, fma(e${i}.y, ${vector}.${second}, s${c}_${sum}));`);
+    }
+  }
+  return kind === 'q6k' ? `fma(f32(sub1), s${c}_1, f32(sub0) * s${c}_0)` : `s${c}_0`;
+}
