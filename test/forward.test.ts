@@ -93,6 +93,16 @@ describe('forward pass against the CPU reference', () => {
           expect(worstRelativeError(actual, expected, file.config.vocabSize)).toBeLessThan(exact ? 2e-3 : 4e-2);
         });
 
+  test.each([
+    ['linear', { ropeScale: 4 }],
+    ['by factors, as Llama 3 has it', { ropeFactors: Array.from({ length: 16 }, (_, pair) => 1 + pair / 2) }],
+  ])('rope scaling, %s', async (_, scaling) => {
+    const { file, runner } = await open({ type: 'Q8_0', seed: 19, ...scaling }, 'f32');
+    const tokens = tokensOf(5, 120);
+    const actual = await logitsOf(runner, tokens, table(3, 0, 1, 6, 7, 5, 4, 2), [16]);
+    expect(worstRelativeError(actual, await llamaForward(file, tokens), VOCAB)).toBeLessThan(2e-3);
+  });
+
   test('a mixed file as llama.cpp writes them: values and head in another type than the rest', async () => {
     const types = {
       'blk.0.attn_v.weight': 'Q6_K',

@@ -15,6 +15,7 @@ import { BLOCK_TOKENS, type ModelRunner, type StepChunk, type StepResult } from 
 import { ArenaTransfer } from './blockTransfer.ts';
 import { encode } from './dispatch.ts';
 import { buildGraph, type Graph } from './graph.ts';
+import { ropeFrequencies } from './ropeFrequencies.ts';
 import { StepMetadata } from './stepMetadata.ts';
 import { StepWait } from './stepWait.ts';
 import { uploadWeights } from './weights.ts';
@@ -49,8 +50,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     maxTokens: options.maxStepTokens,
     maxLogits,
     maxTableEntries: options.maxStepTokens * Math.ceil(contextLength / BLOCK_TOKENS),
-    ropeDim: file.config.ropeDim,
-    ropeTheta: file.config.ropeTheta,
+    frequencies: await ropeFrequencies(file),
     vocabSize: file.config.vocabSize,
     capacityBlocks: options.kvBlocks,
   });

@@ -11,8 +11,8 @@ export interface MetadataLimits {
   maxLogits: number;
   /** Entries over all block tables of a step. */
   maxTableEntries: number;
-  ropeDim: number;
-  ropeTheta: number;
+  /** Radians per position of each rotated pair of dimensions. */
+  frequencies: Float64Array;
   vocabSize: number;
   capacityBlocks: number;
 }
@@ -27,7 +27,6 @@ export class StepMetadata {
   readonly field: Record<MetadataField, { offset: number; size: number }>;
   readonly words: Uint32Array<ArrayBuffer>;
   readonly #floats: Float32Array;
-  readonly #frequencies: Float64Array;
   tokens = 0;
   wanted = 0;
   /** Bytes that have to be written for the step last filled in. */
@@ -35,7 +34,7 @@ export class StepMetadata {
 
   constructor(limits: MetadataLimits) {
     this.limits = limits;
-    const { maxTokens, maxLogits, ropeDim } = limits;
+    const { maxTokens, maxLogits } = limits;
     const sizes: Record<MetadataField, number> = {
       counts: 16,
       tokenIds: maxTokens * 4,
@@ -43,7 +42,7 @@ export class StepMetadata {
       slots: maxTokens * 4,
       tableAt: maxTokens * 4,
       wanted: maxLogits * 4,
-      rotation: maxTokens * ropeDim * 4,
+      rotation: maxTokens * limits.frequencies.length * 2 * 4,
       tables: limits.maxTableEntries * 4,
     };
     let offset = 0;
@@ -65,7 +64,6 @@ export class StepMetadata {
     this.byteLength = offset;
     this.words = new Uint32Array(offset / 4);
     this.#floats = new Float32Array(this.words.buffer);
-    this.#frequencies = Float64Array.from({ length: ropeDim / 2 }, (_, i) => limits.ropeTheta ** ((-2 * i) / ropeDim));
   }
 
   /** Fills in a step. Offsets and block tables come from our own scheduler: a wrong one is a bug, not an input error. */
@@ -101,6 +99,7 @@ export class StepMetadata {
 
   #fillToken(token: number, chunk: StepChunk, index: number, table: number): void {
     const { words, limits } = this;
+    const { frequencies } = limits;
     const id = chunk.tokens[index] as number;
     invariant(id >= 0 && id < limits.vocabSize, 'token id is outside the vocabulary', { id });
     const position = chunk.start + index;
@@ -109,9 +108,9 @@ export class StepMetadata {
     words[this.#at('positions') + token] = position;
     words[this.#at('slots') + token] = block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
     words[this.#at('tableAt') + token] = table;
-    const rotation = this.#at('rotation') + token * limits.ropeDim;
-    for (let pair = 0; pair < this.#frequencies.length; pair++) {
-      const angle = position * (this.#frequencies[pair] as number);
+    const rotation = this.#at('rotation') + token * frequencies.length * 2;
+    for (let pair = 0; pair < frequencies.length; pair++) {
+      const angle = position * (frequencies[pair] as number);
       this.#floats[rotation + 2 * pair] = Math.cos(angle);
       this.#floats[rotation + 2 * pair + 1] = Math.sin(angle);
     }

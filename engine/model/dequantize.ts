@@ -1,5 +1,5 @@
 // The exact f32 value of every element of a tensor, as ggml's dequantize_row_* reference has it: the ground truth for kernels and
-// for the CPU reference. Readable, not fast; serving never runs it.
+// for the CPU reference. Readable, not fast: serving reads a few small vectors with it.
 import { invariant } from '../invariant.ts';
 import { BLOCK_LAYOUT, rowByteLength } from './tensorTypes.ts';
 import type { ModelFile, TensorInfo, TensorType } from './types.ts';

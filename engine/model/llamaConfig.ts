@@ -1,5 +1,5 @@
 // Hyperparameters of the architecture `llama` from GGUF metadata, and the tensors that they call for. Everything that would change
-// the arithmetic and isn't computed here (rope scaling, experts, sliding windows) is refused by name instead of being ignored.
+// the arithmetic and isn't computed here (YaRN, experts, sliding windows) is refused by name instead of being ignored.
 import { ModelFileError } from './errors.ts';
 import type { GgufMetadata, GgufValue } from './gguf.ts';
 import type { ModelConfig } from './types.ts';
@@ -15,12 +15,15 @@ export const LIMITS = {
   contextLength: [1, 16_777_216],
   ropeTheta: [1, 1e12],
   rmsEpsilon: [1e-12, 0.1],
+  ropeScale: [1e-3, 1e6],
 } as const;
+
+/** Divisors of the rotary frequencies, one per pair of dimensions: how GGUF writes Llama 3's rope scaling. */
+export const ROPE_FACTORS = 'rope_freqs.weight';
 
 /** Keys that change the computation unless they have one of these values. */
 const NEUTRAL: readonly (readonly [key: string, ...neutral: GgufValue[]])[] = [
-  ['llama.rope.scaling.type', 'none'],
-  ['llama.rope.scale_linear', 1],
+  ['llama.rope.scaling.attn_factor', 1],
   ['llama.expert_count', 0],
   ['llama.attention.causal', true],
   ['llama.attention.sliding_window', 0],
@@ -52,6 +55,25 @@ function integer(metadata: GgufMetadata, key: string, range: readonly [number, n
   const value = number(metadata, key, range, fallback);
   if (Number.isInteger(value)) return value;
   throw new ModelFileError('malformed', `metadata ${key} is ${value}; a whole number is supported`);
+}
+
+/**
+ * How many times longer positions are made, as llama.cpp reads it: a factor without a type means linear, and 0 none. Llama 3's scaling is no
+ * metadata but the tensor rope_freqs.weight.
+ */
+function ropeScale(metadata: GgufMetadata): number {
+  const type = metadata.get('llama.rope.scaling.type') ?? 'linear';
+  if (type === 'none') return 1;
+  if (type !== 'linear')
+    throw new ModelFileError(
+      'unsupported',
+      `metadata llama.rope.scaling.type is ${shown(type)}; "none", "linear" and Llama 3's tensor rope_freqs.weight are supported`,
+    );
+  for (const key of ['llama.rope.scaling.factor', 'llama.rope.scale_linear']) {
+    const factor = metadata.get(key);
+    if (factor !== undefined && factor !== 0) return number(metadata, key, LIMITS.ropeScale);
+  }
+  return 1;
 }
 
 /** `tiedHead`: the file has no output.weight. Throws ModelFileError. */
@@ -115,17 +137,28 @@ export function readLlamaConfig(metadata: GgufMetadata, tiedHead: boolean): Mode
     contextLength: integer(metadata, 'llama.context_length', LIMITS.contextLength),
     ropeTheta: number(metadata, 'llama.rope.freq_base', LIMITS.ropeTheta, 10_000),
     ropeDim,
+    ropeScale: ropeScale(metadata),
     rmsEpsilon: number(metadata, 'llama.attention.layer_norm_rms_epsilon', LIMITS.rmsEpsilon),
     tiedHead,
   };
 }
 
-/** Shape of every tensor of the model; `vector`: a norm's weights, which are always F32. */
-export function llamaTensors(config: ModelConfig): Map<string, { rows: number; cols: number; vector: boolean }> {
+/** `vector`: always F32; `optional`: a model may lack it. */
+export interface ExpectedTensor {
+  rows: number;
+  cols: number;
+  vector: boolean;
+  optional: boolean;
+}
+
+/** Shape of every tensor that a model has or may have. */
+export function llamaTensors(config: ModelConfig): Map<string, ExpectedTensor> {
   const { hidden, feedForward, heads, kvHeads, headDim, vocabSize } = config;
-  const tensors = new Map<string, { rows: number; cols: number; vector: boolean }>();
-  const matrix = (name: string, rows: number, cols: number) => tensors.set(name, { rows, cols, vector: false });
-  const vector = (name: string, cols: number) => tensors.set(name, { rows: 1, cols, vector: true });
+  const tensors = new Map<string, ExpectedTensor>();
+  const matrix = (name: string, rows: number, cols: number) =>
+    tensors.set(name, { rows, cols, vector: false, optional: false });
+  const vector = (name: string, cols: number, optional = false) =>
+    tensors.set(name, { rows: 1, cols, vector: true, optional });
   matrix('token_embd.weight', vocabSize, hidden);
   for (let layer = 0; layer < config.layers; layer++) {
     const prefix = `blk.${layer}`;
@@ -140,6 +173,7 @@ export function llamaTensors(config: ModelConfig): Map<string, { rows: number; c
     matrix(`${prefix}.ffn_down.weight`, hidden, feedForward);
   }
   vector('output_norm.weight', hidden);
+  vector(ROPE_FACTORS, config.ropeDim / 2, true);
   if (!config.tiedHead) matrix('output.weight', vocabSize, hidden);
   return tensors;
 }

@@ -84,7 +84,14 @@ describe('a valid file', () => {
       const { file } = await openModelFile(path);
       expect(file.config).toEqual({
         ...{ architecture: 'llama', name: `tiny-${type}-1`, layers: 2, ...dimensions },
-        ...{ vocabSize: 320, contextLength: 128, ropeTheta: 10_000, ropeDim: dimensions.headDim, tiedHead: tied },
+        ...{
+          vocabSize: 320,
+          contextLength: 128,
+          ropeTheta: 10_000,
+          ropeScale: 1,
+          ropeDim: dimensions.headDim,
+          tiedHead: tied,
+        },
         rmsEpsilon: Math.fround(1e-5),
       });
       expect(file.tensors.size).toBe(20 + (tied ? 0 : 1));
@@ -207,10 +214,10 @@ describe('refused, by name', () => {
       /dimension_count is 15; an even number up to/,
     ],
     [
-      'rope scaling',
+      'rope scaling by YaRN',
       () => withKey('llama.rope.scaling.type', ['string', 'yarn']),
       'unsupported',
-      /scaling.type is "yarn"; only "none"/,
+      /scaling.type is "yarn"; "none", "linear" and Llama 3/,
     ],
     ['experts', () => withKey('llama.expert_count', ['u32', 8]), 'unsupported', /expert_count is 8; only 0/],
     [
@@ -234,10 +241,10 @@ describe('refused, by name', () => {
       /"blk.0.attn_q.bias" is not a part/,
     ],
     [
-      'rope factors',
-      () => changed((m) => m.tensors.push({ ...m.tensors[1]!, name: 'rope_freqs.weight' })),
-      'unsupported',
-      /rope scaling is not supported/,
+      'rope factors of another head',
+      () => changed(() => {}, { ropeFactors: new Array(16).fill(1) }),
+      'malformed',
+      /"rope_freqs.weight" has shape \[16\], but the metadata call for \[1, 8\]/,
     ],
     [
       'a layer too many',
@@ -267,7 +274,7 @@ describe('refused, by name', () => {
       'a quantised norm',
       () => withTensor('output_norm.weight', (t) => (t.ggmlType = 8)),
       'unsupported',
-      /is a norm of type Q8_0; F32/,
+      /is a vector of type Q8_0; F32/,
     ],
     [
       'rows of half a block',

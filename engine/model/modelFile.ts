@@ -6,7 +6,7 @@ import { constants, type FileHandle, open } from 'node:fs/promises';
 import { invariant } from '../invariant.ts';
 import { ModelFileError } from './errors.ts';
 import { alignUp, type GgufHeader, type GgufMetadata, type GgufTensor, readGgufHeader } from './gguf.ts';
-import { llamaTensors, readLlamaConfig } from './llamaConfig.ts';
+import { type ExpectedTensor, llamaTensors, readLlamaConfig } from './llamaConfig.ts';
 import { BLOCK_LAYOUT, ggmlTypeName, rowByteLength, tensorTypeOf } from './tensorTypes.ts';
 import { type ModelConfig, type ModelFile, TENSOR_TYPES, type TensorInfo } from './types.ts';
 
@@ -35,18 +35,12 @@ function describe(rows: number, cols: number): string {
   return `[${rows}, ${cols}]`;
 }
 
-function checkTensor(
-  raw: GgufTensor,
-  expected: { rows: number; cols: number; vector: boolean } | undefined,
-  dataOffset: number,
-): TensorInfo {
+function checkTensor(raw: GgufTensor, expected: ExpectedTensor | undefined, dataOffset: number): TensorInfo {
   const what = `tensor ${JSON.stringify(raw.name)}`;
   if (!expected)
     throw new ModelFileError(
       'unsupported',
-      raw.name.includes('rope_freqs')
-        ? `${what} scales the rotary embedding; rope scaling is not supported`
-        : `${what} is not a part of the architecture llama as supported: no biases, experts or adapters, and blocks 0 to block_count − 1`,
+      `${what} is not a part of the architecture llama as supported: no biases, experts or adapters, and blocks 0 to block_count − 1`,
     );
   const type = tensorTypeOf(raw.ggmlType);
   if (type === null)
@@ -61,7 +55,7 @@ function checkTensor(
       `${what} has shape [${[...raw.dimensions].reverse().join(', ')}], but the metadata call for ${describe(expected.rows, expected.cols)}`,
     );
   if (expected.vector && type !== 'F32')
-    throw new ModelFileError('unsupported', `${what} is a norm of type ${type}; F32 is supported for norms`);
+    throw new ModelFileError('unsupported', `${what} is a vector of type ${type}; F32 is supported for vectors`);
   if (cols % BLOCK_LAYOUT[type].elements !== 0)
     throw new ModelFileError(
       'malformed',
@@ -114,8 +108,9 @@ export function checkHeader(
   const expected = llamaTensors(config);
   const tensors = new Map<string, TensorInfo>();
   for (const raw of header.tensors) tensors.set(raw.name, checkTensor(raw, expected.get(raw.name), header.dataOffset));
-  for (const name of expected.keys())
-    if (!tensors.has(name)) throw new ModelFileError('malformed', `tensor ${JSON.stringify(name)} is missing`);
+  for (const [name, { optional }] of expected)
+    if (!optional && !tensors.has(name))
+      throw new ModelFileError('malformed', `tensor ${JSON.stringify(name)} is missing`);
   checkPlaces([...tensors.values()], header, fileBytes);
   return { config, tensors };
 }

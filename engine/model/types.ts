@@ -30,6 +30,8 @@ export interface ModelConfig {
   ropeTheta: number;
   /** Rotated dimensions of a head, in adjacent pairs (2i, 2i+1) as GGUF's llama layout has them. */
   ropeDim: number;
+  /** Positions are divided by it (linear rope scaling); 1: as they are. */
+  ropeScale: number;
   rmsEpsilon: number;
   /** The LM head is the embedding matrix. */
   tiedHead: boolean;

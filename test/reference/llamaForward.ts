@@ -1,13 +1,15 @@
 // The whole forward pass of a llama model on the CPU: readable, slow, f32 between operations and f64 inside a sum. It knows the model
 // file and nothing of our kernels, blocks or batches: the ground truth that the GPU is compared with.
 import { readRows } from '../../engine/model/dequantize.ts';
-import type { ModelFile, TensorInfo } from '../../engine/model/types.ts';
+import type { ModelConfig, ModelFile, TensorInfo } from '../../engine/model/types.ts';
 
 /** Logits of every position, [tokens, vocab], for one sequence from position 0. */
 export async function llamaForward(file: ModelFile, tokens: readonly number[]): Promise<Float32Array> {
   const { config } = file;
   const { hidden, heads, kvHeads, headDim, feedForward } = config;
   const count = tokens.length;
+  const scaling = file.tensors.get('rope_freqs.weight');
+  const factors = scaling ? await readRows(file, scaling) : new Float32Array(config.ropeDim / 2).fill(1);
   const stream = new Float32Array(count * hidden);
   const embedding = tensor(file, 'token_embd.weight');
   for (const [t, id] of tokens.entries()) stream.set(await readRows(file, embedding, id, 1), t * hidden);
@@ -17,8 +19,8 @@ export async function llamaForward(file: ModelFile, tokens: readonly number[]): 
     const q = await matmul(file, weight('attn_q'), normed, count);
     const k = await matmul(file, weight('attn_k'), normed, count);
     const v = await matmul(file, weight('attn_v'), normed, count);
-    rope(q, heads, file, count);
-    rope(k, kvHeads, file, count);
+    rope(q, heads, config, factors, count);
+    rope(k, kvHeads, config, factors, count);
     const mixed = attention(q, k, v, count, heads, kvHeads, headDim);
     add(stream, await matmul(file, weight('attn_output'), mixed, count));
     const inner = await rmsNorm(file, weight('ffn_norm'), stream);
@@ -92,14 +94,14 @@ async function rmsNorm(file: ModelFile, info: TensorInfo, x: Float32Array): Prom
   return out;
 }
 
-/** Rotates adjacent pairs of the first ropeDim dims of each head by position · theta^(-2i / ropeDim). */
-function rope(x: Float32Array, heads: number, { config }: ModelFile, count: number): void {
-  const { headDim, ropeDim, ropeTheta } = config;
+/** Rotates adjacent pairs of the first ropeDim dims of each head by position · theta^(-2i / ropeDim), over both scalings. */
+function rope(x: Float32Array, heads: number, config: ModelConfig, factors: Float32Array, count: number): void {
+  const { headDim, ropeDim, ropeTheta, ropeScale } = config;
   for (let t = 0; t < count; t++)
     for (let head = 0; head < heads; head++)
       for (let pair = 0; pair < ropeDim / 2; pair++) {
         const at = (t * heads + head) * headDim + 2 * pair;
-        const angle = t * ropeTheta ** ((-2 * pair) / ropeDim);
+        const angle = ((t / ropeScale) * ropeTheta ** ((-2 * pair) / ropeDim)) / (factors[pair] as number);
         const [a, b] = [x[at] as number, x[at + 1] as number];
         x[at] = a * Math.cos(angle) - b * Math.sin(angle);
         x[at + 1] = a * Math.sin(angle) + b * Math.cos(angle);

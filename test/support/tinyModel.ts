@@ -1,7 +1,7 @@
 // A tiny random llama as a GGUF file: for kernels, the CPU reference, and as the clean start of hostile files. The same dimensions
 // and seed give the same bytes.
 import { rename, writeFile } from 'node:fs/promises';
-import { llamaTensors } from '../../engine/model/llamaConfig.ts';
+import { llamaTensors, ROPE_FACTORS } from '../../engine/model/llamaConfig.ts';
 import { BLOCK_LAYOUT, ggmlTypeOf } from '../../engine/model/tensorTypes.ts';
 import type { TensorType } from '../../engine/model/types.ts';
 import { ggufBytes, type WrittenTensor, type WrittenValue } from './ggufWriter.ts';
@@ -25,6 +25,10 @@ export interface TinyModelOptions {
   /** Types of tensors by name, before the other two. */
   types?: Readonly<Record<string, TensorType>>;
   tied: boolean;
+  /** Values of rope_freqs.weight; the file has none when absent. */
+  ropeFactors?: readonly number[];
+  /** llama.rope.scaling.factor. */
+  ropeScale?: number;
   seed: number;
 }
 
@@ -70,21 +74,28 @@ export function tinyModel(options: TinyModelOptions): TinyModel {
     ['llama.vocab_size', ['u32', vocabSize]],
     ...tinyVocabulary(vocabSize),
   ];
+  if (options.ropeScale) metadata.push(['llama.rope.scaling.factor', ['f32', options.ropeScale]]);
   const normal = normals(seed);
   const shapes = llamaTensors({
-    ...{ architecture: 'llama', name: '', ropeTheta: 10_000, ropeDim: headDim, rmsEpsilon: 1e-5 },
+    ...{ architecture: 'llama', name: '', ropeTheta: 10_000, ropeScale: 1, ropeDim: headDim, rmsEpsilon: 1e-5 },
     ...{ layers, hidden, feedForward, heads, kvHeads, headDim, vocabSize, contextLength, tiedHead: options.tied },
   });
-  const tensors = [...shapes].map(([name, { rows, cols, vector }]): WrittenTensor => {
-    const head = name === 'token_embd.weight' || name === 'output.weight';
-    const tensorType = vector ? 'F32' : (options.types?.[name] ?? (head ? (options.headType ?? type) : type));
-    // Matrices keep a row's scale; logits spread over several units, so that ranks mean something.
-    const scale = head ? 1 : 1 / Math.sqrt(cols);
-    const values = new Float32Array(rows * cols);
-    for (let i = 0; i < values.length; i++) values[i] = vector ? 1 + 0.1 * normal() : scale * normal();
-    const dimensions = vector ? [cols] : [cols, rows];
-    return { name, dimensions, ggmlType: ggmlTypeOf(tensorType), bytes: quantize(tensorType, values) };
-  });
+  const tensors = [...shapes]
+    .filter(([, { optional }]) => !optional)
+    .map(([name, { rows, cols, vector }]): WrittenTensor => {
+      const head = name === 'token_embd.weight' || name === 'output.weight';
+      const tensorType = vector ? 'F32' : (options.types?.[name] ?? (head ? (options.headType ?? type) : type));
+      // Matrices keep a row's scale; logits spread over several units, so that ranks mean something.
+      const scale = head ? 1 : 1 / Math.sqrt(cols);
+      const values = new Float32Array(rows * cols);
+      for (let i = 0; i < values.length; i++) values[i] = vector ? 1 + 0.1 * normal() : scale * normal();
+      const dimensions = vector ? [cols] : [cols, rows];
+      return { name, dimensions, ggmlType: ggmlTypeOf(tensorType), bytes: quantize(tensorType, values) };
+    });
+  if (options.ropeFactors) {
+    const bytes = quantize('F32', Float32Array.from(options.ropeFactors));
+    tensors.push({ name: ROPE_FACTORS, dimensions: [options.ropeFactors.length], ggmlType: ggmlTypeOf('F32'), bytes });
+  }
   return { metadata, tensors };
 }
 
