@@ -7,7 +7,7 @@
 // A sequence references all ancestors of what it references, hence every cached block can be reached leaf-first, and
 // `availableBlocks` is exact.
 import { LruEviction } from './eviction/lru.ts';
-import type { EvictionPolicy } from './eviction/policy.ts';
+import { type EvictionPolicy, NEUTRAL_PRIORITY } from './eviction/policy.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
 import { PrefixIndex, type PrefixNode, packBlock } from './prefixIndex.ts';
@@ -24,6 +24,8 @@ export class BlockTable {
   length = 0;
   /** Leading blocks that are in the prefix index, and the node of the last of them. */
   published = 0;
+  /** Leading blocks that the cache had at admission. */
+  reused = 0;
   tail: PrefixNode | null = null;
 
   constructor(scope: string | null, capacityBlocks: number) {
@@ -46,6 +48,8 @@ export class BlockManager {
   #freeCount: number;
   readonly #references: Int32Array;
   readonly #node: (PrefixNode | null)[];
+  /** Of namespace and exact prefix, for indexed blocks. */
+  readonly #digest: Float64Array;
   #cachedCount = 0;
   #evictions = 0;
 
@@ -56,6 +60,7 @@ export class BlockManager {
     this.#free = Int32Array.from({ length: capacityBlocks }, (_, i) => capacityBlocks - 1 - i);
     this.#freeCount = capacityBlocks;
     this.#references = new Int32Array(capacityBlocks);
+    this.#digest = new Float64Array(capacityBlocks);
     this.#node = new Array<PrefixNode | null>(capacityBlocks).fill(null);
   }
 
@@ -101,8 +106,10 @@ export class BlockManager {
     const table = new BlockTable(scope, blocksFor(request.capacityPositions));
     for (const node of path) {
       this.#reference(node);
+      this.#eviction.reuse(node.block, wanted - path.length);
       table.blocks[table.length++] = node.block;
     }
+    table.reused = path.length;
     table.published = path.length;
     table.tail = path.at(-1) ?? null;
     invariant(this.grow(table, positions), 'an admitted table gets its blocks', { wanted });
@@ -141,8 +148,26 @@ export class BlockManager {
       } else {
         table.tail = this.#index.insert(scope, table.tail, key, own);
         this.#node[own] = table.tail;
+        this.#tellAdmitted(table, table.tail);
       }
     }
+  }
+
+  #tellAdmitted(table: BlockTable, node: PrefixNode): void {
+    const { parent } = node;
+    const above = parent && parent.block >= 0 ? parent.block : -1;
+    let digest = above >= 0 ? this.#digest[above]! : 0;
+    for (let i = 0; i < node.key.length; i++) digest = (digest * 31 + node.key.charCodeAt(i)) % 9007199254740881;
+    this.#digest[node.block] = digest;
+    this.#eviction.admit(node.block, {
+      account: table.scope ?? '',
+      digest,
+      depth: table.published,
+      parent: above,
+      freshBlocks: table.length - table.reused,
+      partial: false,
+      priority: NEUTRAL_PRIORITY,
+    });
   }
 
   /** Gives all blocks back; published ones stay cached, the head as used last. */
@@ -160,6 +185,7 @@ export class BlockManager {
       for (const child of [...node.children.values()]) this.#dropCached(child);
       if (node.children.size > 0) break;
       this.#index.remove(node);
+      this.#eviction.remove(node.block);
       this.#node[node.block] = null;
       table.published -= 1;
       table.tail = table.published > 0 ? node.parent : null;
@@ -215,6 +241,7 @@ export class BlockManager {
     const { block, parent } = node;
     this.#eviction.delete(block);
     this.#index.remove(node);
+    this.#eviction.remove(block);
     this.#node[block] = null;
     this.#cachedCount -= 1;
     this.#free[this.#freeCount++] = block;

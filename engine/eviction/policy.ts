@@ -33,6 +33,17 @@ export interface BlockFacts {
   priority: number;
 }
 
+/** Neutral retention priority. */
+export const NEUTRAL_PRIORITY = 50;
+
+/**
+ * What a priority is worth: a block counts as used that many ticks later, at most one turnover of the cache (sooner, where it is below
+ * neutral). An advantage in age is outlived, so it decays while the block is unused and can't pin it.
+ */
+export function retentionTicks(priority: number, capacityBlocks: number): number {
+  return (capacityBlocks * (priority - NEUTRAL_PRIORITY)) / NEUTRAL_PRIORITY;
+}
+
 export interface EvictionPolicy {
   readonly name: string;
   /** Blocks that may leave. */
