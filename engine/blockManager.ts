@@ -1,118 +1,155 @@
 // Owner of the KV arena's blocks. A block is free, used (referenced by block tables) or cached (referenced by nobody, kept by the
-// prefix index, free on demand): free + used + cached = capacity, always. Blocks are shared by reference count and only when full.
+// prefix index, free on demand): free + used + cached = capacity, always. Full blocks are shared by reference count, a partly filled
+// one by copying it. The manager knows counts, tokens and accounts: no GPU, no scheduler (several may use one manager), no clock.
 //
-//   table.blocks   [ s0 ][ s1 ][ s2 ][ p3 ][ p4 ]      s: published, a path in the prefix index, maybe shared
-//                    └─ published ─┘  └ private ┘      p: not full, not computed yet, or of a scope-less sequence
+//   admit     found path: referenced        + copy of the block that agrees longest with what follows    + private blocks
+//   publish   private, full ─▶ indexed      an equal block is there: go on with that one, free the own
+//   release   indexed ─▶ cached             the last, partly filled block too, as a leaf to copy from
 //
-// A sequence references all ancestors of what it references, hence every cached block can be reached leaf-first, and
-// `availableBlocks` is exact.
+// A sequence references all ancestors of what it references, hence along a path reference counts never rise, every cached block
+// can be reached leaf-first, and `availableBlocks` is exact. References are counted per block: each block of an admitted path is told to
+// the policy anyway, which costs more than its count.
+import { auditBlocks } from './blockAudit.ts';
+import { type BlockContents, BlockPool } from './blockPool.ts';
+import { BlockTable, blocksFor } from './blockTable.ts';
+import type { CacheStatisticsStatus } from './cacheStatistics.ts';
 import { LruEviction } from './eviction/lru.ts';
-import { type EvictionPolicy, NEUTRAL_PRIORITY } from './eviction/policy.ts';
+import { type CacheAccount, type EvictionPolicy, NEUTRAL_PRIORITY } from './eviction/policy.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
-import { PrefixIndex, type PrefixNode, packBlock } from './prefixIndex.ts';
+import type { PrefixMatch } from './prefixIndex.ts';
+import { PublicPrefixes } from './publicPrefixes.ts';
+import type { BlockListener } from './tiers/port.ts';
 
-/** Blocks that hold `positions` positions. */
-export function blocksFor(positions: number): number {
-  return Math.ceil(positions / BLOCK_TOKENS);
+export { BlockTable, blocksFor } from './blockTable.ts';
+
+/** The namespace of public prefixes. Tenants' are derived by the server and look different. */
+export const PUBLIC_NAMESPACE = 'public';
+
+/** Fewer tokens are not worth copying a block for. One is: a token's share of a step costs more than moving one block does. */
+const MIN_COPY_TOKENS = 1;
+
+export interface BlockManagerOptions {
+  /** Copies the first `tokens` positions of a block, in order with steps and other copies. Without it no partial block is kept. */
+  copyBlock?: (from: number, to: number, tokens: number) => void;
+  listener?: BlockListener;
+  publicPrefixes?: PublicPrefixes;
+  /** Whose share public blocks count against. */
+  publicAccount?: CacheAccount;
+  /** Milliseconds, for statistics alone. */
+  clock?: () => number;
 }
 
-/** One sequence's blocks, in order of positions. Written by the block manager alone. */
-export class BlockTable {
-  readonly scope: string | null;
-  readonly blocks: Int32Array;
-  length = 0;
-  /** Leading blocks that are in the prefix index, and the node of the last of them. */
-  published = 0;
-  /** Leading blocks that the cache had at admission. */
-  reused = 0;
-  tail: PrefixNode | null = null;
+export interface Admission {
+  /** Namespace; null: the cache is neither read nor written. */
+  scope: string | null;
+  /** What else than tokens its KV depends on. */
+  extra?: string;
+  /** By default one that is named as its namespace, without a floor. */
+  account?: CacheAccount;
+  retention?: number;
+  /** Known up to `positions`; read again when its blocks are published, until the table is released. */
+  tokens: Int32Array;
+  positions: number;
+  /** Most positions that may come from the cache. */
+  maxCached: number;
+  /** What the sequence may grow to. */
+  capacityPositions: number;
+  /** Blocks that must stay available afterwards. */
+  headroomBlocks: number;
+}
 
-  constructor(scope: string | null, capacityBlocks: number) {
-    this.scope = scope;
-    this.blocks = new Int32Array(capacityBlocks);
-  }
+export interface BlockStatus extends CacheStatisticsStatus {
+  capacityBlocks: number;
+  freeBlocks: number;
+  cachedBlocks: number;
+  evictions: number;
+  namespaces: number;
+  /** Positions of used blocks that nothing is there for: the ends of tables. */
+  wastedPositions: number;
+}
 
-  /** The table as the runner takes it, [length]. A view: valid until the table changes. */
-  view(): Int32Array {
-    return this.blocks.subarray(0, this.length);
-  }
+interface Found extends PrefixMatch {
+  publicBlocks: number;
 }
 
 export class BlockManager {
   readonly capacityBlocks: number;
-  readonly #index = new PrefixIndex();
-  readonly #eviction: EvictionPolicy;
-  /** Stack of free blocks; the lowest ids are taken first. */
-  readonly #free: Int32Array;
-  #freeCount: number;
-  readonly #references: Int32Array;
-  readonly #node: (PrefixNode | null)[];
-  /** Of namespace and exact prefix, for indexed blocks. */
-  readonly #digest: Float64Array;
-  #cachedCount = 0;
-  #evictions = 0;
+  readonly publicPrefixes: PublicPrefixes;
+  readonly #options: BlockManagerOptions;
+  readonly #publicAccount: CacheAccount;
+  readonly #pool: BlockPool;
+  #wastedPositions = 0;
 
-  constructor(capacityBlocks: number, eviction: EvictionPolicy = new LruEviction(capacityBlocks)) {
-    invariant(Number.isInteger(capacityBlocks) && capacityBlocks > 0, 'the arena has blocks', { capacityBlocks });
+  constructor(
+    capacityBlocks: number,
+    eviction: EvictionPolicy = new LruEviction(capacityBlocks),
+    options: BlockManagerOptions = {},
+  ) {
     this.capacityBlocks = capacityBlocks;
-    this.#eviction = eviction;
-    this.#free = Int32Array.from({ length: capacityBlocks }, (_, i) => capacityBlocks - 1 - i);
-    this.#freeCount = capacityBlocks;
-    this.#references = new Int32Array(capacityBlocks);
-    this.#digest = new Float64Array(capacityBlocks);
-    this.#node = new Array<PrefixNode | null>(capacityBlocks).fill(null);
+    this.publicPrefixes = options.publicPrefixes ?? new PublicPrefixes();
+    this.#options = options;
+    this.#publicAccount = options.publicAccount ?? { name: PUBLIC_NAMESPACE, weight: 1, floorShare: 0 };
+    this.#pool = new BlockPool(capacityBlocks, eviction, options.listener ?? null);
   }
 
   get freeBlocks(): number {
-    return this.#freeCount;
+    return this.#pool.freeBlocks;
   }
 
   get cachedBlocks(): number {
-    return this.#cachedCount;
+    return this.#pool.cachedBlocks;
   }
 
   /** Blocks that can be had now: free, or cached and thus evictable. */
   get availableBlocks(): number {
-    return this.#freeCount + this.#cachedCount;
+    return this.#pool.freeBlocks + this.#pool.cachedBlocks;
   }
 
   get evictions(): number {
-    return this.#evictions;
+    return this.#pool.evictions;
   }
 
-  /** Positions of `tokens` that the cache would answer, at most `maxTokens`, in whole blocks. */
-  cachedPrefix(scope: string | null, tokens: Int32Array, maxTokens: number): number {
-    return scope === null ? 0 : this.#index.match(scope, tokens, maxTokens).length * BLOCK_TOKENS;
+  /** `most` accounts are told apart. */
+  status(most: number): BlockStatus {
+    const { freeBlocks, cachedBlocks, evictions, index, statistics } = this.#pool;
+    return {
+      capacityBlocks: this.capacityBlocks,
+      freeBlocks,
+      cachedBlocks,
+      evictions,
+      namespaces: index.namespaces,
+      wastedPositions: this.#wastedPositions,
+      ...statistics.status(most),
+    };
   }
 
   /**
-   * A table that covers `positions`, its head taken from the cache up to `maxCached` positions; null, with nothing changed, when
-   * that would leave less than `headroomBlocks` available. `capacityPositions`: what the sequence may grow to.
+   * Positions of `tokens` that the cache would answer with whole blocks, at most `maxTokens`. `known`: tokens that are known, which
+   * say what of it is public.
    */
-  admit(request: {
-    scope: string | null;
-    tokens: Int32Array;
-    positions: number;
-    maxCached: number;
-    capacityPositions: number;
-    headroomBlocks: number;
-  }): BlockTable | null {
-    const { scope, tokens, positions } = request;
-    const path = scope === null ? [] : this.#index.match(scope, tokens, request.maxCached);
-    const wanted = blocksFor(positions);
-    const revived = path.filter((node) => this.#references[node.block] === 0).length;
-    if (this.availableBlocks - revived - (wanted - path.length) < request.headroomBlocks) return null;
-    const table = new BlockTable(scope, blocksFor(request.capacityPositions));
-    for (const node of path) {
-      this.#reference(node);
-      this.#eviction.reuse(node.block, wanted - path.length);
-      table.blocks[table.length++] = node.block;
+  cachedPrefix(scope: string | null, tokens: Int32Array, maxTokens: number, extra = '', known = maxTokens): number {
+    return scope === null ? 0 : this.#find(scope, extra, tokens, maxTokens, known).blocks * BLOCK_TOKENS;
+  }
+
+  /** A table that covers `positions`, its head taken from the cache; null, with nothing changed, when too few blocks would be left. */
+  admit(request: Admission): BlockTable | null {
+    const { scope, tokens, positions, extra = '' } = request;
+    const maxCached = Math.min(request.maxCached, positions);
+    const found = scope === null ? null : this.#find(scope, extra, tokens, maxCached, positions);
+    const fresh = blocksFor(positions) - (found?.blocks ?? 0);
+    const left = this.availableBlocks - fresh - (found ? this.#unused(found) : 0) - request.headroomBlocks;
+    if (left < 0) return null;
+    this.#tick();
+    const table = this.#open(request, found?.publicBlocks ?? 0);
+    if (found) {
+      this.#attach(table, found, fresh);
+      if (this.#options.copyBlock && found.copyTokens >= MIN_COPY_TOKENS) this.#copy(table, found, fresh);
     }
-    table.reused = path.length;
-    table.published = path.length;
-    table.tail = path.at(-1) ?? null;
-    invariant(this.grow(table, positions), 'an admitted table gets its blocks', { wanted });
+    invariant(this.grow(table, positions), 'an admitted table gets its blocks', { fresh });
+    table.computed = table.cachedPositions;
+    table.account.askedTokens += positions;
+    table.account.hitTokens += table.cachedPositions;
     return table;
   }
 
@@ -121,183 +158,240 @@ export class BlockManager {
     const wanted = blocksFor(positions);
     invariant(wanted <= table.blocks.length, 'a table stays within its capacity', { wanted });
     if (wanted - table.length > this.availableBlocks) return false;
-    while (table.length < wanted) {
-      const block = this.#take();
-      this.#references[block] = 1;
-      table.blocks[table.length++] = block;
-    }
+    while (table.length < wanted) this.#extend(table);
+    const more = Math.max(0, positions - table.positions);
+    table.positions += more;
+    this.#wastedPositions -= more;
     return true;
   }
 
   /**
-   * Puts the table's full blocks below `computed` positions into the prefix index. Where another sequence computed the same block
-   * first, the table goes on with that one and its own copy is freed: equal prefixes have equal bits.
+   * Positions below `computed` have KV: the table's full blocks of them go into the prefix index. Where another sequence computed the
+   * same block first, the table goes on with that one and its own copy is freed: equal prefixes have equal bits. With the end of
+   * the prompt its partly filled block is indexed too, so that other choices of the request can copy it.
    */
   publish(table: BlockTable, tokens: Int32Array, computed: number): void {
-    const { scope } = table;
-    if (scope === null) return;
-    for (; (table.published + 1) * BLOCK_TOKENS <= computed; table.published++) {
-      const own = table.blocks[table.published]!;
-      const key = packBlock(tokens, table.published * BLOCK_TOKENS);
-      const twin = this.#index.child(scope, table.tail, key);
-      if (twin) {
-        this.#reference(twin);
-        table.blocks[table.published] = twin.block;
-        this.#letGo(own, scope);
-        table.tail = twin;
-      } else {
-        table.tail = this.#index.insert(scope, table.tail, key, own);
-        this.#node[own] = table.tail;
-        this.#tellAdmitted(table, table.tail);
-      }
-    }
-  }
-
-  #tellAdmitted(table: BlockTable, node: PrefixNode): void {
-    const { parent } = node;
-    const above = parent && parent.block >= 0 ? parent.block : -1;
-    let digest = above >= 0 ? this.#digest[above]! : 0;
-    for (let i = 0; i < node.key.length; i++) digest = (digest * 31 + node.key.charCodeAt(i)) % 9007199254740881;
-    this.#digest[node.block] = digest;
-    this.#eviction.admit(node.block, {
-      account: table.scope ?? '',
-      digest,
-      depth: table.published,
-      parent: above,
-      freshBlocks: table.length - table.reused,
-      partial: false,
-      priority: NEUTRAL_PRIORITY,
-    });
+    const promptEnds = table.computed < table.knownPositions && computed >= table.knownPositions;
+    table.tokens = tokens;
+    table.computed = computed;
+    if (!table.namespace) return;
+    if ((table.published + 1) * BLOCK_TOKENS <= computed) this.#tick();
+    while ((table.published + 1) * BLOCK_TOKENS <= computed) this.#publishBlock(table);
+    if (promptEnds) this.#indexPartial(table);
   }
 
   /** Gives all blocks back; published ones stay cached, the head as used last. */
   release(table: BlockTable): void {
-    for (let i = table.length - 1; i >= 0; i--) this.#letGo(table.blocks[i]!, table.scope);
-    table.length = 0;
-    table.published = 0;
-    table.tail = null;
+    this.#tick();
+    this.#indexPartial(table);
+    if (table.partialTokens > 0) this.#enter(table, table.published, table.partialTokens);
+    this.#close(table);
   }
 
   /** As release, but what nobody else uses of it, and what hangs off that, leaves the index: its KV is not to be trusted. */
   discard(table: BlockTable): void {
-    while (table.tail && this.#references[table.tail.block] === 1) {
-      const node: PrefixNode = table.tail;
-      for (const child of [...node.children.values()]) this.#dropCached(child);
-      if (node.children.size > 0) break;
-      this.#index.remove(node);
-      this.#eviction.remove(node.block);
-      this.#node[node.block] = null;
-      table.published -= 1;
-      table.tail = table.published > 0 ? node.parent : null;
+    this.#tick();
+    this.#forgetPartial(table);
+    for (; table.published > 0; table.published--) {
+      const block = table.blocks[table.published - 1]!;
+      if (this.#pool.references(block) > 1) break;
+      this.#pool.dropBelow(block);
+      if (!this.#pool.index.isLeaf(block)) break;
+      this.#pool.withdraw(block);
     }
-    this.release(table);
+    // What it was copied from would be found by the next request that is alike.
+    const { copySource } = table;
+    if (
+      copySource &&
+      this.#pool.index.has(copySource.block) &&
+      this.#pool.digest(copySource.block) === copySource.digest
+    )
+      this.#pool.dropUnused(copySource.block);
+    this.#close(table);
   }
 
   /** Leading positions of the table that other sequences hold as well: they stay when this one goes. */
   sharedPositions(table: BlockTable): number {
-    let shared = 0;
-    while (shared < table.published && this.#references[table.blocks[shared]!]! > 1) shared += 1;
-    return shared * BLOCK_TOKENS;
-  }
-
-  #reference(node: PrefixNode): void {
-    const { block } = node;
-    if (this.#references[block] === 0) {
-      this.#cachedCount -= 1;
-      if (node.children.size === 0) this.#eviction.delete(block);
+    let low = 0;
+    let high = table.published;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#pool.references(table.blocks[middle]!) > 1) low = middle + 1;
+      else high = middle;
     }
-    this.#references[block]! += 1;
-    this.#eviction.touch(block);
+    return low * BLOCK_TOKENS;
   }
 
-  #letGo(block: number, scope: string | null): void {
-    invariant(this.#references[block]! > 0, 'only a referenced block is let go', { block });
-    this.#references[block]! -= 1;
-    if (this.#references[block]! > 0) return;
-    const node = this.#node[block];
-    if (!node) {
-      this.#free[this.#freeCount++] = block;
-      return;
-    }
-    invariant(scope !== null, 'a block without a scope is never published', { block });
-    this.#cachedCount += 1;
-    this.#eviction.touch(block);
-    if (node.children.size === 0) this.#eviction.insert(block);
-  }
-
-  #take(): number {
-    if (this.#freeCount === 0) {
-      const victim = this.#eviction.victim('');
-      invariant(victim >= 0, 'available blocks can be had', { cached: this.#cachedCount });
-      this.#dropLeaf(this.#node[victim]!);
-      this.#evictions += 1;
-    }
-    this.#freeCount -= 1;
-    return this.#free[this.#freeCount]!;
-  }
-
-  /** An unreferenced leaf leaves the index; its parent may be a leaf then. */
-  #dropLeaf(node: PrefixNode): void {
-    const { block, parent } = node;
-    this.#eviction.delete(block);
-    this.#index.remove(node);
-    this.#eviction.remove(block);
-    this.#node[block] = null;
-    this.#cachedCount -= 1;
-    this.#free[this.#freeCount++] = block;
-    if (parent?.parent && parent.children.size === 0 && this.#references[parent.block] === 0)
-      this.#eviction.insert(parent.block);
-  }
-
-  /** Drops a node and what hangs off it, where unreferenced. */
-  #dropCached(root: PrefixNode): void {
-    const order = [root];
-    for (let i = 0; i < order.length; i++) order.push(...order[i]!.children.values());
-    for (const node of order.reverse())
-      if (node.children.size === 0 && this.#references[node.block] === 0) this.#dropLeaf(node);
-  }
-
-  /** Checks every count against the tables in use. For tests and debugging: O(capacity). */
+  /** Throws InvariantViolation where counts, tables and index contradict one another. For tests and debugging: O(capacity). */
   checkInvariants(tables: Iterable<BlockTable>): void {
-    const references = new Int32Array(this.capacityBlocks);
-    for (const table of tables) {
-      for (let i = 0; i < table.length; i++) references[table.blocks[i]!]! += 1;
-      let node = table.tail;
-      for (let i = table.published - 1; i >= 0; i--, node = node.parent) {
-        invariant(node && node.block === table.blocks[i], 'a published head is a path in the index', { i });
+    auditBlocks(this.#pool, [...tables], this.#wastedPositions);
+  }
+
+  #tick(): void {
+    this.#pool.nowMs = this.#options.clock?.() ?? 0;
+  }
+
+  #find(scope: string, extra: string, tokens: Int32Array, maxTokens: number, known: number): Found {
+    const { index } = this.#pool;
+    const publicBlocks = this.publicPrefixes.leadingBlocks(tokens, known);
+    const key = {
+      own: index.find(scope, extra),
+      public: publicBlocks > 0 ? index.find(PUBLIC_NAMESPACE, extra) : undefined,
+      publicBlocks,
+    };
+    return { ...index.match(key, tokens, maxTokens), publicBlocks };
+  }
+
+  #open(request: Admission, publicBlocks: number): BlockTable {
+    const { scope, extra = '' } = request;
+    const { index } = this.#pool;
+    invariant(scope !== PUBLIC_NAMESPACE, 'no tenant has the public namespace');
+    const account = request.account ?? { name: scope ?? '', weight: 1, floorShare: 0 };
+    return new BlockTable(
+      {
+        namespace: scope === null ? null : index.open(scope, extra),
+        publicNamespace: publicBlocks > 0 ? index.open(PUBLIC_NAMESPACE, extra) : null,
+        publicBlocks,
+        account: this.#pool.openAccount(account),
+        retention: request.retention ?? NEUTRAL_PRIORITY,
+        tokens: request.tokens,
+        knownPositions: request.positions,
+      },
+      blocksFor(request.capacityPositions),
+    );
+  }
+
+  /** Found blocks that nobody uses: they stop being available. By the order of counts they are the last of the path. */
+  #unused(found: Found): number {
+    let unused = 0;
+    let inRun = found.inRun;
+    for (let run = found.run; run; run = run.parent) {
+      while (inRun > 0 && this.#pool.references(run.blocks[inRun - 1]!) === 0) {
+        inRun -= 1;
+        unused += 1;
       }
+      if (inRun > 0) break;
+      inRun = run.parent?.length ?? 0;
     }
-    let free = 0;
-    let cached = 0;
-    let leaves = 0;
-    for (let block = 0; block < this.capacityBlocks; block++) {
-      const node = this.#node[block];
-      invariant(references[block] === this.#references[block], 'references are those of the tables', { block });
-      if (references[block]! > 0) continue;
-      if (!node) free += 1;
-      else {
-        cached += 1;
-        if (node.children.size === 0) leaves += 1;
-      }
+    return unused;
+  }
+
+  /** The table begins with the found blocks. */
+  #attach(table: BlockTable, found: Found, fresh: number): void {
+    let inRun = found.inRun;
+    for (let run = found.run; run; run = run.parent) {
+      table.blocks.set(run.blocks.subarray(0, inRun), run.depth);
+      inRun = run.parent?.length ?? 0;
     }
-    invariant(free === this.#freeCount && cached === this.#cachedCount, 'free + used + cached is all', {
-      free,
-      cached,
-    });
-    const stack = new Set(this.#free.subarray(0, this.#freeCount));
-    invariant(stack.size === free, 'a block is free once', { free });
-    for (const block of stack)
-      invariant(references[block] === 0 && !this.#node[block], 'a free block is unused', { block });
-    invariant(leaves === this.#eviction.size, 'unreferenced leaves, and they alone, may leave', { leaves });
-    let nodes = 0;
-    for (const node of this.#index.nodes()) {
-      nodes += 1;
-      invariant(this.#node[node.block] === node, 'a node and its block know each other', { block: node.block });
-      if (node.parent?.parent && references[node.block]! > 0)
-        invariant(references[node.parent.block]! > 0, 'an ancestor of a used block is used', { block: node.block });
+    for (let i = 0; i < found.blocks; i++) this.#pool.reference(table.blocks[i]!, fresh);
+    table.length = found.blocks;
+    table.published = found.blocks;
+    table.reused = found.blocks;
+    table.positions = found.blocks * BLOCK_TOKENS;
+    table.cachedPositions = table.positions;
+  }
+
+  /** The next block begins as a copy of the one that agrees longest. The source is held meanwhile: taking a block evicts another. */
+  #copy(table: BlockTable, { copySource, copyTokens }: Found, fresh: number): void {
+    const held = this.#pool.references(copySource) > 0;
+    // Where the source is the last block that can be had, it is needed itself.
+    if (!held && this.availableBlocks < 2) return;
+    if (held) this.#extend(table);
+    else {
+      this.#pool.reference(copySource, fresh);
+      this.#extend(table);
+      this.#pool.letGo(copySource);
     }
-    invariant(nodes === this.#index.size && nodes === this.#node.filter(Boolean).length, 'nodes are counted', {
-      nodes,
-    });
+    this.#options.copyBlock!(copySource, table.blocks[table.length - 1]!, copyTokens);
+    table.copySource = { block: copySource, digest: this.#pool.digest(copySource) };
+    table.cachedPositions += copyTokens;
+    table.account.copiedTokens += copyTokens;
+  }
+
+  #extend(table: BlockTable): void {
+    table.blocks[table.length++] = this.#pool.take(table.account);
+    this.#wastedPositions += BLOCK_TOKENS;
+  }
+
+  #contents(table: BlockTable, place: number, count: number): BlockContents {
+    return {
+      parent: table.blockBefore(place),
+      namespace: table.namespaceAt(place),
+      tokens: table.tokens,
+      start: place * BLOCK_TOKENS,
+      count,
+    };
+  }
+
+  #publishBlock(table: BlockTable): void {
+    const place = table.published;
+    const own = table.blocks[place]!;
+    this.#forgetPartial(table);
+    this.#dropBeginnings(table, BLOCK_TOKENS);
+    const { parent, namespace, tokens, start } = this.#contents(table, place, BLOCK_TOKENS);
+    const indexed = this.#pool.index.insert(parent, namespace, tokens, start, own);
+    if (indexed === own) this.#enter(table, place, BLOCK_TOKENS);
+    else {
+      this.#pool.reference(indexed, 0);
+      table.blocks[place] = indexed;
+      this.#pool.letGo(own);
+    }
+    table.published += 1;
+  }
+
+  /** Makes an indexed block of the table known to policy and listener. */
+  #enter(table: BlockTable, place: number, count: number): void {
+    this.#pool.enter(
+      table.blocks[place]!,
+      this.#contents(table, place, count),
+      {
+        depth: place,
+        freshBlocks: table.length - table.reused,
+        partial: count < BLOCK_TOKENS,
+        priority: table.retention,
+      },
+      place < table.publicBlocks ? this.#publicAccount : null,
+    );
+  }
+
+  /** The computed part of the block after the published ones can be found from now on, unless another block begins with it. */
+  #indexPartial(table: BlockTable): void {
+    const count = table.computed - table.published * BLOCK_TOKENS;
+    if (!table.namespace || !this.#options.copyBlock || count < MIN_COPY_TOKENS || count === table.partialTokens)
+      return;
+    this.#forgetPartial(table);
+    this.#dropBeginnings(table, count);
+    const { parent, namespace, tokens, start } = this.#contents(table, table.published, count);
+    const block = table.blocks[table.published]!;
+    if (this.#pool.index.insertPartial(parent, namespace, tokens, start, count, block)) table.partialTokens = count;
+  }
+
+  /** The policy doesn't know it: it could not have left while the table uses it. */
+  #forgetPartial(table: BlockTable): void {
+    if (table.partialTokens > 0) this.#pool.index.remove(table.blocks[table.published]!);
+    table.partialTokens = 0;
+  }
+
+  /** Partial blocks that hold nothing but the beginning of the table's next `count` tokens are of no more use. */
+  #dropBeginnings(table: BlockTable, count: number): void {
+    const { parent, namespace, tokens, start } = this.#contents(table, table.published, count);
+    for (;;) {
+      const block = this.#pool.index.partialWithin(parent, namespace, tokens, start, count);
+      if (block < 0 || this.#pool.references(block) > 0) return;
+      this.#pool.dropUnused(block);
+    }
+  }
+
+  #close(table: BlockTable): void {
+    this.#wastedPositions -= table.length * BLOCK_TOKENS - table.positions;
+    for (let i = table.length - 1; i >= 0; i--) this.#pool.letGo(table.blocks[i]!);
+    this.#pool.statistics.close(table.account);
+    if (table.namespace) this.#pool.index.close(table.namespace);
+    if (table.publicNamespace) this.#pool.index.close(table.publicNamespace);
+    table.length = 0;
+    table.positions = 0;
+    table.published = 0;
+    table.partialTokens = 0;
+    table.computed = 0;
   }
 }

@@ -85,7 +85,7 @@ describe('engine', () => {
     expect(harness.of('warm')).toMatchObject({ end: 'length', ids: [] });
     harness.engine.submit(request('r', prompt(40)));
     await harness.finish();
-    expect(harness.of('r').cachedTokens).toBe(32);
+    expect(harness.of('r').cachedTokens).toBe(39);
   });
 
   it('a conversation’s next turn finds prompt and answer of the last', async () => {
@@ -95,7 +95,7 @@ describe('engine', () => {
     const next = [...prompt(20), ...harness.of('turn1').ids, 1, 2, 3];
     harness.engine.submit(request('turn2', next));
     await harness.finish();
-    expect(harness.of('turn2').cachedTokens).toBe(32);
+    expect(harness.of('turn2').cachedTokens).toBe(39);
     expect(harness.of('turn2').ids).toEqual((await solo(request('turn2', next))).ids);
   });
 
@@ -307,7 +307,7 @@ describe('engine', () => {
     await harness.finish();
     expect(harness.engine.status()).toMatchObject({
       promptTokens: 80,
-      cachedTokens: 32,
+      cachedTokens: 39,
       outputTokens: 6,
       steps: 6,
       preemptions: 0,

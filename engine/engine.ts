@@ -63,7 +63,10 @@ export class Engine {
     const { runner } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_QUEUE_LIMITS, maxRunning: DEFAULT_MAX_RUNNING, ...options.limits };
-    this.#blocks = new BlockManager(runner.capacityBlocks);
+    this.#blocks = new BlockManager(runner.capacityBlocks, undefined, {
+      copyBlock: (from, to, tokens) => runner.copyBlock(from, to, tokens),
+      clock: options.clock,
+    });
     this.#scheduler = new Scheduler(this.#blocks, {
       maxRunning: this.#limits.maxRunning,
       maxStepTokens: runner.maxStepTokens,

@@ -10,7 +10,7 @@
 // Progress: a sequence's known tokens are allocated at admission, so only growth by decoding can run out of blocks. The victim is the
 // one with the least to recompute, but one preempted MAX_PREEMPTIONS times already only yields to an older one: the oldest is never
 // a victim in the end, and what runs alone always fits (refused at submission otherwise). So no two preempt one another for ever.
-import type { BlockTable } from './blockManager.ts';
+import type { Admission, BlockTable } from './blockManager.ts';
 import { FairQueue } from './fairQueue.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
@@ -33,14 +33,7 @@ export interface StepLimits {
 /** What the scheduler may ask of the block manager. */
 export interface BlockAccount {
   cachedPrefix(scope: string | null, tokens: Int32Array, maxTokens: number): number;
-  admit(request: {
-    scope: string | null;
-    tokens: Int32Array;
-    positions: number;
-    maxCached: number;
-    capacityPositions: number;
-    headroomBlocks: number;
-  }): BlockTable | null;
+  admit(request: Admission): BlockTable | null;
   grow(table: BlockTable, positions: number): boolean;
   sharedPositions(table: BlockTable): number;
   release(table: BlockTable): void;
@@ -166,8 +159,10 @@ export class Scheduler {
   }
 
   #start(sequence: Sequence): boolean {
+    const { cache } = sequence.request;
     const table = this.#blocks.admit({
-      scope: sequence.request.cache?.scope.namespace ?? null,
+      scope: cache?.scope.namespace ?? null,
+      ...(cache && { extra: cache.extra, account: cache.account, retention: cache.retention }),
       tokens: sequence.tokens,
       positions: sequence.length,
       maxCached: sequence.maxCached,
@@ -179,7 +174,7 @@ export class Scheduler {
     this.queue.remove(sequence);
     this.#running.push(sequence);
     sequence.table = table;
-    sequence.computed = table.published * BLOCK_TOKENS;
+    sequence.computed = table.cachedPositions;
     if (sequence.cachedTokens === null) {
       sequence.cachedTokens = sequence.computed;
       sequence.unpaid = sequence.promptLength - sequence.computed;

@@ -196,7 +196,7 @@ describe('inference', () => {
       { ...inferenceContext(), cacheScope: 'scope-a' },
     );
     const cached = (events: PoolEvent[]) => ofType(events, 'done')[0]?.receipt.cached_tokens;
-    expect([first, second, other, off].map(cached)).toEqual([0, 112, 0, 0]);
+    expect([first, second, other, off].map(cached)).toEqual([0, 119, 0, 0]);
     expect(ofType(second, 'done')[0]?.receipt.prompt_tokens).toBe(prompt.length);
     expect(idsOf(second)).toEqual(idsOf(first));
   });
