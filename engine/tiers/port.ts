@@ -84,7 +84,7 @@ export interface DiskStatus extends TierStatus {
   /** Writes given up because others were queued. */
   dropped: number;
   queuedWrites: number;
-  /** Smoothed, of single records; null before the first. */
+  /** Smoothed, of single records, several of which may be under way; null before the first. */
   readBytesPerSecond: number | null;
   writeBytesPerSecond: number | null;
   /** `backing off`: writes failed in a row and are tried again later. */
@@ -116,6 +116,4 @@ export interface KvTiers extends BlockListener {
   /** Forgets the namespace's blocks and key. Its records on disk can't be read by anybody without the key. */
   destroyNamespace(namespace: string): void;
   status(): TiersStatus;
-  /** Ends background work; writes under way are finished, queued ones within `limitMs`. */
-  close(limitMs: number): Promise<void>;
 }

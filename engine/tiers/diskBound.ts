@@ -1,0 +1,87 @@
+// Keeps a folder of records within its bytes: what was used longest ago goes first. Each process removes what it knows of, so the bound is
+// passed by what the others write between two looks, and no more. What another process used meanwhile stays: its file says so.
+import type { DiskIndex } from './diskIndex.ts';
+import type { RecordFolder } from './recordFolder.ts';
+
+/** Finer differences between a file's time and ours are clocks and rounding. */
+const USED_SINCE_MS = 1000;
+
+export class DiskBound {
+  readonly #folder: RecordFolder;
+  readonly #index: DiskIndex;
+  readonly #capacityBytes: number;
+  readonly #reservedBytes: number;
+  #freeBytes = Number.POSITIVE_INFINITY;
+  #writingBytes = 0;
+  #trimming: Promise<void> | null = null;
+  evicted = 0;
+  /** Records that could not be removed. */
+  stuck = 0;
+
+  /** `reservedBytes`: left to others on the file system. */
+  constructor(folder: RecordFolder, index: DiskIndex, capacityBytes: number, reservedBytes: number) {
+    this.#folder = folder;
+    this.#index = index;
+    this.#capacityBytes = capacityBytes;
+    this.#reservedBytes = reservedBytes;
+  }
+
+  /** The configured bound, or less where the file system has less left. */
+  get limitBytes(): number {
+    return Math.min(this.#capacityBytes, this.#index.bytes + this.#freeBytes - this.#reservedBytes);
+  }
+
+  /** Asks the file system what is left, and removes what is over. Never rejects. */
+  async refresh(): Promise<void> {
+    this.#freeBytes = await this.#folder.freeBytes().catch(() => Number.POSITIVE_INFINITY);
+    await this.#trim();
+  }
+
+  /** Makes room for a record and does `write`, which notes it in the index. Rejects as `write` does. */
+  async withRoom(bytes: number, write: () => Promise<void>): Promise<void> {
+    this.#writingBytes += bytes;
+    try {
+      await this.#trim();
+      await write();
+      this.#freeBytes -= bytes;
+    } finally {
+      this.#writingBytes -= bytes;
+    }
+  }
+
+  async #trim(): Promise<void> {
+    await this.#trimming;
+    if (!this.#isOver()) return;
+    this.#trimming ??= this.#removeOldest().finally(() => {
+      this.#trimming = null;
+    });
+    await this.#trimming;
+  }
+
+  #isOver(): boolean {
+    return this.#index.bytes + this.#writingBytes > this.limitBytes;
+  }
+
+  async #removeOldest(): Promise<void> {
+    for (let tries = this.#index.records; tries > 0 && this.#isOver(); tries--) {
+      const id = this.#index.oldest();
+      const entry = id === null ? undefined : this.#index.get(id);
+      if (id === null || !entry) return;
+      try {
+        const { usedMs } = await this.#folder.facts(id);
+        if (usedMs > entry.usedMs + USED_SINCE_MS) {
+          this.#index.use(id, usedMs);
+          continue;
+        }
+        this.#index.forget(id);
+        await this.#folder.remove(id);
+        this.#freeBytes += entry.bytes;
+        this.evicted += 1;
+      } catch (error) {
+        this.#index.forget(id);
+        const gone = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+        if (!gone) this.stuck += 1;
+      }
+    }
+  }
+}
