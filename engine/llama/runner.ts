@@ -31,6 +31,8 @@ export interface RunnerOptions {
   maxStepTokens: number;
   /** Most logits rows per step; default 16. */
   maxStepLogits?: number;
+  /** Weights are cut into buffers of at most this size; default: the adapter's limit. */
+  maxBindingBytes?: number;
   /** Default: the model's own. */
   contextLength?: number;
   /** Stages `weights` (bytes) and `shaders` (kernels). */
@@ -41,7 +43,10 @@ export interface RunnerOptions {
 export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRunner> {
   const { gpu, file } = options;
   const { device } = gpu;
-  const weights = await uploadWeights(device, file, gpu.software, (done, total) =>
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+  const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+  const matrices = { uniformWindows: gpu.software, maxBindingBytes: Math.min(options.maxBindingBytes ?? limit, limit) };
+  const weights = await uploadWeights(device, file, matrices, (done, total) =>
     options.onProgress?.('weights', done, total),
   );
   const contextLength = Math.min(options.contextLength ?? file.config.contextLength, file.config.contextLength);

@@ -3,8 +3,8 @@
 import { describe, expect, test } from 'vitest';
 import { Pipelines } from '../../engine/llama/pipelines.ts';
 import { dispatchOnce, download, testDevice, upload } from '../../test/support/gpu.ts';
+import { fromHalf, toHalf } from '../../test/support/half.ts';
 import { randomOf } from '../../test/support/random.ts';
-import { fromHalf, toHalf } from '../matmul/half.ts';
 import { attentionReference } from './reference.ts';
 import { attentionShader, headsPerWorkgroup, type KvShape } from './shader.ts';
 

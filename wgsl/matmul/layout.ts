@@ -78,16 +78,28 @@ export function layoutMatrix(
   maxWindowBytes: number,
 ): MatrixLayout | null {
   const blocks = cols / BLOCK;
-  const { span, quantParts, scaleParts } = KINDS[kind];
-  const spans = blocks / span;
-  const laneBytes = spans * quantParts * 16;
-  const maxLanes = Math.floor(maxWindowBytes / laneBytes / LANE_GROUP) * LANE_GROUP;
+  const maxLanes = Math.floor(maxWindowBytes / laneBytes(kind, blocks).quants / LANE_GROUP) * LANE_GROUP;
   if (maxLanes === 0) return null;
   const needed = Math.ceil(rows / ROWS_PER_LANE);
   const tiles = Math.ceil(needed / maxLanes);
-  const lanes = alignUp(Math.ceil(needed / tiles), LANE_GROUP);
-  const windowBytes = alignUp(lanes * laneBytes, WINDOW_ALIGN);
-  const scaleBytes = alignUp(lanes * spans * scaleParts * 16, WINDOW_ALIGN);
+  return withTiles(kind, rows, cols, tiles, alignUp(Math.ceil(needed / tiles), LANE_GROUP));
+}
+
+/** Layout of `lanes` lanes of a matrix by themselves, as one tile: what is packed and uploaded at once. */
+export const pieceLayout = ({ kind, cols }: MatrixLayout, lanes: number): MatrixLayout =>
+  withTiles(kind, lanes * ROWS_PER_LANE, cols, 1, lanes);
+
+/** Bytes of a lane in a quant window and in a scale window. */
+export function laneBytes(kind: WeightKind, blocks: number): { quants: number; scales: number } {
+  const { span, quantParts, scaleParts } = KINDS[kind];
+  return { quants: (blocks / span) * quantParts * 16, scales: (blocks / span) * scaleParts * 16 };
+}
+
+function withTiles(kind: WeightKind, rows: number, cols: number, tiles: number, lanes: number): MatrixLayout {
+  const blocks = cols / BLOCK;
+  const { quants, scales } = laneBytes(kind, blocks);
+  const windowBytes = alignUp(lanes * quants, WINDOW_ALIGN);
+  const scaleBytes = alignUp(lanes * scales, WINDOW_ALIGN);
   const tileBytes = ROWS_PER_LANE * windowBytes + 2 * scaleBytes;
   return { kind, rows, cols, blocks, tiles, lanes, windowBytes, scaleBytes, tileBytes };
 }

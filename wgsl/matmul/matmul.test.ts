@@ -6,7 +6,6 @@ import { TENSOR_TYPES } from '../../engine/model/types.ts';
 import { type MatmulCase, runMatmul, variantsOf } from '../../test/support/matmulRig.ts';
 import { quantize } from '../../test/support/quantize.ts';
 import { randomOf } from '../../test/support/random.ts';
-import { fromHalf, toHalf } from './half.ts';
 import { hasScales, KINDS } from './layout.ts';
 import { KIND_OF } from './pack.ts';
 import { matmulReference } from './reference.ts';
@@ -146,11 +145,4 @@ describe('matrix kernel', () => {
       expect(out).toEqual(together.slice(token * given.rows, (token + 1) * given.rows));
     }
   });
-});
-
-test('halves survive the way there and back, all of them', () => {
-  for (let half = 0; half < 0x7c00; half++) {
-    expect(toHalf(fromHalf(half))).toBe(half);
-    expect(toHalf(fromHalf(half | 0x8000))).toBe(half | 0x8000);
-  }
 });

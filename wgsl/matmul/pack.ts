@@ -1,7 +1,6 @@
 // From a tensor's rows as they stand in a GGUF file to the layout of layout.ts. Runs once per weight at load, so each format has one loop
 // over a row, in 16-bit words, because every format's blocks are whole ones: a word holds the same field of two neighbours, which is a pair of
 // layout.ts. Source formats: ggml-common.h's block_q4_0, q4_1, q8_0, q4_K, q5_K and q6_K; engine/model/dequantize.ts has their drawings.
-import { fromHalf, toHalf } from './half.ts';
 import { KINDS, LANE_GROUP, type MatrixLayout, placeRow, type WeightKind } from './layout.ts';
 import { nibbles, type Packer, STEP } from './packer.ts';
 import { K_PACKERS } from './packK.ts';
@@ -31,7 +30,7 @@ export const sourceRowBytes = (layout: MatrixLayout, type: SourceType): number =
 
 /**
  * Packs rows [firstRow, firstRow + count) from `source` (whole rows, as in the file, at an even offset in its buffer) into `target`, the u32
- * words of tiles from `firstTile` on.
+ * words of the layout's tiles.
  */
 export function packRows(
   layout: MatrixLayout,
@@ -40,7 +39,6 @@ export function packRows(
   firstRow: number,
   count: number,
   target: Uint32Array,
-  firstTile = 0,
 ): void {
   const { windowBytes, scaleBytes, tileBytes } = layout;
   const { span, quantParts, scaleParts } = KINDS[layout.kind];
@@ -52,7 +50,7 @@ export function packRows(
     const { tile, lane, window } = placeRow(layout, firstRow + index);
     const group = Math.floor(lane / LANE_GROUP) * spans * LANE_GROUP;
     const column = lane % LANE_GROUP;
-    const tileWord = ((tile - firstTile) * tileBytes) / 4;
+    const tileWord = (tile * tileBytes) / 4;
     const quant = tileWord + (window * windowBytes) / 4 + (group * quantParts + column) * 4;
     const scales = tileWord + (8 * windowBytes + (window >> 2) * scaleBytes) / 4 + (window & 3);
     pack(halves, index * rowHalves, spans, target, quant, scales + (group * scaleParts + column) * 4);
@@ -88,11 +86,14 @@ const PACKERS: Record<SourceType, Packer> = {
     }
   },
   Q4_1(halves, at, spans, target, quant, scale) {
+    const floats = new Float16Array(halves.buffer, halves.byteOffset, halves.length);
+    const sum = new Float16Array(1);
+    const sumBits = new Uint16Array(sum.buffer);
     for (let block = 0; block < spans; block++) {
       const from = at + 10 * block;
       // (q-8)*d + (m+8d): the sum is rounded to f16; it is small against m because m is near -8d for centred weights.
-      const d = halves[from]!;
-      target[scale + block * STEP] = d | (toHalf(fromHalf(halves[from + 1]!) + 8 * fromHalf(d)) << 16);
+      sum[0] = Math.fround(floats[from + 1]! + 8 * floats[from]!);
+      target[scale + block * STEP] = halves[from]! | (sumBits[0]! << 16);
       packQ4(halves, from + 2, target, quant + block * STEP);
     }
   },
