@@ -5,6 +5,9 @@ import { invariant } from '../invariant.ts';
 /** Sub-folders, by the id's first byte modulo this: so few that looking at all of them each second costs nothing. */
 export const SHARDS = 64;
 
+/** Two records that were used within such a time of each other may leave in either order: clocks of processes and files differ. */
+const ORDER_SLACK_MS = 60_000;
+
 /** Records are counted in whole pages, as file systems keep them. */
 const PAGE_BYTES = 4096;
 
@@ -20,9 +23,18 @@ export function shardOf(id: string): number {
   return Number.parseInt(id.slice(0, 2), 16) % SHARDS;
 }
 
+interface Shard {
+  /** In order of use, oldest first, unless `mixed`. */
+  entries: Map<string, DiskEntry>;
+  newestMs: number;
+  /** Something older was put behind something newer: a first listing, mostly. */
+  mixed: boolean;
+}
+
 export class DiskIndex {
-  /** In order of use within a shard, oldest first. */
-  readonly #shards: Map<string, DiskEntry>[] = Array.from({ length: SHARDS }, () => new Map());
+  readonly #shards: Shard[] = Array.from({ length: SHARDS }, () => ({
+    ...{ entries: new Map(), newestMs: Number.NEGATIVE_INFINITY, mixed: false },
+  }));
   #bytes = 0;
   #records = 0;
 
@@ -35,14 +47,14 @@ export class DiskIndex {
   }
 
   has(id: string): boolean {
-    return this.#shards[shardOf(id)]!.has(id);
+    return this.#entries(id).has(id);
   }
 
   get(id: string): DiskEntry | undefined {
-    return this.#shards[shardOf(id)]!.get(id);
+    return this.#entries(id).get(id);
   }
 
-  /** A record whose size and last use are known; the newest of its shard. */
+  /** A record whose size and last use are known. */
   note(id: string, bytes: number, usedMs: number): void {
     this.#put(id, { bytes: Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES, usedMs, measured: true });
   }
@@ -58,23 +70,17 @@ export class DiskIndex {
   }
 
   forget(id: string): void {
-    const shard = this.#shards[shardOf(id)]!;
-    const entry = shard.get(id);
+    const entries = this.#entries(id);
+    const entry = entries.get(id);
     if (!entry) return;
-    shard.delete(id);
+    entries.delete(id);
     this.#bytes -= entry.bytes;
     this.#records -= 1;
     invariant(this.#bytes >= 0 && this.#records >= 0, 'a record is forgotten once', { bytes: this.#bytes });
   }
 
   ids(shard: number): IterableIterator<string> {
-    return this.#shards[shard]!.keys();
-  }
-
-  /** Puts a shard into the order of last use: names come in the order of the folder. */
-  sort(shard: number): void {
-    const sorted = [...this.#shards[shard]!].sort(([, a], [, b]) => a.usedMs - b.usedMs);
-    this.#shards[shard] = new Map(sorted);
+    return this.#shards[shard]!.entries.keys();
   }
 
   /** The record used longest ago; null when there is none. */
@@ -82,7 +88,8 @@ export class DiskIndex {
     let oldest: string | null = null;
     let oldestMs = Number.POSITIVE_INFINITY;
     for (const shard of this.#shards) {
-      const first = shard.entries().next().value;
+      if (shard.mixed) sort(shard);
+      const first = shard.entries.entries().next().value;
       if (first && first[1].usedMs < oldestMs) [oldest, oldestMs] = [first[0], first[1].usedMs];
     }
     return oldest;
@@ -90,8 +97,20 @@ export class DiskIndex {
 
   #put(id: string, entry: DiskEntry): void {
     this.forget(id);
-    this.#shards[shardOf(id)]!.set(id, entry);
+    const shard = this.#shards[shardOf(id)]!;
+    shard.entries.set(id, entry);
+    if (entry.usedMs < shard.newestMs - ORDER_SLACK_MS) shard.mixed = true;
+    else shard.newestMs = Math.max(shard.newestMs, entry.usedMs);
     this.#bytes += entry.bytes;
     this.#records += 1;
   }
+
+  #entries(id: string): Map<string, DiskEntry> {
+    return this.#shards[shardOf(id)]!.entries;
+  }
+}
+
+function sort(shard: Shard): void {
+  shard.entries = new Map([...shard.entries].sort(([, a], [, b]) => a.usedMs - b.usedMs));
+  shard.mixed = false;
 }

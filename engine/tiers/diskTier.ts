@@ -164,8 +164,9 @@ export class DiskTier {
 
   /** Writes what waits, for at most `limitMs`, and ends. */
   async close(limitMs: number): Promise<void> {
-    const limit = sleep(limitMs, undefined, { ref: true });
-    await Promise.race([this.written(), limit]);
+    const limit = new AbortController();
+    await Promise.race([this.written(), sleep(limitMs, undefined, { signal: limit.signal }).catch(() => {})]);
+    limit.abort();
     this.#stop.abort();
     this.#dropped += this.#queue.length;
     this.#queue.length = 0;

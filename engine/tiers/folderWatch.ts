@@ -68,6 +68,5 @@ export class FolderWatch {
         }
     };
     await Promise.all(Array.from({ length: MEASURED_AT_ONCE }, measureSome));
-    for (let shard = 0; shard < SHARDS; shard++) this.#index.sort(shard);
   }
 }
