@@ -24,13 +24,11 @@ export function tells(output: SequenceOutput): boolean {
 }
 
 /**
- * Takes the chunk as computed. `rows`: the logits of chunk.rows, each [vocabSize]. Logits that are not finite end the sequence as
+ * What a chunk's results do, once it is counted as computed. `rows`: the logits of chunk.rows, each [vocabSize]. Logits that are not finite end the sequence as
  * `failed`, and it alone.
  */
 export function advance(chunk: PlannedChunk, rows: readonly Float32Array[], sampler: Sampler): SequenceOutput {
-  const { sequence, count } = chunk;
-  const start = sequence.computed;
-  sequence.computed += count;
+  const { sequence, start } = chunk;
   const output = standing(sequence);
   const scores: PositionLogprob[] = [];
   if (sequence.scoring && sequence.scored === 0) {
@@ -47,7 +45,7 @@ export function advance(chunk: PlannedChunk, rows: readonly Float32Array[], samp
       sequence.scored = next + 1;
     } else end ??= generate(sequence, rows[i]!, sampler, output);
   }
-  if (sequence.request.maxTokens === 0 && sequence.pending === 0) end ??= 'length';
+  if (sequence.request.maxTokens === 0 && sequence.computed === sequence.length) end ??= 'length';
   if (scores.length > 0 && end !== 'failed') output.promptLogprobs = scores;
   if (end) output.end = end;
   return output;

@@ -171,7 +171,7 @@ describe('engine', () => {
 
   it('cancels at once, waiting or running, and between a step’s start and its end', async () => {
     let during = () => {};
-    const harness = new EngineHarness({ before: () => during() }, { maxRunning: 2 });
+    const harness = new EngineHarness({ during: () => during() }, { maxRunning: 2 });
     const { engine } = harness;
     for (const id of ['x', 'y', 'z']) engine.submit(request(id, prompt(30, id.charCodeAt(0)), { maxTokens: 50 }));
     await engine.step();
@@ -198,6 +198,8 @@ describe('engine', () => {
   it('ends by the deadline, waiting or running', async () => {
     const harness = new EngineHarness({}, { maxRunning: 1 });
     harness.engine.submit(request('runs', prompt(5), { maxTokens: 100, deadlineMs: 10 }));
+    await harness.engine.step();
+    harness.nowMs += 1;
     harness.engine.submit(request('waits', prompt(5, 2), { maxTokens: 100, deadlineMs: 5 }));
     await harness.finish();
     expect(harness.of('waits')).toMatchObject({ end: 'deadline', ids: [] });
@@ -236,7 +238,7 @@ describe('engine', () => {
     let steps = 0;
     const harness = new EngineHarness(
       {
-        before: () => {
+        during: () => {
           if (++steps === 3) throw new Error('device lost');
         },
       },
@@ -258,7 +260,7 @@ describe('engine', () => {
     const outputs: SequenceOutput[] = [];
     let steps = 0;
     const runner = new PagedRunner({
-      before: () => {
+      during: () => {
         steps += 1;
       },
     });

@@ -1,16 +1,29 @@
-// The engine: requests in, batches of outputs out, over any model runner. It owns the sequences and drives plan → compute → advance →
-// publish, one step at a time. It knows no GPU and no network; the clock comes in. A request that goes wrong ends alone; when
-// the runner itself fails, everything ends as `failed` and the owner is told, who decides on a restart.
-import { setImmediate as yieldToEvents } from 'node:timers/promises';
+// The engine: requests in, batches of outputs out, over any model runner. It owns the sequences and drives the steps. It knows no GPU
+// and no network; the clock comes in. A request that goes wrong ends alone; when the runner itself fails, everything ends as
+// `failed` and the owner is told, who decides on a restart.
+//
+//   host    plan N │ submit N │ prepare N+1: expire, admit, loads │     wait    │ take N: sample, publish │ plan N+1 │ …
+//   GPU            └──────────────── step N ─────────────────────────────────── ┘
+//
+// With `planAhead` the whole of plan N+1 is made under step N, on the assumption that what runs goes on; what ended in N is
+// dropped from it. It is what a runner needs that draws tokens by itself. Either way the same tokens come out.
+import { setTimeout as sleep, setImmediate as yieldToEvents } from 'node:timers/promises';
+import { checkConsistent, refuseImpossible } from './admissionChecks.ts';
 import { advance, standing, tells } from './advance.ts';
-import { BlockManager, blocksFor } from './blockManager.ts';
+import { type Attribution, attribute } from './attribution.ts';
+import { BlockManager } from './blockManager.ts';
+import { queueTokens, type TokenCosts } from './fairQueue.ts';
 import { invariant } from './invariant.ts';
-import type { ModelRunner } from './modelRunner.ts';
+import type { ModelRunner, StepResult } from './modelRunner.ts';
 import { DEFAULT_QUEUE_LIMITS, type QueueLimits, refuseOverload, retryAfterMs } from './queueBounds.ts';
 import type { EngineStatus, Refusal, SequenceEnd, SequenceOutput, SequenceRequest } from './request.ts';
 import { Sampler } from './sampler.ts';
-import { type PlannedChunk, Scheduler } from './scheduler.ts';
-import { mostPositions, Sequence } from './sequence.ts';
+import { type PlannedChunk, type Preparation, Scheduler } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
+import { StepRates } from './stepRates.ts';
+import { TierLoads } from './tierLoads.ts';
+import type { KvTiers } from './tiers/port.ts';
+import { WakeUp } from './wakeUp.ts';
 
 export interface EngineLimits extends QueueLimits {
   /** Sequences computed at once; less when the runner's steps have less room. */
@@ -19,8 +32,8 @@ export interface EngineLimits extends QueueLimits {
 
 export const DEFAULT_MAX_RUNNING = 16;
 
-/** Weight of the last step in the moving average of the speed. */
-const SPEED_SMOOTHING = 0.2;
+/** With nothing to compute and blocks on their way, deadlines are looked at this often. */
+const LOAD_POLL_MS = 10;
 
 /** What one step computed; all 0 when it only ended sequences. */
 export interface StepReport {
@@ -34,6 +47,12 @@ export interface EngineOptions {
   /** Milliseconds, the scale of `deadlineMs`. */
   clock: () => number;
   limits?: Partial<EngineLimits>;
+  /** What service costs a tenant. */
+  costs?: TokenCosts;
+  /** Blocks outside the GPU, filled through the runner's transfer; absent: there are none. */
+  tiers?: KvTiers;
+  /** Plans a step while the one before it is computed. For runners that draw tokens by themselves; off by default. */
+  planAhead?: boolean;
   /** One call per step, with what it did for each sequence that has news. */
   onOutputs: (outputs: SequenceOutput[], step: StepReport) => void;
   /** The runner failed; all sequences have ended and the engine takes no more. */
@@ -48,30 +67,42 @@ export class Engine {
   readonly #blocks: BlockManager;
   readonly #scheduler: Scheduler;
   readonly #sampler: Sampler;
+  readonly #rates = new StepRates();
+  readonly #loads: TierLoads | null;
+  readonly #wakeUp = new WakeUp();
   readonly #alive = new Map<string, Sequence>();
   /** Ends that no step has reported yet. */
   #unreported: SequenceOutput[] = [];
+  /** Planned while the last step was computed. */
+  #ahead: readonly PlannedChunk[] = [];
   #state: EngineState = 'open';
   #stepping = false;
-  #wake: () => void = () => {};
   #loop: Promise<void> | null = null;
   #arrivals = 0;
-  #tokensPerMs = 0;
   #totals = { steps: 0, promptTokens: 0, cachedTokens: 0, outputTokens: 0 };
 
   constructor(options: EngineOptions) {
-    const { runner } = options;
+    const { runner, tiers, costs } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_QUEUE_LIMITS, maxRunning: DEFAULT_MAX_RUNNING, ...options.limits };
     this.#blocks = new BlockManager(runner.capacityBlocks, undefined, {
       copyBlock: (from, to, tokens) => runner.copyBlock(from, to, tokens),
       clock: options.clock,
+      ...(tiers && { listener: tiers }),
     });
-    this.#scheduler = new Scheduler(this.#blocks, {
-      maxRunning: this.#limits.maxRunning,
-      maxStepTokens: runner.maxStepTokens,
-      maxStepLogits: runner.maxStepLogits,
-    });
+    this.#scheduler = new Scheduler(
+      this.#blocks,
+      {
+        maxRunning: this.#limits.maxRunning,
+        maxStepTokens: runner.maxStepTokens,
+        maxStepLogits: runner.maxStepLogits,
+      },
+      {
+        ...(costs && { costs }),
+        source: tiers ? { tiers, prefillTokensPerMs: () => this.#rates.prefillTokensPerMs } : null,
+      },
+    );
+    this.#loads = tiers ? new TierLoads(tiers, () => this.#wakeUp.ring()) : null;
     this.#sampler = new Sampler(runner.vocabSize);
   }
 
@@ -84,15 +115,15 @@ export class Engine {
    * the vocabulary, an id that lives already, a weight ≤ 0, a seed out of range.
    */
   submitAll(requests: readonly SequenceRequest[]): Refusal | null {
-    this.#check(requests);
+    checkConsistent(requests, this.#options.runner.vocabSize, (id) => this.#alive.has(id));
     const refusal = this.#refuse(requests);
     if (refusal) return refusal;
     const sequences = requests.map((request) => new Sequence(request, this.#arrivals++));
     for (const sequence of sequences) {
       this.#alive.set(sequence.request.id, sequence);
-      this.#scheduler.queue.push(sequence);
+      this.#scheduler.push(sequence);
     }
-    this.#wake();
+    this.#wakeUp.ring();
     return null;
   }
 
@@ -114,9 +145,6 @@ export class Engine {
 
   async #steps(): Promise<void> {
     for (;;) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
       const busy = await this.step();
       if (this.#state === 'failed') return;
       if (busy) {
@@ -125,7 +153,7 @@ export class Engine {
         continue;
       }
       if (this.#state !== 'open') return;
-      await woken;
+      await this.#wakeUp.wait();
     }
   }
 
@@ -137,14 +165,18 @@ export class Engine {
     try {
       const { clock } = this.#options;
       const startMs = clock();
-      const { chunks, expired } = this.#scheduler.plan(startMs);
-      for (const sequence of expired) this.#report(sequence, 'deadline');
+      const chunks = this.#plan(startMs);
+      if (chunks.length === 0 && this.#unreported.length === 0) return await this.#awaitLoads();
       const outputs = chunks.length > 0 ? await this.#compute(chunks) : [];
       const elapsedMs = chunks.length > 0 ? clock() - startMs : 0;
-      const tokens = chunks.reduce((sum, { count }) => sum + count, 0);
-      this.#measure(tokens, elapsedMs);
+      let tokens = 0;
+      let decodes = 0;
+      for (const { count } of chunks) {
+        tokens += count;
+        if (count === 1) decodes += 1;
+      }
+      this.#rates.step(tokens, decodes, elapsedMs);
       outputs.push(...this.#unreported.splice(0));
-      if (chunks.length === 0 && outputs.length === 0) return false;
       this.#options.onOutputs(outputs, { sequences: chunks.length, tokens, elapsedMs });
       return true;
     } catch (error) {
@@ -183,32 +215,97 @@ export class Engine {
     };
   }
 
+  /** Use by tenant: the `top` largest, and the rest in sum. */
+  attribution(top?: number): Attribution {
+    return attribute(this.#scheduler.queue, this.#scheduler.running, top);
+  }
+
   /** For simulations: throws InvariantViolation when sequences, queue and blocks contradict one another. */
   checkInvariants(): void {
     const { running, queue } = this.#scheduler;
     const waiting = [...queue];
     this.#blocks.checkInvariants(running.map((sequence) => sequence.table!));
+    this.#scheduler.checkInvariants();
     invariant(running.length + waiting.length === this.#alive.size, 'who lives runs or waits', {
       running: running.length,
       waiting: waiting.length,
       alive: this.#alive.size,
     });
-    for (const sequence of [...running, ...waiting])
-      invariant(sequence.end === null && sequence.pending > 0, 'who runs or waits has something to compute');
-    for (const sequence of waiting)
-      invariant(sequence.table === null && sequence.computed === 0, 'who waits holds nothing');
+    for (const { end, pending, scheduled, computed } of [...running, ...waiting])
+      invariant(end === null && (pending > 0 || scheduled > computed), 'who lives has something to compute');
+  }
+
+  /** What is to be computed next. */
+  #plan(nowMs: number): readonly PlannedChunk[] {
+    this.#takeLoads();
+    const due = this.#scheduler.due(this.#ahead);
+    this.#ahead = [];
+    if (due.length > 0) return due;
+    const plan = this.#scheduler.plan(nowMs);
+    this.#begin(plan);
+    return plan.chunks;
+  }
+
+  #begin({ expired, loads }: Preparation): void {
+    for (const sequence of expired) this.#report(sequence, 'deadline');
+    for (const sequence of loads) if (sequence.load) this.#loads?.start(sequence, sequence.load);
+  }
+
+  /** Puts what has come from the tiers into the arena, in front of the next step. */
+  #takeLoads(): void {
+    for (const { sequence, load, blocks } of this.#loads?.take() ?? []) {
+      for (const [i, bytes] of blocks.entries())
+        this.#options.runner.transfer.writeBlock(sequence.table!.blocks[load.from + i]!, bytes);
+      if (this.#scheduler.loaded(sequence, blocks.length)) this.#loads!.start(sequence, sequence.load!);
+    }
+  }
+
+  /** With nothing to compute: whether blocks are on their way. Waits for them, or for whatever else happens. */
+  async #awaitLoads(): Promise<boolean> {
+    if (this.#scheduler.loading === 0) return false;
+    const poll = new AbortController();
+    await Promise.race([this.#wakeUp.wait(), sleep(LOAD_POLL_MS, undefined, { signal: poll.signal }).catch(() => {})]);
+    poll.abort();
+    return true;
   }
 
   async #compute(chunks: readonly PlannedChunk[]): Promise<SequenceOutput[]> {
     for (const { sequence } of chunks) this.#countPrompt(sequence);
-    const { logits } = await this.#options.runner.step(
-      chunks.map(({ sequence, count, rows }) => ({
-        tokens: sequence.tokens.subarray(sequence.computed, sequence.computed + count),
-        start: sequence.computed,
-        blockTable: sequence.table!.view(),
-        logitsFor: rows,
-      })),
+    const result = this.#submit(chunks);
+    this.#meanwhile();
+    return this.#take(chunks, await result);
+  }
+
+  #submit(chunks: readonly PlannedChunk[]): Promise<StepResult> {
+    const result = this.#options.runner.step(
+      chunks.map(({ sequence, start, count, rows }) => {
+        invariant(start + count <= sequence.length, 'a submitted token is known', { start, count });
+        return {
+          tokens: sequence.tokens.subarray(start, start + count),
+          start,
+          blockTable: sequence.table!.view(),
+          logitsFor: rows,
+        };
+      }),
     );
+    // Its failure is met where it is awaited; until then it must not count as met by nobody.
+    result.catch(() => {});
+    return result;
+  }
+
+  /** While the GPU computes: whatever needs none of its results. */
+  #meanwhile(): void {
+    const { clock, planAhead } = this.#options;
+    this.#takeLoads();
+    if (planAhead) {
+      const plan = this.#scheduler.plan(clock());
+      this.#begin(plan);
+      this.#ahead = plan.chunks;
+    } else this.#begin(this.#scheduler.prepare(clock()));
+  }
+
+  /** A step's results. Chunks of sequences that ended or were preempted meanwhile are void. */
+  #take(chunks: readonly PlannedChunk[], { logits }: StepResult): SequenceOutput[] {
     const { vocabSize } = this.#options.runner;
     const wanted = chunks.reduce((sum, { rows }) => sum + rows.length, 0);
     invariant(logits.length >= wanted * vocabSize, 'the runner answers each wanted row', { wanted });
@@ -218,7 +315,7 @@ export class Engine {
     for (const chunk of chunks) {
       const first = row;
       row += chunk.rows.length;
-      if (chunk.sequence.end) continue;
+      if (!this.#scheduler.take(chunk)) continue;
       const rows = chunk.rows.map((_, i) => logits.subarray((first + i) * vocabSize, (first + i + 1) * vocabSize));
       const output = advance(chunk, rows, this.#sampler);
       this.#settle(chunk, output);
@@ -228,13 +325,13 @@ export class Engine {
   }
 
   /** After a chunk: charges, publishes its blocks, and ends the sequence where that is due. */
-  #settle({ sequence, count }: PlannedChunk, output: SequenceOutput): void {
+  #settle(chunk: PlannedChunk, output: SequenceOutput): void {
+    const { sequence } = chunk;
     const { ids, end } = output;
     this.#totals.outputTokens += ids.length;
-    this.#scheduler.queue.charge(sequence, count, ids.length);
-    invariant(sequence.table, 'a computed sequence holds blocks');
-    if (end !== 'failed') this.#blocks.publish(sequence.table, sequence.tokens, sequence.computed);
+    this.#scheduler.settle(chunk, ids.length, end !== 'failed');
     if (!end) return;
+    this.#rates.ended(queueTokens(sequence), sequence.computedTokens);
     // What gave logits that are not finite must not be found in the cache by the next request.
     this.#scheduler.finish(sequence, (table) =>
       end === 'failed' ? this.#blocks.discard(table) : this.#blocks.release(table),
@@ -254,22 +351,7 @@ export class Engine {
     sequence.end = end;
     this.#alive.delete(sequence.request.id);
     this.#unreported.push({ ...standing(sequence), end });
-    this.#wake();
-  }
-
-  #check(requests: readonly SequenceRequest[]): void {
-    invariant(requests.length > 0, 'a request has a choice');
-    const ids = new Set<string>();
-    for (const { id, tenant, weight, promptIds, maxTokens } of requests) {
-      invariant(!ids.has(id) && !this.#alive.has(id), 'a sequence id is unique while it lives', { id });
-      invariant(tenant === requests[0]!.tenant, 'the choices of a request are one tenant’s', { id });
-      invariant(weight > 0 && Number.isFinite(weight), 'a weight is positive', { weight });
-      invariant(promptIds.length > 0 && maxTokens >= 0, 'a prompt has a token', { id, maxTokens });
-      const { vocabSize } = this.#options.runner;
-      for (const token of promptIds)
-        invariant(token >= 0 && token < vocabSize, 'a token is of the vocabulary', { token });
-      ids.add(id);
-    }
+    this.#wakeUp.ring();
   }
 
   #refuse(requests: readonly SequenceRequest[]): Refusal | null {
@@ -279,35 +361,17 @@ export class Engine {
         message: `The engine is ${this.#state} and takes no new requests. Retry: another pool, or this one after its restart, will.`,
         retryAfterMs: retryAfterMs(0, 0),
       };
-    const { contextLength, capacityBlocks } = this.#options.runner;
-    for (const request of requests) {
-      const prompt = request.promptIds.length;
-      const need = `${prompt} prompt tokens and max_tokens ${request.maxTokens}`;
-      if (prompt + request.maxTokens > contextLength)
-        return {
-          code: 'context_length_exceeded',
-          message: `${need} exceed the context length of ${contextLength}. Shorten the prompt or lower max_tokens.`,
-        };
-      if (blocksFor(mostPositions(request)) > capacityBlocks)
-        return {
-          code: 'context_length_exceeded',
-          message: `${need} need ${blocksFor(mostPositions(request))} KV blocks of the ${capacityBlocks} that this pool has. Shorten the prompt or lower max_tokens.`,
-        };
-    }
-    return refuseOverload(requests, this.#scheduler.queue, this.#limits, this.#tokensPerMs);
-  }
-
-  #measure(tokens: number, elapsedMs: number): void {
-    if (tokens === 0 || elapsedMs <= 0) return;
-    const speed = tokens / elapsedMs;
-    this.#tokensPerMs =
-      this.#tokensPerMs === 0 ? speed : this.#tokensPerMs + SPEED_SMOOTHING * (speed - this.#tokensPerMs);
+    const { runner } = this.#options;
+    const { queue } = this.#scheduler;
+    return (
+      refuseImpossible(requests, runner) ?? refuseOverload(requests, queue, this.#limits, this.#rates.drainTokensPerMs)
+    );
   }
 
   /** Resolves once nothing lives and all ends are reported. Without a loop it does the steps itself. */
   async #idle(): Promise<void> {
     if (this.#loop) {
-      this.#wake();
+      this.#wakeUp.ring();
       await this.#loop;
     } else while (await this.step());
   }

@@ -7,7 +7,6 @@ import { Sequence } from './sequence.ts';
 let arrivals = 0;
 const sequence = (tenant: string, over: Partial<SequenceRequest> = {}) =>
   new Sequence(request(`q${arrivals}`, [1, 2, 3], { tenant, ...over }), arrivals++);
-const none = new Set<Sequence>();
 
 /** Pushes and takes at once, as a sequence that need not wait. */
 function start(queue: FairQueue, tenant: string): Sequence {
@@ -66,12 +65,12 @@ describe('fair queue', () => {
     queue.push(same);
     queue.push(other);
     expect(queue.served('a')).toBe(0);
-    expect(queue.first(none)).toBe(other);
+    expect(queue.first()).toBe(other);
     queue.charge(running, 60, 0);
     expect(queue.served('a')).toBe(60);
     // Preempted, computed again: only the other 40 are charged.
     queue.disown(running);
-    expect(queue.first(none)).toBe(other);
+    expect(queue.first()).toBe(other);
     queue.owe(running);
     queue.charge(running, 100, 0);
     expect(queue.served('a')).toBe(100);
@@ -83,16 +82,53 @@ describe('fair queue', () => {
     expect(queue.served('a')).toBe(102);
   });
 
-  it('passes over who is put off, within the tenant first, then to the next', () => {
+  it('passes over who follows another, within the tenant first, then to the next, and takes it back in its place', () => {
     const queue = new FairQueue();
     const [first, second] = [sequence('a'), sequence('a')];
     const other = sequence('b');
     for (const each of [first, second, other]) queue.push(each);
     queue.charge(other, 0, 5);
-    expect(queue.first(none)).toBe(first);
-    expect(queue.first(new Set([first]))).toBe(second);
-    expect(queue.first(new Set([first, second]))).toBe(other);
-    expect(queue.first(new Set([first, second, other]))).toBeNull();
+    expect(queue.first()).toBe(first);
+    queue.follow(first);
+    expect(queue.first()).toBe(second);
+    queue.follow(second);
+    expect(queue.first()).toBe(other);
+    queue.follow(other);
+    expect(queue.first()).toBeUndefined();
+    // They count as waiting all the same.
+    expect([queue.waiting, queue.waitingOf('a').sequences, [...queue].length]).toEqual([3, 2, 3]);
+    for (const each of [other, second, first]) queue.unfollow(each);
+    expect(queue.first()).toBe(first);
+    queue.follow(first);
+    expect(queue.remove(first)).toBe(true);
+    expect(queue.first()).toBe(second);
+    expect(queue.waitingOf('a')).toEqual({ sequences: 1, tokens: 7 });
+  });
+
+  it('orders a tenant’s own by priority, then the earlier deadline, then arrival', () => {
+    const queue = new FairQueue();
+    const never = sequence('a');
+    const late = sequence('a', { deadlineMs: 900 });
+    const soon = sequence('a', { deadlineMs: 100 });
+    const soonToo = sequence('a', { deadlineMs: 100 });
+    const urgent = sequence('a', { priority: 1 });
+    for (const each of [never, late, soonToo, urgent, soon]) queue.push(each);
+    const order = [];
+    for (let next = queue.first(); next; next = queue.first()) {
+      queue.remove(next);
+      order.push(next);
+    }
+    expect(order).toEqual([urgent, soon, soonToo, late, never]);
+  });
+
+  it('charges a tenth for what a cache answered, by weight', () => {
+    const queue = new FairQueue();
+    const cached = start(queue, 'a');
+    queue.chargeCached(cached, 500);
+    expect(queue.served('a')).toBe(50);
+    const own = new FairQueue({ prompt: 1, cached: 0.5, output: 2 });
+    own.chargeCached(start(own, 'a'), 500);
+    expect(own.served('a')).toBe(250);
   });
 
   it('puts preempted sequences back oldest first, outside the bounds of the queue', () => {

@@ -25,7 +25,7 @@ const UNKNOWN_RETRY_MS = 1_000;
 const MIN_RETRY_MS = 100;
 const MAX_RETRY_MS = 60_000;
 
-/** Milliseconds until `tokens` have been computed at `tokensPerMs`; 0: speed not known yet. */
+/** Milliseconds until `tokens` have left the queue at `tokensPerMs`; 0: speed not known yet. */
 export function retryAfterMs(tokens: number, tokensPerMs: number): number {
   if (tokensPerMs <= 0) return UNKNOWN_RETRY_MS;
   return Math.round(Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, tokens / tokensPerMs)));
@@ -33,7 +33,8 @@ export function retryAfterMs(tokens: number, tokensPerMs: number): number {
 
 /**
  * Refuses what does not fit into the queue as a whole. All of `requests` are one tenant's. An empty queue takes any one request, so
- * that none is told for ever to come back later.
+ * that none is told for ever to come back later. `tokensPerMs`: the rate at which the whole queue empties; a tenant's part of it empties
+ * at its share of that. 0: not known yet.
  */
 export function refuseOverload(
   requests: readonly SequenceRequest[],
@@ -43,29 +44,27 @@ export function refuseOverload(
 ): Refusal | null {
   const count = requests.length;
   const tokens = requests.reduce((sum, request) => sum + request.promptIds.length + request.maxTokens, 0);
-  const own = queue.waitingOf(requests[0]!.tenant);
-  const bounds: [
-    what: string,
-    holds: number,
-    adds: number,
-    limit: number,
-    tokensHeld: number,
-    sequencesHeld: number,
-  ][] = [
-    ['requests of this tenant', own.sequences, count, limits.maxWaitingPerTenant, own.tokens, own.sequences],
-    ['tokens of this tenant', own.tokens, tokens, limits.maxWaitingTokensPerTenant, own.tokens, own.sequences],
-    ['requests', queue.waiting, count, limits.maxWaiting, queue.waitingTokens, queue.waiting],
-    ['tokens', queue.waitingTokens, tokens, limits.maxWaitingTokens, queue.waitingTokens, queue.waiting],
+  const { tenant, weight } = requests[0]!;
+  const own = queue.waitingOf(tenant);
+  const all = { sequences: queue.waiting, tokens: queue.waitingTokens };
+  const bounds = [
+    { what: 'requests of this tenant', held: own, adds: count, limit: limits.maxWaitingPerTenant },
+    { what: 'tokens of this tenant', held: own, adds: tokens, limit: limits.maxWaitingTokensPerTenant },
+    { what: 'requests', held: all, adds: count, limit: limits.maxWaiting },
+    { what: 'tokens', held: all, adds: tokens, limit: limits.maxWaitingTokens },
   ];
-  for (const [what, holds, adds, limit, tokensHeld, sequencesHeld] of bounds) {
+  for (const { what, held, adds, limit } of bounds) {
+    const inTokens = what.startsWith('tokens');
+    const holds = inTokens ? held.tokens : held.sequences;
     if (holds === 0 || holds + adds <= limit) continue;
     // What must leave first: the excess in tokens, or as many requests as there are too many, at their average size.
     const excess = Math.min(holds, holds + adds - limit);
-    const work = what.startsWith('tokens') ? excess : (excess * tokensHeld) / Math.max(1, sequencesHeld);
+    const work = inTokens ? excess : (excess * held.tokens) / Math.max(1, held.sequences);
+    const rate = tokensPerMs * (held === own ? queue.shareOf(tenant, weight) : 1);
     return {
       code: 'overloaded',
       message: `The queue is full: ${holds} ${what} are waiting, ${adds} more would pass the limit of ${limit}. Retry later.`,
-      retryAfterMs: retryAfterMs(work, tokensPerMs),
+      retryAfterMs: retryAfterMs(work, rate),
     };
   }
   return null;

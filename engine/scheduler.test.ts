@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EngineHarness, request } from '../test/support/engineHarness.ts';
 import { BlockManager } from './blockManager.ts';
-import { Scheduler } from './scheduler.ts';
+import { type PlannedChunk, Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 
 const prompt = (length: number, first: number) => Array.from({ length }, (_, i) => (first + i * 3) % 64);
@@ -98,10 +98,11 @@ describe('scheduler', () => {
     harness.engine.submit(request('long', prompt(300, 1), { tenant: 'long' }));
     await harness.engine.step();
     harness.engine.submit(request('short', prompt(10, 2), { tenant: 'short' }));
-    // The newcomer starts at the other's level: they take turns.
-    await harness.engine.step();
+    // The newcomer starts at the other's level, and what a step could give the other counts already.
     await harness.engine.step();
     expect(harness.of('short').ids).toHaveLength(1);
+    // 16 tokens each step: the long one goes on beside it.
+    expect(harness.reports.at(-1)!.tokens).toBe(16);
   });
 
   it('a prompt that is scored leaves a logits row to each sequence beside it', async () => {
@@ -134,9 +135,9 @@ describe('scheduler', () => {
     expect(harness.engine.submitAll(choices)).toBeNull();
     await harness.finish();
     expect(harness.of('r/0').cachedTokens).toBe(0);
-    for (const choice of [1, 2, 3]) expect(harness.of(`r/${choice}`).cachedTokens).toBe(96);
-    // The prompt once, its last 4 tokens and 2 outputs for each choice.
-    expect(harness.runner.computed).toBe(96 + 4 * (4 + 2));
+    for (const choice of [1, 2, 3]) expect(harness.of(`r/${choice}`).cachedTokens).toBe(99);
+    // The prompt once, its last token for each other choice, and 2 outputs for each.
+    expect(harness.runner.computed).toBe(100 + 3 + 4 * 2);
   });
 
   it('who waits for another’s prompt computes it himself when that one is cancelled', async () => {
@@ -175,13 +176,13 @@ describe('scheduler', () => {
       for (; scheduler.queue.waiting < 8; arrivals++) {
         const ids = prompt(arrivals % 6 === 0 ? 300 : 8, arrivals);
         const asked = request(`s${arrivals}`, ids, { maxTokens: 200, cache: null, tenant: `t${arrivals % 2}` });
-        scheduler.queue.push(new Sequence(asked, arrivals));
+        scheduler.push(new Sequence(asked, arrivals));
       }
-      for (const { sequence, count } of scheduler.plan(step).chunks) {
-        sequence.computed += count;
-        scheduler.queue.charge(sequence, count, 1);
-        if (sequence.pending > 0) continue;
-        sequence.append(1);
+      for (const chunk of scheduler.plan(step).chunks) {
+        const { sequence, draws } = chunk;
+        expect(scheduler.take(chunk)).toBe(true);
+        if (draws) sequence.append(1);
+        scheduler.settle(chunk, draws ? 1 : 0, true);
         if (sequence.outputLength < 200) continue;
         counts.push(sequence.preemptions);
         scheduler.finish(sequence);
@@ -205,38 +206,38 @@ describe('scheduler', () => {
     expect(harness.engine.status().preemptions).toBe(0);
   });
 
-  it('charges neither what the cache answered nor what was cancelled before it was computed', async () => {
+  it('charges no prompt token that was cancelled before it was computed, and a tenth of what the cache answered', () => {
+    const compute = (scheduler: Scheduler, chunk: PlannedChunk) => {
+      expect(scheduler.take(chunk)).toBe(true);
+      scheduler.settle(chunk, 0, true);
+    };
     const scheduler = new Scheduler(new BlockManager(64), { maxRunning: 1, maxStepTokens: 16, maxStepLogits: 8 });
     const [long, own, other] = [
       new Sequence(request('long', prompt(200, 1)), 0),
       new Sequence(request('own', [1]), 1),
       new Sequence(request('other', [2], { tenant: 'b' }), 2),
     ];
-    scheduler.queue.push(long);
-    const { chunks } = scheduler.plan(0);
-    scheduler.queue.charge(long, chunks[0]!.count, 0);
+    scheduler.push(long);
+    compute(scheduler, scheduler.plan(0).chunks[0]!);
     scheduler.finish(long);
-    for (const sequence of [own, other]) scheduler.queue.push(sequence);
+    for (const sequence of [own, other]) scheduler.push(sequence);
     scheduler.queue.charge(other, 0, 1);
     // 16 tokens against 2: were the other 184 still owed, `other` would go first.
     expect(scheduler.queue.served('a')).toBe(16);
     expect(scheduler.plan(1).chunks[0]!.sequence).toBe(own);
 
-    const blocks = new BlockManager(64);
-    const caching = new Scheduler(blocks, { maxRunning: 4, maxStepTokens: 64, maxStepLogits: 8 });
+    const caching = new Scheduler(new BlockManager(64), { maxRunning: 4, maxStepTokens: 64, maxStepLogits: 8 });
     for (const arrival of [0, 1]) {
       const sequence = new Sequence(request(`c${arrival}`, prompt(40, 1)), arrival);
-      caching.queue.push(sequence);
-      const chunk = caching.plan(arrival).chunks[0]!;
-      sequence.computed += chunk.count;
-      caching.queue.charge(sequence, chunk.count, 0);
-      blocks.publish(sequence.table!, sequence.tokens, sequence.computed);
+      caching.push(sequence);
+      compute(caching, caching.plan(arrival).chunks[0]!);
       caching.finish(sequence);
     }
     const third = new Sequence(request('c2', prompt(40, 1)), 2);
-    caching.queue.push(third);
+    caching.push(third);
     caching.plan(2);
-    expect([caching.queue.served('a'), third.unpaid]).toEqual([40 + 8, 8]);
+    expect(caching.queue.served('a')).toBeCloseTo(40 + 8 + 2 * 3.2, 9);
+    expect(third.unpaid).toBe(8);
   });
 
   it('comes to an end with many sequences that cannot all fit, each preempted a bounded number of times', async () => {

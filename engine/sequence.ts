@@ -1,9 +1,27 @@
 // One choice of one request while it lives: its tokens so far, how many of them have KV, and what has been released. All the rest
-// (blocks, queue place, sampling) hangs off these counts; preemption only resets `computed`, so nothing released is ever redone.
+// (blocks, queue place, sampling) hangs off these counts; preemption only resets them, so nothing released is ever redone.
+//
+//   0          computed       scheduled        length   expectedLength
+//   ├── has KV ────┤── in steps ──┤── pending ────┤── drawn ──┤        drawn: tokens that steps in flight will add
+//
+// computed ≤ scheduled ≤ expectedLength at any time; computed = scheduled and drawn = 0 when no step is in flight.
 import type { BlockTable } from './blockManager.ts';
 import { type PhiloxKey, seedKey } from './noise.ts';
 import { penalises, TokenCounts } from './penalties.ts';
 import type { SequenceEnd, SequenceRequest } from './request.ts';
+import type { CachedPath } from './tiers/port.ts';
+
+/** Where a sequence is. `waiting` by itself, `following` another's prompt, `preempted` back in the queue, `loading` from a tier. */
+export type SequenceState = 'waiting' | 'following' | 'preempted' | 'loading' | 'running' | 'ended';
+
+/** Blocks on their way from a tier into the sequence's table. */
+export interface BlockLoad {
+  readonly path: CachedPath;
+  /** First of the table's blocks to be loaded, and how many. */
+  readonly from: number;
+  readonly count: number;
+  readonly abort: AbortController;
+}
 
 export class Sequence {
   readonly request: SequenceRequest;
@@ -12,16 +30,29 @@ export class Sequence {
   /** Prompt, then output; [promptLength + maxTokens] of which `length` are known. */
   readonly tokens: Int32Array;
   length: number;
-  /** Positions that have KV. While running there is at least one known token beyond. */
+  /** Positions that have KV. */
   computed = 0;
+  /** Positions that will have KV once all planned steps are done. */
+  scheduled = 0;
+  /** Output tokens that planned steps will draw. */
+  drawn = 0;
+  /** Rises with each preemption: a chunk of an earlier run is void. */
+  run = 0;
+  state: SequenceState = 'waiting';
   readonly noiseKey: PhiloxKey;
   /** null: no penalties. */
   readonly counts: TokenCounts | null;
-  /** Held while running. */
+  /** Held while running or loading. */
   table: BlockTable | null = null;
+  /** Under way while loading. */
+  load: BlockLoad | null = null;
+  /** Step after which it waits for nobody's prompt any more; null: has not begun to. */
+  followUntilStep: number | null = null;
   /** Prompt positions whose logprobs have been released. */
   scored = 0;
   preemptions = 0;
+  /** Tokens computed for it in all, recomputed ones included. */
+  computedTokens = 0;
   /** Prompt tokens that its tenant is still to be charged for; set at the first admission. */
   unpaid = 0;
   /** Prompt tokens answered from the cache at the first admission; null before it. */
@@ -49,9 +80,13 @@ export class Sequence {
     return this.length - this.promptLength;
   }
 
-  /** Known tokens without KV. */
+  get expectedLength(): number {
+    return this.length + this.drawn;
+  }
+
+  /** Tokens, known or about to be, that need KV and are in no step yet. */
   get pending(): number {
-    return this.length - this.computed;
+    return Math.min(this.expectedLength, this.mostPositions) - this.scheduled;
   }
 
   /** Prompt logprobs are still to be computed. */
@@ -79,18 +114,33 @@ export function mostPositions(request: SequenceRequest): number {
   return request.promptIds.length + Math.max(0, request.maxTokens - 1);
 }
 
+/** Offsets of a decode: its only token. */
+const ONLY_ROW: readonly number[] = [0];
+const NO_ROWS: readonly number[] = [];
+
 /**
  * The sequence's next chunk: as many pending tokens as fit into `maxTokens` tokens and `maxRows` wanted logits rows.
- * `rows` are offsets into the chunk: position i's logits give the logprob of prompt token i + 1, the last known one's the next token.
+ * `rows` are offsets into the chunk: position i's logits give the logprob of prompt token i + 1, the last one's the next token.
  */
-export function nextChunk(sequence: Sequence, maxTokens: number, maxRows: number): { count: number; rows: number[] } {
-  const { computed, length, promptLength, scored } = sequence;
+export function nextChunk(
+  sequence: Sequence,
+  maxTokens: number,
+  maxRows: number,
+): { count: number; rows: readonly number[] } {
+  const { scheduled, expectedLength, promptLength, scored, pending } = sequence;
   const samples = sequence.request.maxTokens > 0;
+  const most = Math.min(pending, maxTokens);
+  if (!sequence.scoring) {
+    if (most <= 0) return { count: 0, rows: NO_ROWS };
+    if (!samples || scheduled + most < expectedLength) return { count: most, rows: NO_ROWS };
+    if (maxRows > 0) return { count: most, rows: most === 1 ? ONLY_ROW : [most - 1] };
+    return { count: most - 1, rows: NO_ROWS };
+  }
   const rows: number[] = [];
   let count = 0;
-  for (; count < Math.min(sequence.pending, maxTokens); count++) {
-    const next = computed + count + 1;
-    const wanted = next === length ? samples : sequence.scoring && next >= scored && next < promptLength;
+  for (; count < most; count++) {
+    const next = scheduled + count + 1;
+    const wanted = next === expectedLength ? samples : next >= scored && next < promptLength;
     if (wanted && rows.length === maxRows) break;
     if (wanted) rows.push(count);
   }

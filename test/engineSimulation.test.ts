@@ -73,6 +73,7 @@ async function simulate(seed: number) {
       maxStepLogits: dice.pick([2, 5, 32]),
     },
     { maxRunning: dice.pick([2, 4, 16]) },
+    () => ({ planAhead: dice.chance(50) }),
   );
   const { engine } = harness;
   const asked = new Map<string, SequenceRequest>();

@@ -1,5 +1,5 @@
 // Drives an Engine step by step over a PagedRunner with a hand-moved clock, and gathers what each sequence was told.
-import { Engine, type EngineLimits, type StepReport } from '../../engine/engine.ts';
+import { Engine, type EngineLimits, type EngineOptions, type StepReport } from '../../engine/engine.ts';
 import {
   NEUTRAL_RETENTION,
   type PositionLogprob,
@@ -77,12 +77,17 @@ export class EngineHarness {
   fatal: unknown = null;
   nowMs = 0;
 
-  constructor(options: PagedRunnerOptions = {}, limits: Partial<EngineLimits> = {}) {
+  constructor(
+    options: PagedRunnerOptions = {},
+    limits: Partial<EngineLimits> = {},
+    more: (runner: PagedRunner) => Pick<EngineOptions, 'costs' | 'tiers' | 'planAhead'> = () => ({}),
+  ) {
     this.runner = new PagedRunner(options);
     this.engine = new Engine({
       runner: this.runner,
       clock: () => this.nowMs,
       limits,
+      ...more(this.runner),
       onOutputs: (outputs, report) => {
         this.batches.push(outputs);
         this.reports.push(report);

@@ -37,7 +37,7 @@ await new EngineThread(parentPort).start(setup, async (model) => {
     contextLength: Math.min(file.contextLength, model.contextLength ?? file.contextLength),
     capacityBlocks: model.kvBlocks,
     maxStepTokens: setup.bounds.maxStepTokens,
-    before: async () => {
+    during: async () => {
       steps += 1;
       if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
       if (steps === file.crashAtStep) process.exit(7);

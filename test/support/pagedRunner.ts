@@ -11,8 +11,8 @@ export interface PagedRunnerOptions {
   capacityBlocks?: number;
   maxStepTokens?: number;
   maxStepLogits?: number;
-  /** Runs before each step is computed: delays, faults. A throw fails the step. */
-  before?: (chunks: readonly StepChunk[]) => Promise<void> | void;
+  /** Runs between a step's submission, which fixes what it reads and writes, and its result: delays, faults. A throw fails the step. */
+  during?: (chunks: readonly StepChunk[]) => Promise<void> | void;
   /** Most block reads under way at once; more are refused. */
   maxReads?: number;
   /** Changes a row before it is returned. */
@@ -56,7 +56,12 @@ export class PagedRunner implements ModelRunner {
   }
 
   async step(chunks: readonly StepChunk[]): Promise<StepResult> {
-    await this.#options.before?.(chunks);
+    const logits = this.#compute(chunks);
+    await this.#options.during?.(chunks);
+    return { logits };
+  }
+
+  #compute(chunks: readonly StepChunk[]): Float32Array {
     this.#check(chunks);
     this.steps += 1;
     this.history.push(
@@ -76,7 +81,7 @@ export class PagedRunner implements ModelRunner {
     rows.forEach((row, i) => {
       logits.set(row, i * this.vocabSize);
     });
-    return { logits };
+    return logits;
   }
 
   copyBlock(from: number, to: number, tokens: number): void {
