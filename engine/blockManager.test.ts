@@ -1,14 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BlockManager, type BlockTable } from './blockManager.ts';
+import { request } from '../test/support/engineHarness.ts';
+import { type Admission, BlockManager, type BlockManagerOptions, type BlockTable } from './blockManager.ts';
+import { LruEviction } from './eviction/lru.ts';
+import type { BlockFacts } from './eviction/policy.ts';
+import { Scheduler } from './scheduler.ts';
+import { Sequence } from './sequence.ts';
 
 const text = (length: number, own = 0) => Int32Array.from({ length }, (_, i) => (i < 200 - own ? i : 1000 * own + i));
 
-function admit(
-  blocks: BlockManager,
-  tokens: Int32Array,
-  over: { scope?: string | null; maxCached?: number; headroomBlocks?: number; capacityPositions?: number } = {},
-): BlockTable | null {
+function admit(blocks: BlockManager, tokens: Int32Array, over: Partial<Admission> = {}): BlockTable | null {
   return blocks.admit({
     scope: 'scope',
     tokens,
@@ -21,8 +22,13 @@ function admit(
 }
 
 /** Admits, computes all of it, publishes. */
-function run(blocks: BlockManager, tokens: Int32Array, scope: string | null = 'scope'): BlockTable {
-  const table = admit(blocks, tokens, { scope })!;
+function run(
+  blocks: BlockManager,
+  tokens: Int32Array,
+  scope: string | null = 'scope',
+  over: Partial<Admission> = {},
+): BlockTable {
+  const table = admit(blocks, tokens, { scope, ...over })!;
   blocks.publish(table, tokens, tokens.length);
   return table;
 }
@@ -192,4 +198,252 @@ describe('block manager', () => {
       { numRuns: 400 },
     );
   });
+});
+
+interface Copy {
+  from: number;
+  to: number;
+  tokens: number;
+}
+
+/** A manager that copies, and what it copied. */
+function copying(capacityBlocks: number, options: BlockManagerOptions = {}): { blocks: BlockManager; copies: Copy[] } {
+  const copies: Copy[] = [];
+  const copyBlock = (from: number, to: number, tokens: number) => void copies.push({ from, to, tokens });
+  return { blocks: new BlockManager(capacityBlocks, undefined, { copyBlock, ...options }), copies };
+}
+
+describe('copy-on-write', () => {
+  it('goes on in a copy of the last, partly filled block of a sequence that ended', () => {
+    const { blocks, copies } = copying(20);
+    const first = run(blocks, text(40));
+    const last = first.blocks[2]!;
+    blocks.release(first);
+    expect(blocks.cachedBlocks).toBe(3);
+    const second = admit(blocks, text(60))!;
+    expect(copies).toEqual([{ from: last, to: second.blocks[2], tokens: 8 }]);
+    expect([second.published, second.cachedPositions]).toEqual([2, 40]);
+    blocks.checkInvariants([second]);
+    // Once the whole block is there, what held its beginning is of no more use.
+    blocks.publish(second, text(60), 60);
+    expect(blocks.cachedBlocks).toBe(0);
+    blocks.checkInvariants([second]);
+  });
+
+  it('copies what agrees of a full block that then differs', () => {
+    const { blocks, copies } = copying(20);
+    const first = run(blocks, text(48));
+    const other = text(48);
+    other[41] = 7;
+    const second = admit(blocks, other)!;
+    expect(copies).toEqual([{ from: first.blocks[2], to: second.blocks[2], tokens: 9 }]);
+    expect(second.cachedPositions).toBe(41);
+  });
+
+  it('leaves a token to compute, and stays within what may come from the cache', () => {
+    const { blocks } = copying(20);
+    blocks.release(run(blocks, text(40)));
+    expect(admit(blocks, text(40))!.cachedPositions).toBe(39);
+    expect(admit(blocks, text(40), { maxCached: 34 })!.cachedPositions).toBe(34);
+    expect(admit(blocks, text(40), { maxCached: 0 })!.cachedPositions).toBe(0);
+    expect(admit(blocks, text(40), { scope: 'other' })!.cachedPositions).toBe(0);
+    expect(admit(blocks, text(40), { extra: 'adapter' })!.cachedPositions).toBe(0);
+  });
+
+  it('lets the choices of a request pay their prompt once, to the last token', () => {
+    const { blocks, copies } = copying(20);
+    const first = run(blocks, text(40));
+    const others = [admit(blocks, text(40))!, admit(blocks, text(40))!];
+    expect(copies.map(({ from, tokens }) => [from, tokens])).toEqual([
+      [first.blocks[2], 7],
+      [first.blocks[2], 7],
+    ]);
+    // The first goes on in its own block.
+    const longer = text(64);
+    blocks.grow(first, 50);
+    blocks.publish(first, longer, 50);
+    blocks.checkInvariants([first, ...others]);
+    expect(first.published).toBe(3);
+  });
+
+  it('keeps the source until it has been copied, and does without where it is needed itself', () => {
+    const { blocks, copies } = copying(3);
+    blocks.release(run(blocks, text(40)));
+    // All three are cached: the two full ones are used, the third would have to be both source and copy.
+    const tight = admit(blocks, text(45))!;
+    expect([copies.length, tight.cachedPositions]).toEqual([0, 32]);
+    blocks.release(tight);
+    const four = copying(4);
+    four.blocks.release(run(four.blocks, text(40)));
+    const table = admit(four.blocks, text(60))!;
+    expect(four.copies).toEqual([{ from: 2, to: 3, tokens: 8 }]);
+    four.blocks.checkInvariants([table]);
+  });
+
+  it('forgets what a sequence was copied from when its KV is not to be trusted', () => {
+    const { blocks } = copying(20);
+    blocks.release(run(blocks, text(10)));
+    const tainted = admit(blocks, text(14))!;
+    expect(tainted.cachedPositions).toBe(10);
+    blocks.discard(tainted);
+    expect([blocks.freeBlocks, admit(blocks, text(14))!.cachedPositions]).toEqual([20, 0]);
+  });
+
+  it('keeps no partial block where nothing can copy it', () => {
+    const blocks = new BlockManager(20);
+    blocks.release(run(blocks, text(40)));
+    expect([blocks.freeBlocks, blocks.cachedBlocks]).toEqual([18, 2]);
+  });
+});
+
+describe('public prefixes', () => {
+  it('are computed once for all tenants, who see nothing of one another', () => {
+    const { blocks } = copying(30);
+    blocks.publicPrefixes.declare('system', text(40));
+    const first = run(blocks, text(80), 'a');
+    expect(blocks.status(9).accounts).toMatchObject([
+      { account: 'a', inUse: 3 },
+      { account: 'public', inUse: 2 },
+    ]);
+    const second = admit(blocks, text(80), { scope: 'b' })!;
+    expect([...second.view().subarray(0, 2)]).toEqual([...first.view().subarray(0, 2)]);
+    // The third block begins with declared tokens, but what follows them is the tenant's.
+    expect(second.cachedPositions).toBe(32);
+    const own = admit(blocks, text(80), { scope: 'a' })!;
+    expect(own.cachedPositions).toBe(79);
+    blocks.checkInvariants([first, second, own]);
+  });
+
+  it('that are withdrawn answer nobody, and age out', () => {
+    const { blocks } = copying(8);
+    blocks.publicPrefixes.declare('system', text(32));
+    blocks.release(run(blocks, text(48), 'a'));
+    blocks.publicPrefixes.withdraw('system');
+    expect(blocks.cachedPrefix('a', text(48), 48)).toBe(0);
+    expect(blocks.cachedPrefix('b', text(48), 48)).toBe(0);
+    const all = run(blocks, text(128), 'b');
+    expect([blocks.cachedBlocks, blocks.evictions]).toEqual([0, 3]);
+    blocks.checkInvariants([all]);
+  });
+
+  it('are kept apart by what else their KV depends on', () => {
+    const { blocks } = copying(30);
+    blocks.publicPrefixes.declare('system', text(32));
+    run(blocks, text(48), 'a', { extra: 'adapter' });
+    expect(blocks.cachedPrefix('b', text(48), 48)).toBe(0);
+    expect(blocks.cachedPrefix('b', text(48), 48, 'adapter')).toBe(32);
+  });
+});
+
+describe('what the block manager tells', () => {
+  it('policies hear whose a block is, what it continues and what its reuse saves', () => {
+    const facts: (BlockFacts & { block: number })[] = [];
+    const reused: [number, number][] = [];
+    const policy = new LruEviction(20);
+    const { admit: enter, reuse } = policy;
+    policy.admit = (block, told) => {
+      facts.push({ block, ...told });
+      enter.call(policy, block, told);
+    };
+    policy.reuse = (block: number, ...fresh: number[]) => {
+      reused.push([block, fresh[0]!]);
+      reuse.call(policy, block);
+    };
+    const blocks = new BlockManager(20, policy, { copyBlock: () => {} });
+    blocks.publicPrefixes.declare('system', text(16));
+    const account = { name: 'acme', weight: 2, floorShare: 0.1 };
+    blocks.release(run(blocks, text(40), 'a', { account, retention: 80 }));
+    expect(facts).toMatchObject([
+      { block: 0, account: 'public', depth: 0, parent: -1, freshBlocks: 3, partial: false, priority: 80 },
+      { block: 1, account: 'acme', depth: 1, parent: 0, freshBlocks: 3, partial: false, priority: 80 },
+      { block: 2, account: 'acme', depth: 2, parent: 1, freshBlocks: 3, partial: true, priority: 80 },
+    ]);
+    expect(new Set(facts.map(({ digest }) => digest)).size).toBe(3);
+    admit(blocks, text(64), { scope: 'a', account });
+    expect(reused).toEqual([
+      [0, 2],
+      [1, 2],
+      [2, 2],
+    ]);
+  });
+
+  it('the listener hears of full blocks alone, before they can be written again', () => {
+    const events: string[] = [];
+    const blocks = new BlockManager(4, undefined, {
+      copyBlock: () => {},
+      listener: {
+        stored: (block, parent, namespace, extra, tokens) =>
+          events.push(`+${block} after ${parent} ${namespace}/${extra} ${tokens[0]}..${tokens.at(-1)}`),
+        removed: (block, why) => events.push(`-${block} ${why}`),
+      },
+    });
+    blocks.publicPrefixes.declare('system', text(16));
+    const first = run(blocks, text(40), 'a', { extra: 'x' });
+    blocks.release(first);
+    expect(events.splice(0)).toEqual(['+0 after -1 public/x 0..15', '+1 after 0 a/x 16..31']);
+    const other = run(
+      blocks,
+      text(40).map((token) => token + 500),
+      'b',
+    );
+    expect(events.splice(0)).toEqual(['-1 evicted', '+3 after -1 b/ 500..515', '+2 after 3 b/ 516..531']);
+    blocks.discard(other);
+    expect(events).toEqual(['-2 discarded', '-3 discarded']);
+  });
+
+  it('status tells who holds what, who evicted whom, and what is wasted', () => {
+    let nowMs = 1_000;
+    const { blocks } = copying(6, { clock: () => nowMs });
+    const own = (scope: string, tokens: Int32Array) => run(blocks, tokens, scope);
+    blocks.release(own('a', text(64)));
+    nowMs += 250;
+    const again = admit(blocks, text(64), { scope: 'a' })!;
+    expect(blocks.status(9)).toMatchObject({
+      accounts: [{ account: 'a', inUse: 4, cached: 1, askedTokens: 128, hitTokens: 63, copiedTokens: 15 }],
+      reuseGapMs: { count: 4, sum: 1_000 },
+      wastedPositions: 0,
+    });
+    blocks.release(again);
+    nowMs += 500;
+    const b = own('b', text(90, 1));
+    expect(blocks.status(9)).toMatchObject({
+      evictions: 4,
+      evictionPairs: [{ evicting: 'b', evicted: 'a', blocks: 4 }],
+      accounts: [
+        { account: 'b', inUse: 6 },
+        { account: 'a', inUse: 0, cached: 0 },
+      ],
+      lifetimeMs: { count: 4, sum: 4 * 750 },
+      wastedPositions: 6,
+    });
+    blocks.checkInvariants([b]);
+  });
+});
+
+it('one manager serves two schedulers: each finds what the other computed', () => {
+  const { blocks } = copying(24);
+  const limits = { maxRunning: 4, maxStepTokens: 64, maxStepLogits: 8 };
+  const [one, two] = [new Scheduler(blocks, limits), new Scheduler(blocks, limits)];
+  const submit = (scheduler: Scheduler, id: string) => {
+    const sequence = new Sequence(request(id, [...text(40)]), 0);
+    scheduler.queue.push(sequence);
+    scheduler.plan(0);
+    return sequence;
+  };
+  const compute = (sequence: Sequence) => {
+    sequence.computed = sequence.length;
+    blocks.publish(sequence.table!, sequence.tokens, sequence.computed);
+  };
+  const first = submit(one, 'first');
+  compute(first);
+  const second = submit(two, 'second');
+  expect(second.computed).toBe(39);
+  expect([...second.table!.view().subarray(0, 2)]).toEqual([...first.table!.view().subarray(0, 2)]);
+  blocks.checkInvariants([first.table!, second.table!]);
+  one.finish(first);
+  blocks.checkInvariants([second.table!]);
+  compute(second);
+  two.finish(second);
+  blocks.checkInvariants([]);
+  expect(blocks.availableBlocks).toBe(24);
 });

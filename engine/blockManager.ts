@@ -309,7 +309,8 @@ export class BlockManager {
   }
 
   #extend(table: BlockTable): void {
-    table.blocks[table.length++] = this.#pool.take(table.account);
+    const block = this.#pool.take(table.account);
+    table.blocks[table.length++] = block;
     this.#wastedPositions += BLOCK_TOKENS;
   }
 
@@ -356,10 +357,9 @@ export class BlockManager {
 
   /** The computed part of the block after the published ones can be found from now on, unless another block begins with it. */
   #indexPartial(table: BlockTable): void {
-    const count = table.computed - table.published * BLOCK_TOKENS;
-    if (!table.namespace || !this.#options.copyBlock || count < MIN_COPY_TOKENS || count === table.partialTokens)
-      return;
     this.#forgetPartial(table);
+    const count = table.computed - table.published * BLOCK_TOKENS;
+    if (!table.namespace || !this.#options.copyBlock || count < MIN_COPY_TOKENS) return;
     this.#dropBeginnings(table, count);
     const { parent, namespace, tokens, start } = this.#contents(table, table.published, count);
     const block = table.blocks[table.published]!;
