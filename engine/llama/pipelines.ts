@@ -21,9 +21,9 @@ export class Pipelines {
     this.device = device;
   }
 
-  /** A pipeline with its layout derived from the shader. */
-  get(label: string, code: () => string): Promise<GPUComputePipeline> {
-    return this.#compile(label, code, 'auto');
+  /** A pipeline; its layout is derived from the shader where none is given. */
+  get(label: string, code: () => string, layout: GPUPipelineLayout | 'auto' = 'auto'): Promise<GPUComputePipeline> {
+    return this.#compile(label, code, layout);
   }
 
   matmul(variant: MatmulVariant): Promise<GPUComputePipeline> {
