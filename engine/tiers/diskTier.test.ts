@@ -139,6 +139,18 @@ describe('blocks on disk', () => {
     expect(await records()).toHaveLength(0);
   });
 
+  it('that hang off a public prefix without a key are found again, behind that prefix', async () => {
+    const publicScope = { namespace: 'public', sealKey: null };
+    const path = pathOf(alice, promptOf(1, 6), { publicScope, publicBlocks: 2 });
+    const pool = await poolOf();
+    pool.rig.evict(pool.tiers, pool.rig.compute(pool.tiers, path));
+    await until(() => pool.disk().stored === 4, 'hers written');
+    const again = await poolOf();
+    expect(again.tiers.probe(path, 0, 96).blocks).toBe(0); // the prefix itself is computed anew
+    expect(again.tiers.probe(path, 2, 96).blocks).toBe(4);
+    expect(await loadAll(again.tiers, path, BLOCK, 2)).toBe(4);
+  });
+
   it('stay within the bound under churn, oldest first, also across a restart', async () => {
     const diskBytes = 40 * RECORD;
     const first = await poolOf({ diskBytes });

@@ -1,6 +1,6 @@
 // The namespaces that have blocks here or had a request lately, with their keys: in memory, and no longer than that. Pure; time comes in.
-import { randomBytes } from 'node:crypto';
-import { NamespaceKeys, SEAL_KEY_BYTES } from './namespaceKeys.ts';
+import { hash } from 'node:crypto';
+import { NamespaceKeys } from './namespaceKeys.ts';
 import type { CacheScope } from './port.ts';
 import { Namespace } from './recordTree.ts';
 
@@ -38,7 +38,7 @@ export class Namespaces {
     }
     if (!namespace) {
       this.#sweep(nowMs);
-      const keys = new NamespaceKeys(sealKey ?? randomBytes(SEAL_KEY_BYTES), name, this.#fingerprint);
+      const keys = new NamespaceKeys(sealKey ?? unsealedSecret(name), name, this.#fingerprint);
       namespace = new Namespace(name, keys, sealKey !== null);
       this.#known.set(name, namespace);
     }
@@ -59,4 +59,12 @@ export class Namespaces {
     for (const [i, namespace] of idle.entries())
       if (i < surplus || nowMs - namespace.probedMs > IDLE_MS) this.#known.delete(namespace.name);
   }
+}
+
+/**
+ * Seals nothing: what has no key stays in this process. But its ids are the same in every process, so that a tenant's sealed blocks which
+ * hang off an unsealed public prefix are found again once that prefix is on the GPU.
+ */
+function unsealedSecret(name: string): Uint8Array {
+  return hash('sha256', JSON.stringify(['hearth unsealed namespace 1', name]), 'buffer');
 }
