@@ -26,8 +26,13 @@ export function loadConfig(root: string, env: NodeJS.ProcessEnv): LoadedConfig {
   const path = resolve(root, env.HEARTH_CONFIG || FILE);
   const written = readConfigFile(path, Boolean(env.HEARTH_CONFIG));
   const config = parseConfig(written ?? {}, env, path);
+  const { kvDiskFolder } = config.pool;
   return {
-    config: { ...config, server: { ...config.server, dataDir: resolve(root, config.server.dataDir) } },
+    config: {
+      ...config,
+      server: { ...config.server, dataDir: resolve(root, config.server.dataDir) },
+      pool: { ...config.pool, ...(kvDiskFolder !== undefined && { kvDiskFolder: resolve(root, kvDiskFolder) }) },
+    },
     file: written === null ? null : path,
     adminKey: env.HEARTH_ADMIN_KEY || null,
     pepperHex: env.HEARTH_PEPPER || null,

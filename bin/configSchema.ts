@@ -5,7 +5,8 @@ import { gatewaySection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
 
-const { bounds, journal, models: poolModels } = poolSection.shape;
+const { bounds, journal, tiers, models: poolModels } = poolSection.shape;
+const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, synchronous, drainMs } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
 const { id, activations, contextLength, kvBlocks } = poolModels.element.shape;
@@ -52,6 +53,12 @@ const pool = z.strictObject({
   journalFsync: journal.shape.fsync,
   journalSegmentBytes: journal.shape.segmentBytes,
   maxReceipts: journal.shape.maxReceipts,
+  kvRamBytes: kvTiers.ramBytes,
+  kvDiskBytes: kvTiers.diskBytes,
+  kvDiskFolder: kvTiers.diskFolder.describe(
+    'Folder of sealed KV blocks; pools of one host may share it. Relative to the project; default: kv in the data folder.',
+  ),
+  kvWriteThrough: kvTiers.writeThrough,
 });
 
 const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous });

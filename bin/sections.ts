@@ -23,7 +23,8 @@ export function poolSectionOf(
   identity: PoolIdentity,
   options: { modelPaths: readonly string[]; dawnFlags: string[]; port: number | null },
 ): PoolSectionInput {
-  const { journalFsync, journalSegmentBytes, maxReceipts, ...bounds } = config.pool;
+  const { journalFsync, journalSegmentBytes, maxReceipts, ...others } = config.pool;
+  const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...bounds } = others;
   return {
     host: POOL_HOST,
     port: options.port ?? 0,
@@ -39,6 +40,12 @@ export function poolSectionOf(
       fsync: journalFsync,
       segmentBytes: journalSegmentBytes,
       maxReceipts,
+    },
+    tiers: {
+      ...(kvRamBytes !== undefined && { ramBytes: kvRamBytes }),
+      diskFolder: kvDiskFolder ?? join(config.server.dataDir, 'kv'),
+      diskBytes: kvDiskBytes,
+      writeThrough: kvWriteThrough,
     },
     maxBodyBytes: config.server.maxBodyBytes + POOL_BODY_MARGIN_BYTES,
     drainMs: config.server.drainMs,

@@ -212,6 +212,7 @@ export class Engine {
       ...this.#totals,
       preemptions,
       evictions: this.#blocks.evictions,
+      tiers: this.#options.tiers?.status() ?? null,
     };
   }
 

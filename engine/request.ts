@@ -1,7 +1,7 @@
 // What the engine is asked to generate and what it answers, in token ids only: text belongs to the HTTP thread.
 // All of it is plain data that crosses a thread border.
 import type { CacheAccount } from './eviction/policy.ts';
-import type { CacheScope } from './tiers/port.ts';
+import type { CacheScope, TiersStatus } from './tiers/port.ts';
 
 export interface SamplingParams {
   /** 0: greedy, ties to the lowest id. */
@@ -104,4 +104,6 @@ export interface EngineStatus {
   outputTokens: number;
   preemptions: number;
   evictions: number;
+  /** Blocks outside the GPU; RAM and disk are those of all engines of the process. null: there are none. */
+  tiers: TiersStatus | null;
 }

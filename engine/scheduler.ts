@@ -413,8 +413,8 @@ export class Scheduler {
     const path = this.#cachedPath(sequence);
     if (!this.#source || !path) return false;
     const from = Math.floor(sequence.computed / BLOCK_TOKENS);
-    if ((from + 1) * BLOCK_TOKENS > sequence.maxCached) return false;
     const { tiers, prefillTokensPerMs } = this.#source;
+    // Also where nothing can be hit: the tiers keep blocks of namespaces that they have heard of.
     const { blocks, loadMs } = tiers.probe(path, from, sequence.maxCached);
     const spared = (from + blocks) * BLOCK_TOKENS - sequence.computed;
     const rate = prefillTokensPerMs();

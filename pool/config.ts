@@ -47,6 +47,29 @@ const journalSection = z.strictObject({
   maxReceipts: z.int().min(1).default(50_000).describe('Unacknowledged receipts; past it requests are refused.'),
 });
 
+const tiersSection = z.strictObject({
+  ramBytes: z
+    .int()
+    .min(0)
+    .optional()
+    .describe(
+      'Host memory for KV blocks that left the GPU. Default: 1 GiB, or a quarter of the free memory where that is less.',
+    ),
+  diskFolder: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Folder of sealed KV blocks; pools of one host may share it. Without it none are written.'),
+  diskBytes: z.int().min(0).default(8_589_934_592).describe('Disk for KV blocks. 0: none are written.'),
+  writeThrough: z
+    .boolean()
+    .default(true)
+    .describe(
+      'KV blocks are written to disk when they are complete, so that a restart and other pools find them; false: when they leave the memory.',
+    ),
+});
+export type TiersSection = z.infer<typeof tiersSection>;
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
@@ -65,6 +88,7 @@ export const poolSection = z
     models: z.array(servedModelSection).min(1).max(16),
     bounds: bounds.prefault({}),
     journal: journalSection,
+    tiers: tiersSection.prefault({}),
     maxBodyBytes: z.int().min(1024).default(8_388_608).describe('Largest request body.'),
     drainMs: z.int().min(0).max(600_000).default(30_000).describe('How long running requests may finish after a stop.'),
     dawnFlags: z.array(z.string()).max(64).default([]).describe('Toggles for the WebGPU implementation.'),

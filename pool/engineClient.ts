@@ -32,6 +32,7 @@ export interface EnginePort {
 export interface EngineListeners {
   onProgress: (stage: string, done: number, total: number) => void;
   onStep: (step: EngineStep) => void;
+  onNotice: (message: string) => void;
   onDown: (error: EngineDown) => void;
 }
 
@@ -112,6 +113,9 @@ export class EngineClient implements EnginePort {
         return;
       case 'status':
         this.#status.set(message.model, message.status);
+        return;
+      case 'notice':
+        this.#listeners.onNotice(message.message);
         return;
       case 'fatal':
         this.#fall(new EngineDown(message.code, message.message));

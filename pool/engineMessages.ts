@@ -1,6 +1,6 @@
 // What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
-import type { EngineBounds } from './config.ts';
+import type { EngineBounds, TiersSection } from './config.ts';
 
 export interface EngineModel {
   id: string;
@@ -14,6 +14,7 @@ export interface EngineModel {
 export interface EngineSetup {
   models: readonly EngineModel[];
   bounds: EngineBounds;
+  tiers: TiersSection;
   dawnFlags: readonly string[];
 }
 
@@ -43,5 +44,7 @@ export type FromEngine =
   /** One engine step. `elapsedMs` is 0 when it only ended sequences. */
   | { type: 'step'; model: string; outputs: SequenceOutput[]; elapsedMs: number; status: EngineStatus }
   | { type: 'status'; model: string; status: EngineStatus }
+  /** Something that an operator should know and that stops nothing. */
+  | { type: 'notice'; message: string }
   | { type: 'fatal'; code: string; message: string }
   | { type: 'stopped' };

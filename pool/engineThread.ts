@@ -5,6 +5,7 @@ import { Engine } from '../engine/engine.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
 import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import { TierStore } from '../engine/tiers/tierStore.ts';
 import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 
 export type OpenRunner = (
@@ -15,6 +16,8 @@ export type OpenRunner = (
 
 /** Prompt of the warm-up: long enough for every kernel variant, short enough for seconds on a software adapter. */
 const WARM_UP_TOKENS = 24;
+/** When the thread ends, KV blocks that wait for the disk get this long: what is lost is computed again. */
+const TIERS_FLUSH_MS = 1000;
 
 interface Served {
   id: string;
@@ -29,6 +32,8 @@ export class EngineThread {
   readonly #served = new Map<string, Served>();
   readonly #statusDue = new Set<string>();
   #state: 'starting' | 'serving' | 'stopping' = 'starting';
+  /** Of all engines; set by `start`. */
+  #tiers: TierStore | null = null;
 
   constructor(port: MessagePort) {
     this.#port = port;
@@ -38,6 +43,8 @@ export class EngineThread {
   /** Opens all models, generates one real token with each, reports `ready`, and serves until `stop`. Never rejects: it tells. */
   async start(setup: EngineSetup, open: OpenRunner): Promise<void> {
     try {
+      this.#tiers = openTiers(setup.tiers, (message) => this.#post({ type: 'notice', message }));
+      void this.#tiers.start();
       const warm: WarmModel[] = [];
       for (const model of setup.models) warm.push(await this.#open(model, setup, open));
       this.#state = 'serving';
@@ -66,8 +73,10 @@ export class EngineThread {
 
   #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {
     const { maxRunning, ...queue } = setup.bounds;
+    const tiers = this.#tiers?.cacheFor(runner.transfer, runner.fingerprint);
     const engine = new Engine({
       runner,
+      ...(tiers && { tiers }),
       clock: Date.now,
       limits: { ...queue, maxRunning: Math.min(maxRunning, runner.maxStepLogits, runner.maxStepTokens) },
       onOutputs: (outputs, step) => this.#step(id, outputs, step.elapsedMs),
@@ -102,6 +111,7 @@ export class EngineThread {
       await engine.stop();
       runner.destroy();
     }
+    await this.#tiers?.close(TIERS_FLUSH_MS);
     this.#post({ type: 'stopped' });
     this.#port.close();
   }
@@ -138,6 +148,11 @@ export class EngineThread {
   #post(message: FromEngine): void {
     this.#port.postMessage(message);
   }
+}
+
+function openTiers({ ramBytes, diskFolder, ...others }: EngineSetup['tiers'], onNotice: (line: string) => void) {
+  const options = { ...others, diskFolder: diskFolder ?? null, ...(ramBytes !== undefined && { ramBytes }) };
+  return new TierStore(options, Date.now, onNotice);
 }
 
 /** Code and words of an error that ends the engine thread, as they cross to the HTTP thread. */

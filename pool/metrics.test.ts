@@ -35,6 +35,7 @@ describe('metrics', () => {
       outputTokens: 0,
       preemptions: 0,
       evictions: 0,
+      tiers: null,
     };
     const text = new PoolMetrics().render(new Map([['a"b\\c\nd', status]]));
     expect(text).toContain('hearth_pool_running{model="a\\"b\\\\c\\nd"} 1\n');

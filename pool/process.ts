@@ -81,6 +81,7 @@ class PoolProcess {
         if (step.elapsedMs > 0) this.#metrics.stepSeconds.observe(step.elapsedMs / 1000);
         this.#requests.onStep(step);
       },
+      onNotice: (message) => log('warn', 'kv_tiers', { message }),
       onDown: (error) => this.#down.resolve(error),
     });
     this.#requests = new Requests({
@@ -177,9 +178,10 @@ class PoolProcess {
   }
 }
 
-function engineSetup({ models, bounds, dawnFlags }: PoolSection) {
+function engineSetup({ models, bounds, tiers, dawnFlags }: PoolSection) {
   return {
     bounds,
+    tiers,
     dawnFlags,
     models: models.map(({ id, path, activations, kvBlocks, contextLength }) => ({
       id,
