@@ -18,6 +18,7 @@ const COMMANDS = {
   doctor: { entry: 'bin/doctor.ts', dev: false },
   test: { entry: 'bin/test.ts', dev: true },
   bench: { entry: 'bench/run.ts', dev: true },
+  'bench:cache': { entry: 'bench/cache.ts', dev: true },
   'sim:cache': { entry: 'bench/simCache.ts', dev: true },
   'config:schema': { entry: 'bin/writeSchema.ts', dev: true },
 };

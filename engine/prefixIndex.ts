@@ -194,7 +194,7 @@ export class PrefixIndex {
       const above = run.parent!;
       const place = above.place(run.namespace, run.tokens, 0, run.keyTokens);
       invariant(above.children[place] === run, 'a run hangs where its tokens say', { block });
-      above.children.splice(place, 1);
+      above.removeChild(place);
       this.close(run.namespace);
     }
     run.shorten();
@@ -294,7 +294,7 @@ export class PrefixIndex {
   ): PrefixRun {
     const run = new PrefixRun(namespace, above, above.depth + above.length);
     run.append(block, tokens, start, count);
-    above.children.splice(place, 0, run);
+    above.addChild(place, run);
     namespace.users += 1;
     this.#enter(block, run);
     return run;
@@ -305,7 +305,7 @@ export class PrefixIndex {
     const above = run.parent!;
     const place = above.place(run.namespace, run.tokens, 0, run.keyTokens);
     const head = run.splitOff(at);
-    above.children[place] = head;
+    above.replaceChild(place, head);
     run.namespace.users += 1;
     for (let i = 0; i < at; i++) this.#run[head.blocks[i]!] = head;
     return head;

@@ -25,6 +25,8 @@ export class Namespace {
   }
 }
 
+const NO_RUNS: readonly PrefixRun[] = [];
+
 export class PrefixRun implements ComparableTokens {
   readonly namespace: Namespace;
   /** null for a namespace's root. */
@@ -36,7 +38,7 @@ export class PrefixRun implements ComparableTokens {
   /** 0: its blocks are full. Else it is one block, of so many tokens, with nothing hanging off it. */
   partialTokens = 0;
   /** Sorted by `compareTo`. */
-  readonly children: PrefixRun[] = [];
+  #children: PrefixRun[] | null = null;
   /** [capacity] of which `length` are known. */
   #blocks = new Int32Array(0);
   /** [capacity, 16] */
@@ -47,6 +49,10 @@ export class PrefixRun implements ComparableTokens {
     this.namespace = namespace;
     this.parent = parent;
     this.depth = depth;
+  }
+
+  get children(): readonly PrefixRun[] {
+    return this.#children ?? NO_RUNS;
   }
 
   get blocks(): Int32Array {
@@ -92,7 +98,7 @@ export class PrefixRun implements ComparableTokens {
     head.#blocks = this.#blocks.slice(0, count);
     head.#tokens = this.#tokens.slice(0, count * BLOCK_TOKENS);
     head.length = count;
-    head.children.push(this);
+    head.#children = [this];
     this.#blocks = this.#blocks.slice(count, this.length);
     this.#tokens = this.#tokens.slice(count * BLOCK_TOKENS, this.length * BLOCK_TOKENS);
     this.#bytes = null;
@@ -100,6 +106,21 @@ export class PrefixRun implements ComparableTokens {
     this.depth += count;
     this.parent = head;
     return head;
+  }
+
+  addChild(place: number, child: PrefixRun): void {
+    // Most runs have no child and many only one, and an array that has grown once has room for 17.
+    if (this.#children) this.#children.splice(place, 0, child);
+    else this.#children = [child];
+  }
+
+  replaceChild(place: number, child: PrefixRun): void {
+    this.#children![place] = child;
+  }
+
+  removeChild(place: number): void {
+    if (this.#children!.length === 1) this.#children = null;
+    else this.#children!.splice(place, 1);
   }
 
   /** Place of the first child that is not before `namespace` with tokens[start, start + count). */
