@@ -1,5 +1,6 @@
 // The engine thread's side: opens and warms every model, then turns messages into engine calls and steps into messages. It owns
 // the GPU alone, so that nothing the HTTP thread does can delay a step, and no step can delay a health check.
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import { Engine } from '../engine/engine.ts';
 import { invariant } from '../engine/invariant.ts';
@@ -18,6 +19,8 @@ export type OpenRunner = (
 const WARM_UP_TOKENS = 24;
 /** When the thread ends, KV blocks that wait for the disk get this long: what is lost is computed again. */
 const TIERS_FLUSH_MS = 1000;
+/** A pool that is ready knows what its folder holds, unless finding out takes longer. */
+const TIERS_LOOK_LIMIT_MS = 2000;
 
 interface Served {
   id: string;
@@ -44,9 +47,11 @@ export class EngineThread {
   async start(setup: EngineSetup, open: OpenRunner): Promise<void> {
     try {
       this.#tiers = openTiers(setup.tiers, (message) => this.#post({ type: 'notice', message }));
-      void this.#tiers.start();
+      const looked = Promise.race([this.#tiers.start(), sleep(TIERS_LOOK_LIMIT_MS, undefined, { ref: false })]);
       const warm: WarmModel[] = [];
       for (const model of setup.models) warm.push(await this.#open(model, setup, open));
+      await looked;
+      this.#throwIfStopping();
       this.#state = 'serving';
       this.#post({ type: 'ready', models: warm });
     } catch (error) {
@@ -67,8 +72,12 @@ export class EngineThread {
 
   /** A start is cancelled here, between two pieces of work: a thread that is killed inside the driver takes the process with it. */
   #progress(stage: string, done: number, total: number): void {
-    if (this.#state === 'stopping') throw new StartCancelled('stopped while starting');
+    this.#throwIfStopping();
     this.#post({ type: 'progress', stage, done, total });
+  }
+
+  #throwIfStopping(): void {
+    if (this.#state === 'stopping') throw new StartCancelled('stopped while starting');
   }
 
   #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {

@@ -74,14 +74,16 @@ export class DiskTier {
     });
   }
 
-  /** Makes the folder and begins to look into it, in the background. Never rejects: a folder that can't be made holds nothing. */
+  /** Makes the folder and keeps looking into it; resolves after the first look. Never rejects: a folder that can't be made holds nothing. */
   async start(): Promise<void> {
     try {
       await this.#folder.make();
     } catch (error) {
       this.#failed(error);
     }
+    const first = this.look();
     void this.#looks();
+    await first;
   }
 
   get usable(): boolean {

@@ -71,7 +71,9 @@ export function openRecord(
   } catch {
     return null;
   }
-  return plain.subarray(0, HEAD_BYTES).equals(headOf(name)) ? plain.subarray(HEAD_BYTES) : null;
+  if (!plain.subarray(0, HEAD_BYTES).equals(headOf(name))) return null;
+  // Not a Buffer, whose `slice` is no copy: whoever gets this may take it for the array that its type says.
+  return new Uint8Array(plain.buffer, plain.byteOffset + HEAD_BYTES, blockBytes);
 }
 
 function headOf({ identity, parentId, packedTokens }: RecordName): Buffer {

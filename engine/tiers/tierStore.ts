@@ -41,7 +41,7 @@ export class TierStore {
     this.#now = now;
   }
 
-  /** Begins to look into the folder. Never rejects. */
+  /** Resolves once what the folder holds is known; it is looked into from then on. Never rejects. */
   async start(): Promise<void> {
     await this.#disk?.start();
   }
