@@ -2,8 +2,8 @@
 // a step walks the list and allocates nothing.
 import { TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 
-/** Which rows a dispatch works on: every token of the step, or those whose logits are wanted. */
-export type Rows = 'tokens' | 'wanted';
+/** Which rows a dispatch works on: every token of the step, those whose logits are wanted, or attention's work items of either kind. */
+export type Rows = 'tokens' | 'wanted' | 'queryTiles' | 'singleQueries';
 
 export interface RowDispatch {
   type: 'rows';
@@ -36,11 +36,10 @@ const offsets = [0, 0];
 export function encode(
   pass: GPUComputePassEncoder,
   dispatches: readonly Dispatch[],
-  tokens: number,
-  wanted: number,
+  counts: Readonly<Record<Rows, number>>,
 ): void {
   for (const dispatch of dispatches) {
-    const rows = dispatch.rows === 'tokens' ? tokens : wanted;
+    const rows = counts[dispatch.rows];
     if (rows === 0) continue;
     if (dispatch.type === 'matmul') encodeMatmul(pass, dispatch, rows);
     else {

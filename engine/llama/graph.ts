@@ -1,6 +1,13 @@
 // Builds the fixed list of dispatches of a step: buffers, pipelines and bind groups, once per model.
-import { ATTENTION_LANES, attentionShader, headsPerWorkgroup, type KvShape } from '../../wgsl/attention/shader.ts';
+import {
+  type AttentionVariant,
+  attentionLabel,
+  attentionShader,
+  attentionWorkgroups,
+} from '../../wgsl/attention/shader.ts';
+import { type KvShape, unitsOf } from '../../wgsl/attention/shape.ts';
 import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
+import { kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
@@ -9,7 +16,6 @@ import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader } from '../../wgsl/rope/shader.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
 import type { ModelConfig } from '../model/types.ts';
-import { BLOCK_TOKENS } from '../modelRunner.ts';
 import type { Dispatch, Rows } from './dispatch.ts';
 import { Pipelines } from './pipelines.ts';
 import type { MetadataField, StepMetadata } from './stepMetadata.ts';
@@ -74,7 +80,7 @@ class GraphBuilder {
     const { config, weights, kvBlocks, maxLogits, onShader } = this.#options;
     const qkvRows = (config.heads + 2 * config.kvHeads) * config.headDim;
     const shape: KvShape = config;
-    const blockBytes = 2 * config.kvHeads * BLOCK_TOKENS * config.headDim * 2;
+    const blockBytes = kvBlockBytes('f16', config.kvHeads, config.headDim);
     const logitsStride = padRows(config.vocabSize);
     const hidden = this.#activation('hidden', config.hidden);
     const delta = this.#activation('delta', config.hidden);
@@ -186,10 +192,19 @@ class GraphBuilder {
   }
 
   async #attend(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer, out: GPUBuffer): Promise<void> {
-    const exchange = this.#options.gpu.subgroupSize === ATTENTION_LANES ? 'subgroup' : 'workgroup';
-    const pipeline = await this.#pipelines.get(`attention ${exchange}`, () => attentionShader(shape, exchange));
-    const bindings = [qkv, arena, this.#field('positions'), this.#field('tableAt'), this.#field('tables'), out];
-    this.#rows(pipeline, bindings, 'tokens', shape.heads / headsPerWorkgroup(shape), 1, true);
+    const { gpu, metadata } = this.#options;
+    const units = unitsOf(shape, gpu.subgroupSize);
+    for (const rows of ['queryTiles', 'singleQueries'] as const) {
+      const variant: AttentionVariant = {
+        format: 'f16',
+        rows: rows === 'queryTiles' ? metadata.limits.queryRows : 1,
+        exchange: units ? 'subgroup' : 'workgroup',
+        units: units ?? 1,
+      };
+      const pipeline = await this.#pipelines.get(attentionLabel(variant), () => attentionShader(shape, variant));
+      const bindings = [qkv, arena, this.#field(rows), this.#field('tables'), out];
+      this.#rows(pipeline, bindings, rows, attentionWorkgroups(shape, variant), 1, true);
+    }
   }
 
   async #quantize(source: 'plain' | 'gated', from: GPUBuffer, x: GPUBuffer, next: Projection): Promise<void> {

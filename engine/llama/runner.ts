@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { queryRows } from '../../wgsl/attention/shape.ts';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
@@ -58,6 +59,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     frequencies: await ropeFrequencies(file),
     vocabSize: file.config.vocabSize,
     capacityBlocks: options.kvBlocks,
+    queryRows: queryRows(file.config, gpu),
   });
   const graph = await buildGraph({
     gpu,
@@ -145,19 +147,19 @@ class LlamaRunner implements ModelRunner {
       const encoder = device.createCommandEncoder({ label: 'step' });
       this.transfer.encode(encoder);
       const pass = encoder.beginComputePass({ label: 'step' });
-      encode(pass, graph.dispatches, metadata.tokens, metadata.wanted);
+      encode(pass, graph.dispatches, metadata.rows);
       pass.end();
-      const bytes = metadata.wanted * graph.logitsStride * 4;
+      const { tokens, wanted } = metadata.rows;
+      const bytes = wanted * graph.logitsStride * 4;
       if (bytes) encoder.copyBufferToBuffer(graph.logits, 0, graph.readback, 0, bytes);
       const submittedMs = performance.now();
       device.queue.submit([encoder.finish()]);
       this.transfer.stepSubmitted();
-      const { tokens, wanted } = metadata;
       const sleepMs = this.#gpu.software ? this.#wait.sleepMs(tokens, wanted) : 0;
       if (sleepMs > 0) await sleep(sleepMs);
       await this.#finished(bytes);
       this.#wait.note(tokens, wanted, performance.now() - submittedMs);
-      return { logits: this.#logits.subarray(0, metadata.wanted * this.vocabSize) };
+      return { logits: this.#logits.subarray(0, wanted * this.vocabSize) };
     } finally {
       this.#busy = false;
     }
@@ -176,7 +178,7 @@ class LlamaRunner implements ModelRunner {
     }
     if (bytes) {
       const mapped = new Float32Array(readback.getMappedRange(0, bytes));
-      for (let row = 0; row < this.#metadata.wanted; row++)
+      for (let row = 0; row < this.#metadata.rows.wanted; row++)
         this.#logits.set(
           mapped.subarray(row * logitsStride, row * logitsStride + this.vocabSize),
           row * this.vocabSize,

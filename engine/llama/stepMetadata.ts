@@ -2,6 +2,7 @@
 // fixed, 256-byte aligned offset, the block tables last because only their used part is written.
 import { invariant } from '../invariant.ts';
 import { BLOCK_TOKENS, type StepChunk } from '../modelRunner.ts';
+import type { Rows } from './dispatch.ts';
 
 const ALIGN = 256;
 const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
@@ -15,10 +16,27 @@ export interface MetadataLimits {
   frequencies: Float64Array;
   vocabSize: number;
   capacityBlocks: number;
+  /** Rows of one sequence that attention computes together. */
+  queryRows: number;
 }
 
-export const FIELDS = ['counts', 'tokenIds', 'positions', 'slots', 'tableAt', 'wanted', 'rotation', 'tables'] as const;
+export const FIELDS = [
+  'counts',
+  'tokenIds',
+  'slots',
+  'queryTiles',
+  'singleQueries',
+  'wanted',
+  'rotation',
+  'tables',
+] as const;
 export type MetadataField = (typeof FIELDS)[number];
+
+/** A work item of attention: first token of the step, rows, where the block table begins, position of the first row. */
+const ITEM_WORDS = 4;
+
+/** Fewest rows for which a tile costs less than as many single rows: about half, measured on lavapipe. */
+const leastTile = (queryRows: number): number => Math.max(2, queryRows / 2);
 
 export class StepMetadata {
   readonly limits: MetadataLimits;
@@ -27,8 +45,8 @@ export class StepMetadata {
   readonly field: Record<MetadataField, { offset: number; size: number }>;
   readonly words: Uint32Array<ArrayBuffer>;
   readonly #floats: Float32Array;
-  tokens = 0;
-  wanted = 0;
+  /** Rows of the step last filled in, by what a dispatch works on. */
+  readonly rows: Record<Rows, number> = { tokens: 0, wanted: 0, queryTiles: 0, singleQueries: 0 };
   /** Bytes that have to be written for the step last filled in. */
   usedBytes = 0;
 
@@ -38,9 +56,9 @@ export class StepMetadata {
     const sizes: Record<MetadataField, number> = {
       counts: 16,
       tokenIds: maxTokens * 4,
-      positions: maxTokens * 4,
       slots: maxTokens * 4,
-      tableAt: maxTokens * 4,
+      queryTiles: Math.ceil(maxTokens / leastTile(limits.queryRows)) * ITEM_WORDS * 4,
+      singleQueries: maxTokens * ITEM_WORDS * 4,
       wanted: maxLogits * 4,
       rotation: maxTokens * limits.frequencies.length * 2 * 4,
       tables: limits.maxTableEntries * 4,
@@ -54,9 +72,9 @@ export class StepMetadata {
     this.field = {
       counts: place('counts'),
       tokenIds: place('tokenIds'),
-      positions: place('positions'),
       slots: place('slots'),
-      tableAt: place('tableAt'),
+      queryTiles: place('queryTiles'),
+      singleQueries: place('singleQueries'),
       wanted: place('wanted'),
       rotation: place('rotation'),
       tables: place('tables'),
@@ -72,6 +90,8 @@ export class StepMetadata {
     let token = 0;
     let row = 0;
     let entry = 0;
+    this.rows.queryTiles = 0;
+    this.rows.singleQueries = 0;
     for (const chunk of chunks) {
       const count = chunk.tokens.length;
       const blocks = Math.ceil((chunk.start + count) / BLOCK_TOKENS);
@@ -87,17 +107,34 @@ export class StepMetadata {
         invariant(offset < count && row < limits.maxLogits, 'more logits wanted than a step can give', { offset, row });
         words[this.#at('wanted') + row++] = token + offset;
       }
-      for (let i = 0; i < count; i++) this.#fillToken(token++, chunk, i, entry);
+      this.#fillQueries(token, count, entry, chunk.start);
+      for (let i = 0; i < count; i++) this.#fillToken(token++, chunk, i);
       entry += blocks;
     }
     words[0] = token;
     words[1] = row;
-    this.tokens = token;
-    this.wanted = row;
+    this.rows.tokens = token;
+    this.rows.wanted = row;
     this.usedBytes = this.field.tables.offset + entry * 4;
   }
 
-  #fillToken(token: number, chunk: StepChunk, index: number, table: number): void {
+  /** Rows of a chunk by tiles of `queryRows`; where fewer than half a tile is left, row by row. */
+  #fillQueries(token: number, count: number, table: number, position: number): void {
+    const { queryRows } = this.limits;
+    for (let done = 0; done < count; ) {
+      const tiled = count - done >= leastTile(queryRows);
+      const rows = tiled ? Math.min(queryRows, count - done) : 1;
+      const kind = tiled ? 'queryTiles' : 'singleQueries';
+      const at = this.#at(kind) + this.rows[kind]++ * ITEM_WORDS;
+      this.words[at] = token + done;
+      this.words[at + 1] = rows;
+      this.words[at + 2] = table;
+      this.words[at + 3] = position + done;
+      done += rows;
+    }
+  }
+
+  #fillToken(token: number, chunk: StepChunk, index: number): void {
     const { words, limits } = this;
     const { frequencies } = limits;
     const id = chunk.tokens[index] as number;
@@ -105,9 +142,7 @@ export class StepMetadata {
     const position = chunk.start + index;
     const block = chunk.blockTable[Math.floor(position / BLOCK_TOKENS)] as number;
     words[this.#at('tokenIds') + token] = id;
-    words[this.#at('positions') + token] = position;
     words[this.#at('slots') + token] = block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
-    words[this.#at('tableAt') + token] = table;
     const rotation = this.#at('rotation') + token * frequencies.length * 2;
     for (let pair = 0; pair < frequencies.length; pair++) {
       const angle = position * (frequencies[pair] as number);

@@ -1,79 +1,82 @@
-// The paged kernel against plain attention, over shapes and context lengths at every kind of border; what lies beyond a sequence's end is
-// NaN on purpose and must not be seen.
+// The paged kernels against plain attention, over shapes, formats and contexts at every kind of border; and against one another, bit for
+// bit: rows alone or in tiles, wherever a chunk began, through the subgroup or through workgroup memory.
 import { describe, expect, test } from 'vitest';
-import { Pipelines } from '../../engine/llama/pipelines.ts';
-import { dispatchOnce, download, testDevice, upload } from '../../test/support/gpu.ts';
-import { fromHalf, toHalf } from '../../test/support/half.ts';
-import { randomOf } from '../../test/support/random.ts';
+import { type Asked, attentionScene, itemsOf, runAttention } from '../../test/support/attentionRig.ts';
+import { testDevice } from '../../test/support/gpu.ts';
+import { KV_FORMATS, type KvFormat } from '../kv/format.ts';
 import { attentionReference } from './reference.ts';
-import { attentionShader, headsPerWorkgroup, type KvShape } from './shader.ts';
+import type { AttentionVariant } from './shader.ts';
+import { type KvShape, queryRows, unitsOf } from './shape.ts';
 
+/** GQA groups of 1, 2, 3, 4 and 8; heads of one and of two spans, the last of which isn't full. */
 const SHAPES: KvShape[] = [
   { heads: 9, kvHeads: 3, headDim: 64, ropeDim: 64 },
-  { heads: 8, kvHeads: 1, headDim: 32, ropeDim: 32 },
+  { heads: 8, kvHeads: 1, headDim: 80, ropeDim: 80 },
+  { heads: 4, kvHeads: 2, headDim: 96, ropeDim: 96 },
   { heads: 2, kvHeads: 2, headDim: 128, ropeDim: 128 },
+  { heads: 8, kvHeads: 2, headDim: 32, ropeDim: 32 },
 ];
-const CONTEXTS = [1, 7, 8, 9, 16, 17, 100];
-const BLOCKS = 40;
-const NAN_PAIR = 0x7e007e00;
-
-/** A sequence of each context length, each in blocks of its own, scattered; everything else in the arena is NaN. */
-function scene({ heads, kvHeads, headDim }: KvShape, seed: number) {
-  const random = randomOf(seed);
-  const half = (): number => fromHalf(toHalf(random() * 4 - 2));
-  const arena = new Uint32Array(BLOCKS * 2 * kvHeads * 16 * (headDim / 2)).fill(NAN_PAIR);
-  const view = new DataView(arena.buffer);
-  const qkv = new Float32Array(CONTEXTS.length * (heads + 2 * kvHeads) * headDim).fill(Number.NaN);
-  const tables: number[] = [];
-  const tableAt: number[] = [];
-  let nextBlock = 0;
-  const expected = CONTEXTS.map((positions, token) => {
-    tableAt.push(tables.length);
-    for (let b = 0; b < Math.ceil(positions / 16); b++) tables.push((nextBlock++ * 7) % BLOCKS);
-    const q = Float32Array.from({ length: heads * headDim }, () => (random() - 0.5) * 0.5);
-    qkv.set(q, token * (heads + 2 * kvHeads) * headDim);
-    const k = Float32Array.from({ length: positions * kvHeads * headDim }, half);
-    const v = Float32Array.from({ length: positions * kvHeads * headDim }, half);
-    for (let p = 0; p < positions; p++)
-      for (const [which, values] of [k, v].entries())
-        for (let head = 0; head < kvHeads; head++)
-          for (let i = 0; i < headDim; i++) {
-            const block = tables[(tableAt[token] as number) + (p >> 4)] as number;
-            const row = ((block * 2 + which) * kvHeads + head) * 16 + (p % 16);
-            view.setUint16((row * headDim + i) * 2, toHalf(values[(p * kvHeads + head) * headDim + i] as number), true);
-          }
-    return attentionReference(q, k, v, { heads, kvHeads, headDim }, positions);
-  });
-  return { arena, qkv, tables, tableAt, expected };
+interface Case {
+  format: KvFormat;
+  shape: KvShape;
+  /** Shown by the test's name. */
+  name: string;
 }
+const nameOf = ({ heads, kvHeads, headDim }: KvShape): string => `${heads} heads over ${kvHeads} of ${headDim} dims`;
+const CASES: Case[] = [
+  ...SHAPES.map((shape): Case => ({ format: 'f16', shape, name: nameOf(shape) })),
+  ...KV_FORMATS.filter((format) => format !== 'f16').flatMap((format): Case[] =>
+    SHAPES.slice(0, 2).map((shape) => ({ format, shape, name: nameOf(shape) })),
+  ),
+];
+/** Single rows around a lane's, a tile's and a split's end; chunks that begin at 0, within a tile, and before a split's end. */
+const ASKED: Asked[] = [
+  ...[1, 7, 8, 9, 16, 17, 100, 512, 513].map((positions) => ({ positions, rows: 1 })),
+  { positions: 11, rows: 11 },
+  { positions: 45, rows: 16 },
+  { positions: 518, rows: 13 },
+  { positions: 1030, rows: 3 },
+];
 
-describe.each(SHAPES)('heads $heads over $kvHeads, $headDim dims', (shape) => {
-  test.each(['workgroup', 'subgroup'] as const)('lanes share by %s', async (lanesShare) => {
-    const gpu = await testDevice();
-    // A subgroup of another size cannot run that variant at all: there the engine takes the other one, tested beside it.
-    if (lanesShare === 'subgroup' && gpu.subgroupSize !== 8) return;
-    const { device } = gpu;
-    const { arena, qkv, tables, tableAt, expected } = scene(shape, 77);
-    const pipeline = await new Pipelines(device).get('attention', () => attentionShader(shape, lanesShare));
-    const { STORAGE, COPY_SRC } = GPUBufferUsage;
-    const width = shape.heads * shape.headDim;
-    const out = device.createBuffer({ size: CONTEXTS.length * width * 4, usage: STORAGE | COPY_SRC });
-    const u32 = (values: number[]): GPUBuffer => upload(device, Uint32Array.from(values), STORAGE);
-    const buffers = [upload(device, qkv, STORAGE), upload(device, arena, STORAGE)];
-    const positions = u32(CONTEXTS.map((count) => count - 1));
-    dispatchOnce(
-      device,
-      pipeline,
-      [...buffers, positions, u32(tableAt), u32(tables), out],
-      shape.heads / headsPerWorkgroup(shape),
-      CONTEXTS.length,
-    );
-    const actual = new Float32Array(await download(device, out));
-    for (const [token, row] of expected.entries())
-      for (const [i, value] of row.entries())
-        expect(
-          Math.abs((actual[token * width + i] as number) - value),
-          `context ${CONTEXTS[token]}, ${i}`,
-        ).toBeLessThan(2e-5);
+const bits = (values: Float32Array): Uint32Array => new Uint32Array(values.buffer);
+
+describe.each(CASES)('$format, $name', ({ format, shape }) => {
+  const { heads, headDim } = shape;
+  const width = heads * headDim;
+  const scene = attentionScene(shape, format, ASKED, 77);
+  /** The engine's own choice for this adapter. */
+  const single = async (): Promise<AttentionVariant> => {
+    const units = unitsOf(shape, (await testDevice()).subgroupSize);
+    return { format, rows: 1, exchange: units ? 'subgroup' : 'workgroup', units: units ?? 1 };
+  };
+
+  test('row by row it is attention', async () => {
+    const actual = await runAttention(scene, await single(), itemsOf(scene, 1));
+    let token = 0;
+    for (const [i, { positions, rows }] of ASKED.entries())
+      for (let position = positions - rows; position < positions; position++, token++) {
+        const at = token * (heads + 2 * shape.kvHeads) * headDim;
+        const [k, v] = [scene.k[i] as Float32Array, scene.v[i] as Float32Array];
+        const expected = attentionReference(scene.qkv.subarray(at, at + width), k, v, shape, position + 1);
+        for (const [j, value] of expected.entries()) {
+          const given = actual[token * width + j] as number;
+          if (!(Math.abs(given - value) < 2e-5))
+            expect.fail(`position ${position} of ${positions}, ${j}: ${given}, expected ${value}`);
+        }
+      }
+  });
+
+  test('any variant, any cut: the same bits', async () => {
+    const own = await single();
+    const expected = bits(await runAttention(scene, own, itemsOf(scene, 1)));
+    const variants: AttentionVariant[] = [{ ...own, rows: queryRows(shape, await testDevice()) }];
+    // What adapters without subgroups of a fixed size take. lavapipe's compiler is slow on barriers: not for every shape.
+    if (format === 'f16') variants.push({ ...own, exchange: 'workgroup', units: 2 });
+    if (shape === SHAPES[0]) variants.push({ ...own, rows: 2, exchange: 'workgroup', units: 4 });
+    for (const variant of variants)
+      for (const first of new Set([variant.rows, 1])) {
+        const actual = bits(await runAttention(scene, variant, itemsOf(scene, variant.rows, first)));
+        expect(actual, `${JSON.stringify(variant)}, first chunk of ${first}`).toEqual(expected);
+      }
   });
 });

@@ -1,145 +1,174 @@
-// Causal attention of each token over its sequence's KV blocks: flash form (online softmax, arXiv 2205.14135) over tiles of 8 positions
-// anchored at position 0 and merged in ascending order. The bits therefore depend on q, the KV and the position alone: not on how the
-// prompt was chunked, nor on the batch. One workgroup of 8 lanes per token and KV head, for up to 4 query heads of its GQA group.
+// Causal attention of query rows over their sequence's KV blocks: flash form (online softmax, arXiv 2205.14135) over tiles of 16
+// positions anchored at position 0, closed every 512 positions and merged in ascending order. The bits therefore depend on q, the KV and
+// the position alone: not on how the prompt was chunked, on the batch, or on which variant below computed them.
 //
-//   scores: lane = position, each lane reads its own k      values: lane = 8 dims of the head, every lane reads every v
-// The exchange between the two is a broadcast (subgroups of 8) or workgroup memory (anything else); sums have the same order in both.
+// A unit of work is 8 lanes: up to `rows` consecutive rows of one sequence, for up to 4 query heads of one KV head. Rows share every load.
+//
+//   scores: lane = position, each lane reads its own k      values: lane = chunk of 8 dims, every lane reads every v
+//
+// The exchange between the two goes through the subgroup or through workgroup memory; sums have the same order in both. A workgroup
+// has `units` of them side by side, for other heads of the same rows, so that they loop in step.
+import { CHUNK, type KvFormat, kvLayout, loadChunk, loadScale } from '../kv/format.ts';
+import { subgroupExchange, workgroupExchange } from './exchange.ts';
+import { ATTENTION_LANES, CONTEXT_SPLIT, CONTEXT_TILE, headsPerUnit, type KvShape, spansOf } from './shape.ts';
 
-export interface KvShape {
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  ropeDim: number;
+export interface AttentionVariant {
+  format: KvFormat;
+  /** Query rows that share a unit's loads. */
+  rows: number;
+  /** How the lanes of a unit see each other's values. A subgroup has to hold the whole workgroup. */
+  exchange: 'subgroup' | 'workgroup';
+  /** Units per workgroup. */
+  units: number;
 }
 
-export const ATTENTION_LANES = 8;
-/** Query heads per workgroup: more would not fit in registers. */
-export const MAX_GROUP = 4;
-
-/** Query heads that one workgroup serves: the largest divisor of the GQA group within MAX_GROUP. */
-export function headsPerWorkgroup({ heads, kvHeads }: KvShape): number {
-  const group = heads / kvHeads;
-  for (let size = Math.min(group, MAX_GROUP); size > 1; size--) if (group % size === 0) return size;
-  return 1;
-}
+const LANES = ATTENTION_LANES;
+const HALVES = CONTEXT_TILE / LANES; // positions of a tile per lane
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 const each = (count: number, line: (index: number) => string): string => range(count).map(line).join('\n');
 
-/** `lanesShare`: how lanes of a workgroup see each other's scores. */
-export function attentionShader(shape: KvShape, lanesShare: 'subgroup' | 'workgroup'): string {
-  const { heads, kvHeads, headDim } = shape;
-  const group = heads / kvHeads;
-  const size = headsPerWorkgroup(shape);
-  const perHead8 = headDim / 8; // vec4u of f16 per k or v row
-  const spans = Math.ceil(perHead8 / ATTENTION_LANES); // vec4u of v per lane
-  const subgroup = lanesShare === 'subgroup';
-  /** Score or weight that the lane of `position` holds for head g, after exchange(). */
-  const of = (g: number, position: string): string =>
-    subgroup ? `subgroupShuffle(own${g}, ${position})` : `exchanged[${g * 8}u + ${position}]`;
-  const exchange = (name: string): string =>
-    subgroup
-      ? each(size, (g) => `    let own${g} = ${name}${g};`)
-      : `    workgroupBarrier();
-${each(size, (g) => `    exchanged[${g * 8}u + lane] = ${name}${g};`)}
-    workgroupBarrier();`;
-  const tileMost = (g: number): string => {
-    if (subgroup) return `subgroupMax(t${g})`;
-    const at = (i: number): string => of(g, `${i}u`);
-    return `max(max(max(${at(0)}, ${at(1)}), max(${at(2)}, ${at(3)})), max(max(${at(4)}, ${at(5)}), max(${at(6)}, ${at(7)})))`;
-  };
-  // A lane loads 8 dims of each query head (and per span); everyone gets them from there.
-  const loadQuery = (g: number, j: number): string => {
-    const at = `qAt + ${(g * headDim) / 4}u + 2u * (${laneSpan(perHead8, j)})`;
-    if (subgroup) return `  let qC${g}_${j} = qkv[${at}];\n  let qD${g}_${j} = qkv[${at} + 1u];`;
-    const slot = `${g * perHead8 * 2}u + 2u * (${laneSpan(perHead8, j)})`;
-    return `  query[${slot}] = qkv[${at}];\n  query[${slot} + 1u] = qkv[${at} + 1u];`;
-  };
-  const query = (g: number, half: 'C' | 'D', i: number): string =>
-    subgroup
-      ? `subgroupBroadcast(q${half}${g}_${Math.floor(i / 8)}, ${i % 8}u)`
-      : `query[${g * perHead8 * 2 + 2 * i + (half === 'D' ? 1 : 0)}]`;
-  const dot = (g: number): string =>
-    `s${g} = fma(c${g}.x, k0.x, fma(c${g}.y, k0.y, fma(c${g}.z, k1.x, fma(c${g}.w, k1.y, s${g}))));
-      s${g} = fma(d${g}.x, k2.x, fma(d${g}.y, k2.y, fma(d${g}.z, k3.x, fma(d${g}.w, k3.y, s${g}))));`;
-  return `${subgroup ? 'enable subgroups;' : ''}
-@group(0) @binding(0) var<storage, read> qkv: array<vec4f>;          // [token][heads + 2 * kvHeads][headDim / 4], q rotated and scaled
-@group(0) @binding(1) var<storage, read> arena: array<vec4u>;        // [block][2][kvHeads][16][headDim / 8], f16
-@group(0) @binding(2) var<storage, read> positions: array<u32>;      // [token]
-@group(0) @binding(3) var<storage, read> tableAt: array<u32>;        // [token]: where its sequence's block table begins
-@group(0) @binding(4) var<storage, read> tables: array<u32>;         // block tables
-@group(0) @binding(5) var<storage, read_write> out: array<vec4f>;    // [token][heads][headDim / 4]
-${subgroup ? '' : `var<workgroup> exchanged: array<f32, ${size * 8}>;\nvar<workgroup> query: array<vec4f, ${size * perHead8 * 2}>;`}
+export function attentionLabel({ format, rows, exchange, units }: AttentionVariant): string {
+  return `attention ${format} rows ${rows} ${exchange} units ${units}`;
+}
 
-@compute @workgroup_size(${ATTENTION_LANES})
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let token = workgroup.y;
-  let firstHead = workgroup.x * ${size}u;
-  let kvHead = firstHead / ${group}u;
-  let count = positions[token] + 1u;
-  let table = tableAt[token];
-  let qAt = (token * ${heads + 2 * kvHeads}u + firstHead) * ${headDim / 4}u;
-${each(size, (g) => each(spans, (j) => loadQuery(g, j)))}
-${subgroup ? '' : '  workgroupBarrier();'}
-${each(size, (g) => `  var most${g} = -3.0e38;\n  var sum${g} = 0.0;`)}
-${each(size, (g) => each(spans, (j) => `  var a${g}_${j} = vec4f(0.0);\n  var b${g}_${j} = vec4f(0.0);`))}
-  for (var first = 0u; first < count; first += 8u) {
-    let block = tables[table + first / 16u];
-    let kRow = (block * ${2 * kvHeads}u + kvHead) * 16u + first % 16u;
-    let vRow = kRow + ${kvHeads * 16}u;
-    let valid = count - first;
-    var kAt = (kRow + lane) * ${perHead8}u;
-${each(size, (g) => `    var s${g} = 0.0;`)}
-${each(
-  perHead8,
-  (i) => `    {
-      let k = arena[kAt + ${i}u];
-${each(size, (g) => `      let c${g} = ${query(g, 'C', i)};\n      let d${g} = ${query(g, 'D', i)};`)}
-      let k0 = unpack2x16float(k.x); let k1 = unpack2x16float(k.y); let k2 = unpack2x16float(k.z); let k3 = unpack2x16float(k.w);
-${each(size, (g) => `      ${dot(g)}`)}
-    }`,
-)}
-${each(size, (g) => `    let t${g} = select(-3.0e38, s${g}, lane < valid);`)}
-${subgroup ? '' : exchange('t')}
-${each(
-  size,
-  (g) => `    let top${g} = max(most${g}, ${tileMost(g)});
-    let keep${g} = exp(most${g} - top${g});
-    most${g} = top${g};
-    sum${g} *= keep${g};
-${each(spans, (j) => `    a${g}_${j} *= keep${g};\n    b${g}_${j} *= keep${g};`)}
-    let e${g} = exp(t${g} - top${g});`,
-)}
-${exchange('e')}
-    // Rows past the end may hold anything, even NaN: never touched.
-    for (var i = 0u; i < min(valid, 8u); i++) {
-${each(size, (g) => `      let p${g} = ${of(g, 'i')};\n      sum${g} += p${g};`)}
-${each(
-  spans,
-  (j) => `      {
-        let v = arena[(vRow + i) * ${perHead8}u + ${laneSpan(perHead8, j)}];
-        let v0 = unpack2x16float(v.x); let v1 = unpack2x16float(v.y); let v2 = unpack2x16float(v.z); let v3 = unpack2x16float(v.w);
-${each(size, (g) => `        a${g}_${j} = fma(vec4f(p${g}), vec4f(v0, v1), a${g}_${j});\n        b${g}_${j} = fma(vec4f(p${g}), vec4f(v2, v3), b${g}_${j});`)}
-      }`,
-)}
-    }
+/** Workgroups along x for every work item. */
+export function attentionWorkgroups(shape: KvShape, { units }: AttentionVariant): number {
+  return Math.ceil(shape.heads / headsPerUnit(shape) / units);
+}
+
+export function attentionShader(shape: KvShape, variant: AttentionVariant): string {
+  const { heads, kvHeads, headDim } = shape;
+  const { rows, units } = variant;
+  const kv = kvLayout(variant.format, headDim);
+  const size = headsPerUnit(shape);
+  const pairs = rows * size; // a query row of one head each, row by row
+  const chunks = headDim / CHUNK;
+  const unitsInUse = heads / size;
+  const share = variant.exchange === 'subgroup' ? subgroupExchange(pairs) : workgroupExchange(pairs, units, chunks);
+  const eachPair = (line: (pair: number) => string): string => each(pairs, line);
+  const eachSpan = (line: (span: number) => string): string => each(spansOf(shape), line);
+  const eachHalf = (line: (half: number) => string): string => each(HALVES, line);
+  /** The chunk of a lane; lanes past the head's end read the last one and write nothing. */
+  const chunkOf = (span: number): string => {
+    const at = `lane + ${span * LANES}u`;
+    return (span + 1) * LANES <= chunks ? at : `min(${at}, ${chunks - 1}u)`;
+  };
+
+  // Loads of q and stores of out stand once each, in a loop over pairs that chooses among registers: a software adapter makes a loop
+  // over lanes of every load, and as many of them as there are pairs would take its compiler seconds.
+  const loadQuery = (span: number): string => {
+    const keep = share.keepQuery(span);
+    return `${keep.before}
+  for (var p = 0u; p < item.rows * ${size}u; p++) {
+    let at = (token + p / ${size}u) * ${((heads + 2 * kvHeads) * headDim) / 4}u + (firstHead + p % ${size}u) * ${headDim / 4}u + 2u * (${chunkOf(span)});
+    let qA = qkv[at]; let qB = qkv[at + 1u];
+    ${keep.within}
   }
-${each(size, (g) =>
-  each(
-    spans,
-    (j) => `  if (lane + ${j * 8}u < ${perHead8}u) {
-    let at = (token * ${heads}u + firstHead + ${g}u) * ${headDim / 4}u + (lane + ${j * 8}u) * 2u;
-    out[at] = a${g}_${j} / sum${g};
-    out[at + 1u] = b${g}_${j} / sum${g};
-  }`,
-  ),
+  ${keep.after}`;
+  };
+  const storeOut = (span: number): string => `
+  if (workgroup.x * ${units}u + unit < ${unitsInUse}u && lane + ${span * LANES}u < ${chunks}u) {
+    for (var p = 0u; p < item.rows * ${size}u; p++) {
+      var total = total0; var A = A0_${span}; var B = B0_${span};
+${eachPair((p) => `total = select(total, total${p}, p == ${p}u); A = select(A, A${p}_${span}, p == ${p}u); B = select(B, B${p}_${span}, p == ${p}u);`)}
+      let to = ((token + p / ${size}u) * ${heads}u + firstHead + p % ${size}u) * ${headDim / 4}u + 2u * (lane + ${span * LANES}u);
+      out[to] = A / total; out[to + 1u] = B / total;
+    }
+  }`;
+
+  const scores = (span: number): string => `
+    for (var c = 0u; c < ${Math.min(LANES, chunks - span * LANES)}u + zero; c++) {
+${eachHalf((h) => loadChunk(kv, `k${h}`, `kPlane + (lane + ${h * LANES}u) * ${kv.rowElements}u + (c + ${span * LANES}u) * ${kv.perChunk}u`))}
+${eachPair(
+  (p) => `let c${p} = ${share.query(p, 'A', span)}; let d${p} = ${share.query(p, 'B', span)};
+${eachHalf((h) => {
+  const [s, a, b] = [`s${h}_${p}`, `k${h}A`, `k${h}B`];
+  return `${s} = fma(c${p}.x, ${a}.x, fma(c${p}.y, ${a}.y, fma(c${p}.z, ${a}.z, fma(c${p}.w, ${a}.w, ${s}))));
+${s} = fma(d${p}.x, ${b}.x, fma(d${p}.y, ${b}.y, fma(d${p}.z, ${b}.z, fma(d${p}.w, ${b}.w, ${s}))));`;
+})}`,
 )}
+    }`;
+  const scale = (plane: string, half: number): string => loadScale(kv, plane, `(lane + ${half * LANES}u)`);
+  const mask = (p: number, h: number): string =>
+    `lane + ${h * LANES}u + first <= item.position + ${Math.floor(p / size)}u`;
+  const softmax = `
+${eachHalf((h) => (kv.most ? `let kScale${h} = ${scale('kPlane', h)};` : ''))}
+${eachPair((p) => eachHalf((h) => `let t${h}_${p} = select(-3.0e38, s${h}_${p}${kv.most ? ` * kScale${h}` : ''}, ${mask(p, h)});`))}
+${eachPair((p) => `var peak${p} = max(t0_${p}, t1_${p});`)}
+${share.reduce('peak', (a, b) => `max(${a}, ${b})`)}
+${eachPair(
+  (p) => `let next${p} = max(most${p}, peak${p});
+let keep${p} = exp(most${p} - next${p});
+most${p} = next${p};
+var e0_${p} = exp(t0_${p} - next${p}); var e1_${p} = exp(t1_${p} - next${p});
+sum${p} = fma(sum${p}, keep${p}, e0_${p} + e1_${p});
+${eachSpan((j) => `a${p}_${j} *= keep${p}; b${p}_${j} *= keep${p};`)}`,
+)}`;
+  // Slots past the end may hold anything, even NaN: their v is never read, and their scale not used.
+  const values = `
+${eachHalf((h) => (kv.most ? `let vScale${h} = select(0.0, ${scale('vPlane', h)}, lane + ${h * LANES}u < limit);\n${eachPair((p) => `e${h}_${p} *= vScale${h};`)}` : ''))}
+${share.handWeights}
+    for (var h = 0u; h < min(limit, ${CONTEXT_TILE}u + zero); h += ${LANES}u) {
+${share.beforeWeights}
+      for (var i = 0u; i < min(limit - h, ${LANES}u + zero); i++) {
+${eachSpan((j) => loadChunk(kv, `v${j}`, `vPlane + (h + i) * ${kv.rowElements}u + (${chunkOf(j)}) * ${kv.perChunk}u`))}
+${eachPair(
+  (p) => `let w${p} = ${share.weight(p)};
+${eachSpan((j) => `a${p}_${j} = fma(vec4f(w${p}), v${j}A, a${p}_${j}); b${p}_${j} = fma(vec4f(w${p}), v${j}B, b${p}_${j});`)}`,
+)}
+      }
+    }`;
+
+  return `${share.enable}
+struct Item { token: u32, rows: u32, table: u32, position: u32 }
+@group(0) @binding(0) var<storage, read> qkv: array<vec4f>;           // [token][heads + 2 * kvHeads][headDim / 4], q rotated and scaled
+@group(0) @binding(1) var<storage, read> arena: array<${kv.type}>;
+@group(0) @binding(2) var<storage, read> items: array<Item>;          // token and position: of the first row
+@group(0) @binding(3) var<storage, read> tables: array<u32>;          // block tables
+@group(0) @binding(4) var<storage, read_write> out: array<vec4f>;     // [token][heads][headDim / 4]
+${share.declarations}
+
+@compute @workgroup_size(${LANES * units})
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) invocation: u32) {
+  let lane = invocation % ${LANES}u;
+  let unit = invocation / ${LANES}u;
+  ${share.prologue}
+  let item = items[workgroup.y];
+  let token = item.token;
+  let firstHead = min(workgroup.x * ${units}u + unit, ${unitsInUse - 1}u) * ${size}u;   // a unit past the last repeats it and writes nothing
+  let kvHead = firstHead / ${heads / kvHeads}u;
+  let end = item.position + item.rows;
+  let zero = item.rows >> 31u;   // keeps the bounds of loops from a software adapter's compiler, which would unroll them for seconds
+${eachSpan(loadQuery)}
+${eachPair(
+  (p) => `  var top${p} = -3.0e38; var total${p} = 0.0;
+${eachSpan((j) => `  var A${p}_${j} = vec4f(0.0); var B${p}_${j} = vec4f(0.0);`)}`,
+)}
+  for (var split = 0u; split < end; split += ${CONTEXT_SPLIT}u) {
+${eachPair(
+  (p) => `    var most${p} = -3.0e38; var sum${p} = 0.0;
+${eachSpan((j) => `    var a${p}_${j} = vec4f(0.0); var b${p}_${j} = vec4f(0.0);`)}`,
+)}
+    for (var first = split; first < min(end, split + ${CONTEXT_SPLIT}u); first += ${CONTEXT_TILE}u) {
+      let kPlane = (tables[item.table + first / ${CONTEXT_TILE}u] * ${2 * kvHeads}u + kvHead) * ${kv.planeElements}u;
+      let vPlane = kPlane + ${kvHeads * kv.planeElements}u;
+      let limit = end - first;
+${eachPair((p) => eachHalf((h) => `var s${h}_${p} = 0.0;`))}
+${eachSpan(scores)}
+${softmax}
+${values}
+    }
+${share.reduce('sum', (a, b) => `(${a} + ${b})`)}
+${eachPair(
+  (p) => `    let peak${p} = max(top${p}, most${p});
+    let before${p} = exp(top${p} - peak${p}); let now${p} = exp(most${p} - peak${p});
+    top${p} = peak${p};
+    total${p} = fma(total${p}, before${p}, sum${p} * now${p});
+${eachSpan((j) => `    A${p}_${j} = fma(A${p}_${j}, vec4f(before${p}), a${p}_${j} * now${p}); B${p}_${j} = fma(B${p}_${j}, vec4f(before${p}), b${p}_${j} * now${p});`)}`,
+)}
+  }
+${eachSpan(storeOut)}
 }
 `;
-}
-
-/** The vec4u of a row that a lane reads in span j; lanes past the head's end read the last one and write nothing. */
-function laneSpan(perHead8: number, span: number): string {
-  const at = `lane + ${span * 8}u`;
-  return (span + 1) * 8 <= perHead8 ? at : `min(${at}, ${perHead8 - 1}u)`;
 }

@@ -3,7 +3,7 @@
 // host in f64 rounded to f32, so that no adapter's own sine is in the result.
 //
 // Arena of a layer, f16: [block][k | v][kv head][16 slots][head dim]; a lane's 8 values are one vec4u of it.
-import type { KvShape } from '../attention/shader.ts';
+import type { KvShape } from '../attention/shape.ts';
 
 export const ROPE_LANES = 64;
 
@@ -44,6 +44,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let kvHead = head - ${heads}u;  // k heads, then v heads
     let slot = slots[token];
     let row = ((slot / 16u) * ${2 * kvHeads}u + kvHead) * 16u + slot % 16u;
+    // Attention multiplies masked values by zero: they have to be finite.
+    a = clamp(a, vec4f(-65504.0), vec4f(65504.0));
+    b = clamp(b, vec4f(-65504.0), vec4f(65504.0));
     arena[row * ${perHead}u + part] = vec4u(
       pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
   }
