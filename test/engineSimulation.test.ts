@@ -1,10 +1,12 @@
 // A model-based fuzz of the whole engine core: random requests, cancellations, deadlines and a small arena, so that blocks run out all
-// the time. After each step the structures check themselves; in the end every sequence must have been told exactly what it is
+// the time; steps planned ahead or not; blocks that come from a tier late, in part or not at all. After each step the structures check themselves; in the end every sequence must have been told exactly what it is
 // told alone with a cold cache, or a prefix of that when it was cut off.
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { philox4x32, seedKey } from '../engine/noise.ts';
 import type { SequenceRequest } from '../engine/request.ts';
 import { cacheOf, EngineHarness, GREEDY, solo } from './support/engineHarness.ts';
+import { UnreliableTiers } from './support/unreliableTiers.ts';
 
 const RUNS = 60;
 const FIRST_SEED = Number(process.env.HEARTH_TEST_SEED ?? 1);
@@ -66,6 +68,8 @@ function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
 
 async function simulate(seed: number) {
   const dice = new Dice(seed);
+  const planAhead = dice.chance(50);
+  let tiers: UnreliableTiers | undefined;
   const harness = new EngineHarness(
     {
       capacityBlocks: dice.pick([9, 12, 16, 30]),
@@ -73,7 +77,15 @@ async function simulate(seed: number) {
       maxStepLogits: dice.pick([2, 5, 32]),
     },
     { maxRunning: dice.pick([2, 4, 16]) },
-    () => ({ planAhead: dice.chance(50) }),
+    (runner) => {
+      if (dice.chance(50))
+        tiers = new UnreliableTiers(runner.transfer, dice.pick([4_000, 40_000, 400_000]), {
+          delay: () => dice.below(dice.pick([1, 4, 12])),
+          gives: (blocks) => (dice.chance(70) ? blocks : dice.below(blocks + 1)),
+          maxLoadBlocks: dice.pick([1, 2, 64]),
+        });
+      return { planAhead, ...(tiers && { tiers }) };
+    },
   );
   const { engine } = harness;
   const asked = new Map<string, SequenceRequest>();
@@ -90,6 +102,8 @@ async function simulate(seed: number) {
     } else {
       await engine.step();
       harness.nowMs += 1;
+      // Copies out of the arena are answered between steps.
+      if (tiers) await yieldToEvents();
     }
     engine.checkInvariants();
   }
@@ -112,12 +126,22 @@ async function simulate(seed: number) {
       expect(told.promptLogprobs).toEqual(alone.promptLogprobs.slice(0, told.promptLogprobs.length));
     } else expect({ id, ...told, cachedTokens: 0 }).toEqual({ id, ...alone, cachedTokens: 0 });
   }
-  return { ...status, sequences: asked.size, cut: cancelled.size };
+  return {
+    ...status,
+    sequences: asked.size,
+    cut: cancelled.size,
+    loadedBlocks: tiers?.loadedBlocks ?? 0,
+    abortedLoads: tiers?.aborted ?? 0,
+    ahead: planAhead ? status.steps : 0,
+  };
 }
 
 describe('engine simulation', () => {
   it(`tells every sequence what it is told alone, in ${RUNS} random schedules`, async () => {
-    const sum = { sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0 };
+    const sum = {
+      ...{ sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0 },
+      ...{ loadedBlocks: 0, abortedLoads: 0, ahead: 0 },
+    };
     for (let seed = FIRST_SEED; seed < FIRST_SEED + RUNS; seed++) {
       try {
         const seen = await simulate(seed);
@@ -132,5 +156,8 @@ describe('engine simulation', () => {
     expect(sum.evictions).toBeGreaterThan(RUNS * 10);
     expect(sum.cachedTokens).toBeGreaterThan(RUNS * 100);
     expect(sum.cut).toBeGreaterThan(RUNS);
+    expect(sum.loadedBlocks).toBeGreaterThan(RUNS);
+    expect(sum.abortedLoads).toBeGreaterThan(0);
+    expect(sum.ahead).toBeGreaterThan(RUNS * 10);
   });
 });
