@@ -12,9 +12,11 @@ import { checkConsistent, refuseImpossible } from './admissionChecks.ts';
 import { advance, standing, tells } from './advance.ts';
 import { type Attribution, attribute } from './attribution.ts';
 import { BlockManager } from './blockManager.ts';
+import type { EvictionPolicy } from './eviction/policy.ts';
 import { queueTokens, type TokenCosts } from './fairQueue.ts';
 import { invariant } from './invariant.ts';
 import type { ModelRunner, StepResult } from './modelRunner.ts';
+import type { PublicPrefixes } from './publicPrefixes.ts';
 import { DEFAULT_QUEUE_LIMITS, type QueueLimits, refuseOverload, retryAfterMs } from './queueBounds.ts';
 import type { EngineStatus, Refusal, SequenceEnd, SequenceOutput, SequenceRequest } from './request.ts';
 import { Sampler } from './sampler.ts';
@@ -47,6 +49,10 @@ export interface EngineOptions {
   /** Milliseconds, the scale of `deadlineMs`. */
   clock: () => number;
   limits?: Partial<EngineLimits>;
+  /** Prefixes whose blocks all tenants share; what the operator declares later counts from then on. */
+  publicPrefixes?: PublicPrefixes;
+  /** Which cached block leaves when one is needed; by default the least recently used. */
+  eviction?: EvictionPolicy;
   /** What service costs a tenant. */
   costs?: TokenCosts;
   /** Blocks outside the GPU, filled through the runner's transfer; absent: there are none. */
@@ -85,10 +91,11 @@ export class Engine {
     const { runner, tiers, costs } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_QUEUE_LIMITS, maxRunning: DEFAULT_MAX_RUNNING, ...options.limits };
-    this.#blocks = new BlockManager(runner.capacityBlocks, undefined, {
+    this.#blocks = new BlockManager(runner.capacityBlocks, options.eviction, {
       copyBlock: (from, to, tokens) => runner.copyBlock(from, to, tokens),
       clock: options.clock,
       ...(tiers && { listener: tiers }),
+      ...(options.publicPrefixes && { publicPrefixes: options.publicPrefixes }),
     });
     this.#scheduler = new Scheduler(
       this.#blocks,

@@ -1,8 +1,10 @@
 // Who is next. Between tenants the Virtual Token Counter: each tenant has a counter of the service it got, divided by its weight, and
-// the one with the least goes first; a tenant that comes back to an empty queue is lifted to the others' level, so that idling
-// earns no credit. Two tenants that both have something waiting therefore never differ by more than twice what one can get between two
-// admissions. Preempted sequences go before all, oldest first.
-// Source: Sheng et al., "Fairness in Serving Large Language Models" (OSDI'24), algorithm 2 and theorem 4.4.
+// the one with the least goes first; a tenant that comes back to an empty queue is lifted to the others' level less a small credit, so
+// that idling earns no more than that, and who asks seldom goes before who always waits. Two tenants that both have something waiting
+// therefore never differ by more than the credit and twice what one can get between two admissions. Preempted sequences go before
+// all, oldest first.
+// Sources: Sheng et al., "Fairness in Serving Large Language Models" (OSDI'24), algorithm 2 and theorem 4.4; the credit is what FQ-CoDel
+// (RFC 8290) gives to sparse flows.
 import { IndexedHeap } from './indexedHeap.ts';
 import { invariant } from './invariant.ts';
 import type { Sequence } from './sequence.ts';
@@ -23,6 +25,12 @@ export interface TokenCosts {
 
 export const DEFAULT_TOKEN_COSTS: TokenCosts = { prompt: 1, cached: 0.1, output: 2 };
 
+/**
+ * Promised prompt tokens count in the division of a step up to so many steps' worth. So a tenant that comes with a short prompt goes before
+ * one with long prompts in progress, and a very long one still takes turns with short ones rather than waiting for all its length.
+ */
+const PROMISED_STEPS = 4;
+
 /** Idle tenants whose counters are remembered. Forgetting one merely forgives its debt, and the least recently active goes first. */
 export const MAX_IDLE_TENANTS = 4096;
 
@@ -33,6 +41,7 @@ export function queueTokens(sequence: Sequence): number {
 
 export class FairQueue {
   readonly #costs: TokenCosts;
+  readonly #credit: number;
   /** In order of last activity, so that the longest idle is found first. */
   readonly #tenants = new Map<string, Tenant>();
   /** Tenants with a sequence that is ready. */
@@ -47,8 +56,10 @@ export class FairQueue {
   /** The tenant whose queue emptied last: its counter is the level when nobody waits. */
   #lastToLeave: Tenant | null = null;
 
-  constructor(costs: TokenCosts = DEFAULT_TOKEN_COSTS) {
+  /** `credit`: service, at weight 1, by which a tenant that comes back may be below the others. */
+  constructor(costs: TokenCosts = DEFAULT_TOKEN_COSTS, credit = 0) {
     this.#costs = costs;
+    this.#credit = credit;
   }
 
   /** Sequences in the queue, preempted ones included. */
@@ -111,7 +122,7 @@ export class FairQueue {
       tenant = new Tenant(name, weight);
       this.#tenants.set(name, tenant);
     } else if (tenant.alive === 0) this.#idle -= 1;
-    if (tenant.waiting === 0) tenant.served = Math.max(tenant.served, this.#level());
+    if (tenant.waiting === 0) tenant.served = Math.max(tenant.served, this.#level() - this.#credit / weight);
     this.#activeWeight += weight - (tenant.alive === 0 ? 0 : tenant.weight);
     tenant.weight = weight;
     tenant.alive += 1;
@@ -220,7 +231,8 @@ export class FairQueue {
   /** Order in which running sequences share what a step has left: least served tenant, then as within a tenant. */
   compare(a: Sequence, b: Sequence, stepTokens: number): number {
     if (a.request.tenant === b.request.tenant) return withinTenant(a, b);
-    const service = this.tenantOf(a).inStep(stepTokens) - this.tenantOf(b).inStep(stepTokens);
+    const most = PROMISED_STEPS * stepTokens;
+    const service = this.tenantOf(a).projectedWithin(most) - this.tenantOf(b).projectedWithin(most);
     return service || a.arrival - b.arrival;
   }
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { request } from '../test/support/engineHarness.ts';
+import { cacheOf, EngineHarness, request } from '../test/support/engineHarness.ts';
+import { randomOf } from '../test/support/random.ts';
 import { FairQueue } from './fairQueue.ts';
 import { DEFAULT_QUEUE_LIMITS, refuseOverload, retryAfterMs } from './queueBounds.ts';
 import { Sequence } from './sequence.ts';
@@ -40,5 +41,69 @@ describe('queue bounds', () => {
     expect(retryAfterMs(1_000, 0)).toBe(1_000);
     expect(retryAfterMs(1, 100)).toBe(100);
     expect(retryAfterMs(1e9, 0.1)).toBe(60_000);
+  });
+
+  it.each([
+    ['of its tenant', 30, 1_000],
+    ['of all', 1_000, 90],
+  ])('tells the time until there is room within a factor of two, by the bound %s', async (_, perTenant, inAll) => {
+    const seed = 21;
+    const random = randomOf(seed);
+    const passTime = () => {
+      harness.nowMs += 20;
+    };
+    const harness: EngineHarness = new EngineHarness(
+      { capacityBlocks: 256, during: passTime },
+      { maxRunning: 8, maxWaitingPerTenant: perTenant, maxWaiting: inAll },
+    );
+    const tenants = [
+      { tenant: 'a', weight: 1 },
+      { tenant: 'b', weight: 1 },
+      { tenant: 'c', weight: 2 },
+    ];
+    const beginning = Array.from({ length: 32 }, (_, i) => i);
+    let count = 0;
+    const submit = (who: (typeof tenants)[0], choices: number) =>
+      harness.engine.submitAll(
+        Array.from({ length: choices }, () => {
+          // Some end early and some begin in the cache: neither is known when they queue.
+          const ids = [
+            ...beginning,
+            ...Array.from({ length: 10 + Math.floor(random() * 60) }, () => Math.floor(random() * 64)),
+          ];
+          const over = {
+            maxTokens: 10 + Math.floor(random() * 40),
+            eosIds: [Math.floor(random() * 64)],
+            cache: cacheOf(who.tenant),
+          };
+          return request(`q${count++}`, ids, { ...who, ...over });
+        }),
+      );
+    const ratios: number[] = [];
+    const due: { who: (typeof tenants)[0]; atMs: number; retryAfterMs: number }[] = [];
+    for (let step = 0; step < 6_000; step++) {
+      for (const who of tenants) {
+        const asking = due.find((each) => each.who === who);
+        if (!asking) {
+          while (!submit(who, 1));
+          // Then a larger request, whose wait is what is measured: room for ten at once.
+          const refusal = submit(who, 10);
+          if (refusal?.retryAfterMs && step > 500)
+            due.push({ who, atMs: harness.nowMs, retryAfterMs: refusal.retryAfterMs });
+        } else if (!submit(who, 10)) {
+          due.splice(due.indexOf(asking), 1);
+          ratios.push((harness.nowMs - asking.atMs) / asking.retryAfterMs);
+        }
+      }
+      await harness.engine.step();
+    }
+    ratios.sort((x, y) => x - y);
+    const [low, middle, high] = [0.1, 0.5, 0.9].map((part) => ratios[Math.floor(part * ratios.length)]!);
+    const figures = JSON.stringify({ seed, waits: ratios.length, low, middle, high });
+    expect(ratios.length, figures).toBeGreaterThan(20);
+    // Eight in ten, not only in the middle.
+    expect(low, figures).toBeGreaterThan(0.5);
+    expect(high, figures).toBeLessThan(2);
+    console.log(figures);
   });
 });

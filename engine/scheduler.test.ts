@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { EngineHarness, request } from '../test/support/engineHarness.ts';
+import { randomOf } from '../test/support/random.ts';
 import { BlockManager } from './blockManager.ts';
 import { type PlannedChunk, Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
@@ -189,8 +190,9 @@ describe('scheduler', () => {
       }
     }
     expect(counts.length).toBeGreaterThan(150);
-    // Twice as the one with the least to recompute; a third time only for an older one, which this load never needs.
-    expect(Math.max(...counts)).toBe(2);
+    // Twice as the one with the least to recompute, once of these for another tenant's share; a third time only for an older one.
+    expect(Math.max(...counts)).toBeLessThanOrEqual(3);
+    expect(counts.filter((count) => count === 3).length).toBeLessThan(counts.length / 20);
   });
 
   it('admits only with room for the next block of each running sequence', async () => {
@@ -221,8 +223,8 @@ describe('scheduler', () => {
     compute(scheduler, scheduler.plan(0).chunks[0]!);
     scheduler.finish(long);
     for (const sequence of [own, other]) scheduler.push(sequence);
-    scheduler.queue.charge(other, 0, 1);
-    // 16 tokens against 2: were the other 184 still owed, `other` would go first.
+    scheduler.queue.charge(other, 0, 10);
+    // 16 against 20: were the other 184 still owed, `other` would go first.
     expect(scheduler.queue.served('a')).toBe(16);
     expect(scheduler.plan(1).chunks[0]!.sequence).toBe(own);
 
@@ -250,5 +252,119 @@ describe('scheduler', () => {
     for (let i = 0; i < 40; i++) expect(harness.of(`s${i}`)).toMatchObject({ end: 'length' });
     expect(harness.engine.status().preemptions).toBeGreaterThan(40);
     expect(harness.engine.status().preemptions).toBeLessThan(40 * 8);
+  });
+
+  it.each([['by counters', true] as const, ['in order of arrival, as a control', false] as const])(
+    'two tenants that always wait differ in service by no more than the bound when served %s',
+    (_, fair) => {
+      const seed = 5;
+      const random = randomOf(seed);
+      const shapes = [
+        { tenant: 'small', weight: 1, prompt: 20, maxTokens: 10 },
+        { tenant: 'large', weight: 1, prompt: 150, maxTokens: 60 },
+        { tenant: 'heavy', weight: 3, prompt: 60, maxTokens: 30 },
+      ];
+      const limits = { maxRunning: 6, maxStepTokens: 64, maxStepLogits: 8 };
+      const scheduler = new Scheduler(new BlockManager(256), limits);
+      const service = new Map(shapes.map(({ tenant }) => [tenant, 0]));
+      const waiting = new Map(shapes.map(({ tenant }) => [tenant, 0]));
+      let arrivals = 0;
+      let widest = 0;
+      for (let step = 0; step < 6_000; step++) {
+        for (const { tenant, weight, prompt: length, maxTokens } of shapes)
+          while (waiting.get(tenant)! < 8) {
+            const over = { tenant: fair ? tenant : 'all', weight: fair ? weight : 1, cache: null };
+            const ids = prompt(1 + Math.floor(random() * length), arrivals);
+            const most = { maxTokens: 1 + Math.floor(random() * maxTokens) };
+            scheduler.push(new Sequence(request(`${tenant}/${arrivals}`, ids, { ...over, ...most }), arrivals++));
+            waiting.set(tenant, waiting.get(tenant)! + 1);
+          }
+        for (const chunk of scheduler.plan(step).chunks) {
+          const { sequence, draws } = chunk;
+          const tenant = sequence.request.id.split('/')[0]!;
+          if (chunk.start === 0) waiting.set(tenant, waiting.get(tenant)! - 1);
+          const unpaid = sequence.unpaid;
+          expect(scheduler.take(chunk)).toBe(true);
+          if (draws) sequence.append(1);
+          scheduler.settle(chunk, draws ? 1 : 0, true);
+          const { weight } = shapes.find((shape) => shape.tenant === tenant)!;
+          const cost = unpaid - sequence.unpaid + (draws ? 2 : 0);
+          service.set(tenant, service.get(tenant)! + cost / weight);
+          if (sequence.outputLength === sequence.request.maxTokens) scheduler.finish(sequence);
+        }
+        const got = [...service.values()];
+        widest = Math.max(widest, Math.max(...got) - Math.min(...got));
+      }
+      // What one tenant can get between two admissions: all slots, each with its longest request.
+      const most = Math.max(...shapes.map(({ prompt: p, maxTokens, weight }) => (6 * (p + 2 * maxTokens)) / weight));
+      const credit = 4 * limits.maxStepTokens;
+      const total = Math.min(...service.values());
+      const figures = JSON.stringify({ seed, widest, bound: 2 * most + credit, service: [...service] });
+      if (fair) {
+        expect(widest, figures).toBeLessThanOrEqual(2 * most + credit);
+        expect(total, figures).toBeGreaterThan(5 * (2 * most + credit));
+      } else expect(widest, figures).toBeGreaterThan(4 * (2 * most + credit));
+    },
+  );
+
+  it('a chunk planned before a preemption is void after it, also when the sequence runs again', () => {
+    const scheduler = new Scheduler(new BlockManager(4), { maxRunning: 2, maxStepTokens: 64, maxStepLogits: 8 });
+    const old = new Sequence(request('old', prompt(31, 1), { maxTokens: 20, cache: null }), 0);
+    const young = new Sequence(request('young', prompt(15, 2), { maxTokens: 20, cache: null }), 1);
+    for (const each of [old, young]) scheduler.push(each);
+    const plans = [scheduler.plan(0)];
+    // Planned ahead, with nothing of the first taken: position 33 of the one and 17 of the other need blocks, and there is one.
+    for (let step = 1; young.preemptions === 0; step++) plans.push(scheduler.plan(step));
+    expect(young.state).toBe('preempted');
+    scheduler.checkInvariants();
+    const early = plans[0]!.chunks.find(({ sequence }) => sequence === young)!;
+    expect(scheduler.take(early)).toBe(false);
+    scheduler.finish(old);
+    const again = scheduler.plan(9).chunks[0]!;
+    expect([again.sequence, again.start, again.count]).toEqual([young, 0, 15]);
+    expect(scheduler.due([early, again])).toEqual([again]);
+    expect(scheduler.take(early)).toBe(false);
+    expect(scheduler.take(again)).toBe(true);
+    expect([young.computed, young.drawn]).toEqual([15, 0]);
+  });
+
+  it('plans ahead for what is sure to go on: never beyond max_tokens, with the drawn tokens in place', () => {
+    const scheduler = new Scheduler(new BlockManager(16), { maxRunning: 2, maxStepTokens: 64, maxStepLogits: 8 });
+    const sequence = new Sequence(request('r', prompt(20, 1), { maxTokens: 3 }), 0);
+    scheduler.push(sequence);
+    const chunks = [0, 1, 2, 3].map((step) => scheduler.plan(step).chunks);
+    expect(chunks.map((each) => each.map(({ start, count, draws }) => [start, count, draws]))).toEqual([
+      [[0, 20, true]],
+      [[20, 1, true]],
+      [[21, 1, true]],
+      [],
+    ]);
+    expect(sequence.expectedLength).toBe(23);
+    for (const [chunk] of chunks.slice(0, 3)) {
+      expect(scheduler.take(chunk!)).toBe(true);
+      sequence.append(1);
+    }
+    expect([sequence.computed, sequence.drawn, sequence.length]).toEqual([22, 0, 23]);
+    scheduler.checkInvariants();
+  });
+
+  it('who is cancelled or out of time among a thousand is gone within one step', async () => {
+    const harness = new EngineHarness({}, { maxRunning: 4, maxWaiting: 2_000, maxWaitingPerTenant: 2_000 });
+    for (let i = 0; i < 1_000; i++) {
+      const deadlineMs = i % 10 === 3 ? 5 : 1e6;
+      const over = { tenant: `t${i % 7}`, maxTokens: 50, deadlineMs };
+      expect(harness.engine.submit(request(`q${i}`, prompt(20, i), over))).toBeNull();
+    }
+    await harness.engine.step();
+    harness.nowMs = 5;
+    for (let i = 500; i < 600; i++) expect(harness.engine.cancel(`q${i}`)).toBe(true);
+    await harness.engine.step();
+    harness.engine.checkInvariants();
+    const { running, waiting } = harness.engine.status();
+    expect(running + waiting).toBe(1_000 - 100 - 90);
+    for (let i = 0; i < 1_000; i++) {
+      const gone = i >= 500 && i < 600 ? 'cancelled' : i % 10 === 3 ? 'deadline' : null;
+      if (gone) expect(harness.of(`q${i}`).end).toBe(gone);
+    }
   });
 });

@@ -31,6 +31,9 @@ const MAX_PREEMPTIONS = 2;
 /** Queued sequences found to wait for another's prompt in one pass: bounds the time of a step. The next one goes on with the rest. */
 const MAX_FOLLOWED = 16;
 
+/** A tenant that asks seldom may go before others by so many steps' worth of service: enough for a prompt of that length. */
+const CREDIT_STEPS = 4;
+
 /** No key of the operator's comes with a request: public blocks stay in this process. */
 const PUBLIC_SCOPE = { namespace: PUBLIC_NAMESPACE, sealKey: null };
 
@@ -113,7 +116,7 @@ export class Scheduler {
     invariant(maxRunning >= 1, 'a step has room for a sequence', { ...limits });
     this.#limits = { ...limits, maxRunning };
     this.#source = options.source ?? null;
-    this.queue = new FairQueue(options.costs);
+    this.queue = new FairQueue(options.costs, CREDIT_STEPS * limits.maxStepTokens);
     this.#inFlight = new BlocksInFlight(limits.maxStepTokens);
   }
 

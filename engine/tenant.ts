@@ -88,8 +88,8 @@ export class Tenant {
     return this.served + this.owed / this.weight;
   }
 
-  /** The same for the division of a step, which can give it no more than `stepTokens`: a long prompt is no debt for all its length. */
-  inStep(stepTokens: number): number {
-    return this.served + Math.min(this.owed, stepTokens) / this.weight;
+  /** The same for the division of a step, where no more than `most` promised tokens count: a long prompt is no debt for all its length. */
+  projectedWithin(most: number): number {
+    return this.served + Math.min(this.owed, most) / this.weight;
   }
 }

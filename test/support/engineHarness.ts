@@ -80,7 +80,9 @@ export class EngineHarness {
   constructor(
     options: PagedRunnerOptions = {},
     limits: Partial<EngineLimits> = {},
-    more: (runner: PagedRunner) => Pick<EngineOptions, 'costs' | 'tiers' | 'planAhead'> = () => ({}),
+    more: (
+      runner: PagedRunner,
+    ) => Pick<EngineOptions, 'costs' | 'tiers' | 'planAhead' | 'publicPrefixes' | 'eviction'> = () => ({}),
   ) {
     this.runner = new PagedRunner(options);
     this.engine = new Engine({

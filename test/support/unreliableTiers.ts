@@ -17,6 +17,8 @@ export interface Unreliability {
   /** How many of `blocks` good blocks a load gives. */
   gives: (blocks: number) => number;
   maxLoadBlocks: number;
+  /** What a block is said to take; the real tiers' estimate by default. */
+  msPerBlock?: number;
 }
 
 export class UnreliableTiers implements KvTiers {
@@ -49,7 +51,9 @@ export class UnreliableTiers implements KvTiers {
   }
 
   probe(path: CachedPath, from: number, maxTokens: number): TierHit {
-    return this.#real.probe(path, from, maxTokens);
+    const { blocks, loadMs } = this.#real.probe(path, from, maxTokens);
+    const { msPerBlock } = this.#mood;
+    return { blocks, loadMs: msPerBlock === undefined ? loadMs : blocks * msPerBlock };
   }
 
   async load(path: CachedPath, from: number, count: number, signal: AbortSignal): Promise<LoadedBlocks> {
