@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ISSUE_LOAD, measureScheduler, schedulerRows } from './schedulerCost.ts';
+import { ISSUE_LOAD, measureScheduler, schedulerRows } from './cache/scheduler.ts';
 
 test('measures every step’s plan and settlement, in rows that plots are drawn from', () => {
   const load = { running: 4, waiting: 10, tenants: 3, promptTokens: 64, outputTokens: 8 };
@@ -7,7 +7,7 @@ test('measures every step’s plan and settlement, in rows that plots are drawn 
   expect([planUs.length, settleUs.length]).toEqual([30, 30]);
   for (const value of [...planUs, ...settleUs]) expect(value).toBeGreaterThan(0);
   const rows = schedulerRows(load, 20);
-  expect(rows.map(({ name, statistic }) => `${name} ${statistic}`)).toContain('scheduler step p99');
+  expect(rows.map(({ name, statistic }) => `${name} ${statistic}`)).toContain('scheduler_step p99');
   for (const { value, unit } of rows) expect([Number.isFinite(value), unit]).toEqual([true, 'µs']);
 });
 

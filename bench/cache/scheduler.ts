@@ -1,11 +1,11 @@
 // What the scheduler costs per step on the host, without a GPU: plan and settle apart, with so many sequences running and so many waiting,
 // over the real block manager and prefix index. Every step decodes all that runs, a few end and as many are admitted, some prompts
 // share what another computes, and deadlines pass.
-import { BlockManager } from '../engine/blockManager.ts';
-import type { SequenceRequest } from '../engine/request.ts';
-import { Scheduler } from '../engine/scheduler.ts';
-import { Sequence } from '../engine/sequence.ts';
-import type { Row } from './report.ts';
+import { BlockManager } from '../../engine/blockManager.ts';
+import type { SequenceRequest } from '../../engine/request.ts';
+import { Scheduler } from '../../engine/scheduler.ts';
+import { Sequence } from '../../engine/sequence.ts';
+import type { Row } from '../report.ts';
 
 export interface SchedulerLoad {
   running: number;
@@ -108,9 +108,9 @@ export function measureScheduler(load: SchedulerLoad, steps: number): StepCosts 
 export function schedulerRows(load: SchedulerLoad, steps: number): Row[] {
   const { planUs, settleUs } = measureScheduler(load, steps);
   const parts = [
-    { name: 'scheduler plan', values: planUs },
-    { name: 'scheduler settle', values: settleUs },
-    { name: 'scheduler step', values: planUs.map((value, i) => value + settleUs[i]!) },
+    { name: 'scheduler_plan', values: planUs },
+    { name: 'scheduler_settle', values: settleUs },
+    { name: 'scheduler_step', values: planUs.map((value, i) => value + settleUs[i]!) },
   ];
   return parts.flatMap(({ name, values }) => {
     const sorted = values.toSorted((a, b) => a - b);
