@@ -120,6 +120,20 @@ describe('blocks on disk', () => {
     expect(b.disk().stored).toBe(0); // there already
   });
 
+  it('are seen also in shards that were listed before', async () => {
+    const [a, b] = [await poolOf(), await poolOf()];
+    for (const seed of [1, 2]) {
+      await a.leave(seed, 200);
+      await new Promise((resolve) => setTimeout(resolve, 60)); // past the tick of the file system's clock
+      await b.store.look();
+      await b.store.look();
+      expect(b.disk().blocks).toBe(200 * seed);
+    }
+    for (const path of (await records()).slice(0, 150)) await fs.unlink(path);
+    await b.store.look();
+    expect(b.disk().blocks).toBe(250);
+  });
+
   it('are another’s with another fingerprint, tenant or key, and say nothing', async () => {
     await (await poolOf()).leave(1, 4);
     const other = await poolOf({ fingerprint: 'g' });

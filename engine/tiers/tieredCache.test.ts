@@ -69,6 +69,20 @@ describe('host RAM behind the GPU', () => {
     }
   });
 
+  it('of what was loaded, too, the tail leaves before the head', async () => {
+    const { rig, tiers, settled } = rigOf(20);
+    const leave = async (seed: number) => {
+      rig.evict(tiers, rig.compute(tiers, pathOf(alice, promptOf(seed, 8))));
+      await settled();
+    };
+    await leave(1);
+    await leave(2);
+    expect(await loadAll(tiers, pathOf(alice, promptOf(1, 8)), BLOCK)).toBe(8);
+    await leave(3);
+    await leave(4);
+    expect([1, 2].map((seed) => tiers.probe(pathOf(alice, promptOf(seed, 8)), 0, 128).blocks)).toEqual([4, 0]);
+  });
+
   it('nothing is left of the tree once nothing is held', async () => {
     const { rig, tiers, settled, clock } = rigOf(0);
     const path = pathOf(alice, promptOf(1, 50));
