@@ -9,7 +9,7 @@ const { bounds, journal, tiers, models: poolModels } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, synchronous, drainMs } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
-const { id, activations, contextLength, kvBlocks } = poolModels.element.shape;
+const { id, activations, kvFormat, contextLength, kvBlocks } = poolModels.element.shape;
 
 const model = z.strictObject({
   id,
@@ -25,6 +25,7 @@ const model = z.strictObject({
     .describe('Pinned digest of the file. Anything else is refused.'),
   bytes: z.int().min(1).optional().describe('Size of the file, to check the room on the disk before fetching it.'),
   activations,
+  kvFormat,
   contextLength,
   kvBlocks,
 });

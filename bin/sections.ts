@@ -30,8 +30,8 @@ export function poolSectionOf(
     port: options.port ?? 0,
     poolId: identity.poolId,
     keys: [{ id: identity.keyId, secretHex: identity.secretHex }],
-    models: config.models.map(({ id, activations, kvBlocks, contextLength }, i) => ({
-      ...{ id, activations, kvBlocks, path: options.modelPaths[i] ?? '' },
+    models: config.models.map(({ id, activations, kvFormat, kvBlocks, contextLength }, i) => ({
+      ...{ id, activations, kvFormat, kvBlocks, path: options.modelPaths[i] ?? '' },
       ...(contextLength !== undefined && { contextLength }),
     })),
     bounds,

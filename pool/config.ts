@@ -8,6 +8,12 @@ const servedModelSection = z.strictObject({
   id: z.string().min(1).max(256).describe('Name under which the model is served.'),
   path: z.string().min(1).describe('The model file, already resolved and checked.'),
   activations: z.enum(['int8', 'f32']).default('int8').describe('Numerics class of the activations.'),
+  kvFormat: z
+    .enum(['f16', 'f32', 'int8', 'int4'])
+    .default('f16')
+    .describe(
+      'How keys and values are cached: int8 takes half the memory of f16, int4 a quarter, each at some quality.',
+    ),
   contextLength: z
     .int()
     .min(16)

@@ -6,6 +6,7 @@ export interface EngineModel {
   id: string;
   path: string;
   activations: 'int8' | 'f32';
+  kvFormat: 'f16' | 'f32' | 'int8' | 'int4';
   kvBlocks: number;
   contextLength?: number;
 }

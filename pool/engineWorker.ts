@@ -15,6 +15,7 @@ const openLlama: OpenRunner = async (model: EngineModel, setup, onProgress) => {
       gpu,
       file,
       activations: model.activations,
+      kvFormat: model.kvFormat,
       kvBlocks: model.kvBlocks,
       maxStepTokens: setup.bounds.maxStepTokens,
       maxStepLogits: Math.max(16, setup.bounds.maxRunning),

@@ -183,10 +183,11 @@ function engineSetup({ models, bounds, tiers, dawnFlags }: PoolSection) {
     bounds,
     tiers,
     dawnFlags,
-    models: models.map(({ id, path, activations, kvBlocks, contextLength }) => ({
+    models: models.map(({ id, path, activations, kvFormat, kvBlocks, contextLength }) => ({
       id,
       path,
       activations,
+      kvFormat,
       kvBlocks,
       ...(contextLength !== undefined && { contextLength }),
     })),

@@ -6,6 +6,7 @@ import { createLlamaRunner } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
 import { openModelText } from '../engine/model/modelText.ts';
 import type { ModelFile } from '../engine/model/types.ts';
+import type { KvFormat } from '../wgsl/kv/format.ts';
 import { llamaForward, logprob } from './reference/llamaForward.ts';
 import { testDevice } from './support/gpu.ts';
 import { logitsOf } from './support/sequenceRunner.ts';
@@ -16,6 +17,8 @@ const TOKENS = 320;
 let file: ModelFile;
 let tokens: number[];
 let reference: Float32Array;
+/** By the engine with f32 activations and f16 keys and values. */
+let exact: Float32Array;
 
 beforeAll(async () => {
   const path = await testModelPath();
@@ -43,44 +46,61 @@ function margin(row: Float32Array): number {
   return (row[best] as number) - second;
 }
 
-async function compare(activations: 'int8' | 'f32') {
-  const { vocabSize } = file.config;
+/** [TOKENS, vocab], by the engine. */
+async function logitsWith(activations: 'int8' | 'f32', kvFormat: KvFormat): Promise<Float32Array> {
   const runner = await createLlamaRunner({
     gpu: await testDevice(),
     file,
     activations,
+    kvFormat,
     kvBlocks: Math.ceil(TOKENS / 16),
     maxStepTokens: 16,
   });
   const blocks = Int32Array.from({ length: TOKENS / 16 }, (_, i) => i);
-  const logits = await logitsOf(runner, tokens, blocks, [16]);
+  return logitsOf(runner, tokens, blocks, [16]);
+}
+
+function compare(name: string, logits: Float32Array, truth: Float32Array) {
+  const { vocabSize } = file.config;
   let difference = 0;
   let agreed = 0;
   let surest = 0;
   for (let position = 0; position < TOKENS - 1; position++) {
     const actual = logits.subarray(position * vocabSize, (position + 1) * vocabSize);
-    const expected = reference.subarray(position * vocabSize, (position + 1) * vocabSize);
+    const expected = truth.subarray(position * vocabSize, (position + 1) * vocabSize);
     const next = tokens[position + 1] as number;
     difference += Math.abs(logprob(actual, next) - logprob(expected, next));
     if (argmax(actual) === argmax(expected)) agreed++;
     else surest = Math.max(surest, margin(expected));
   }
   const result = { meanDelta: difference / (TOKENS - 1), agreement: agreed / (TOKENS - 1), surest };
-  console.log(`${activations} activations over ${TOKENS} tokens: ${JSON.stringify(result)}`);
+  console.log(`${name} over ${TOKENS} tokens: ${JSON.stringify(result)}`);
   return result;
 }
 
 describe('the real model, teacher-forced', () => {
   test('int8 activations', async () => {
-    const { meanDelta, agreement, surest } = await compare('int8');
+    const { meanDelta, agreement, surest } = compare('int8 activations', await logitsWith('int8', 'f16'), reference);
     expect(meanDelta).toBeLessThanOrEqual(0.06);
     expect(agreement).toBeGreaterThanOrEqual(0.965);
     expect(surest, 'margin of the surest disagreement').toBeLessThanOrEqual(1);
   });
 
   test('f32 activations', async () => {
-    const { meanDelta, agreement } = await compare('f32');
+    exact = await logitsWith('f32', 'f16');
+    const { meanDelta, agreement } = compare('f32 activations', exact, reference);
     expect(meanDelta).toBeLessThanOrEqual(0.002);
     expect(agreement).toBeGreaterThanOrEqual(0.99);
+  });
+
+  // Against f16 and with f32 activations, so that the cache's format alone differs.
+  test.each([
+    ['f32', 0.002, 0.99],
+    ['int8', 0.03, 0.98],
+    ['int4', 0.7, 0.7],
+  ] as const)('keys and values in %s', async (kvFormat, most, least) => {
+    const { meanDelta, agreement } = compare(`kv ${kvFormat}`, await logitsWith('f32', kvFormat), exact);
+    expect(meanDelta).toBeLessThanOrEqual(most);
+    expect(agreement).toBeGreaterThanOrEqual(least);
   });
 });

@@ -8,6 +8,7 @@ import { createLlamaRunner } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
 import { type ModelFile, TENSOR_TYPES, type TensorType } from '../engine/model/types.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
+import type { KvFormat } from '../wgsl/kv/format.ts';
 import { llamaForward } from './reference/llamaForward.ts';
 import { testDevice } from './support/gpu.ts';
 import { randomOf } from './support/random.ts';
@@ -28,7 +29,11 @@ afterAll(async () => {
 
 const GQA = { layers: 2, hidden: 96, feedForward: 160, heads: 6, kvHeads: 2, headDim: 32, vocabSize: VOCAB };
 
-async function open(options: Partial<TinyModelOptions> & { type: TensorType }, activations: 'int8' | 'f32') {
+async function open(
+  options: Partial<TinyModelOptions> & { type: TensorType },
+  activations: 'int8' | 'f32',
+  kvFormat: KvFormat = 'f16',
+) {
   const path = join(folder, `${JSON.stringify(options).replace(/\W/g, '')}.gguf`);
   await writeTinyModel(path, {
     ...GQA,
@@ -44,6 +49,7 @@ async function open(options: Partial<TinyModelOptions> & { type: TensorType }, a
     gpu: await testDevice(),
     file,
     activations,
+    kvFormat,
     kvBlocks: 64,
     maxStepTokens: 40,
   });
@@ -123,13 +129,18 @@ describe('forward pass against the CPU reference', () => {
   });
 });
 
-describe.each(['int8', 'f32'] as const)('the same bits, %s activations', (activations) => {
+describe.each([
+  ['int8', 'f16'],
+  ['f32', 'f16'],
+  ['int8', 'int8'],
+  ['int8', 'int4'],
+] as const)('the same bits, %s activations, keys and values in %s', (activations, kvFormat) => {
   let runner: ModelRunner;
   let alone: Float32Array;
   const tokens = tokensOf(21, 50);
 
   beforeAll(async () => {
-    ({ runner } = await open({ type: 'Q4_1', seed: 16 }, activations));
+    ({ runner } = await open({ type: 'Q4_1', seed: 16 }, activations, kvFormat));
     alone = await logitsOf(runner, tokens, table(0, 1, 2, 3), [1]);
   });
 
@@ -178,13 +189,14 @@ describe.each(['int8', 'f32'] as const)('the same bits, %s activations', (activa
   });
 });
 
-test('the fingerprint tells weights and numerics class apart', async () => {
+test('the fingerprint tells weights, numerics class and KV format apart', async () => {
   const prints = new Set<string>();
   for (const seed of [31, 32])
     for (const activations of ['int8', 'f32'] as const)
       for (let again = 0; again < 2; again++)
         prints.add((await open({ type: 'Q8_0', seed }, activations)).runner.fingerprint);
-  expect(prints.size).toBe(4);
+  prints.add((await open({ type: 'Q8_0', seed: 31 }, 'int8', 'int8')).runner.fingerprint);
+  expect(prints.size).toBe(5);
 });
 
 test('a step outside its limits is our bug and says so', async () => {

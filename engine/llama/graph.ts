@@ -7,13 +7,13 @@ import {
 } from '../../wgsl/attention/shader.ts';
 import { type KvShape, unitsOf } from '../../wgsl/attention/shape.ts';
 import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
-import { kvBlockBytes } from '../../wgsl/kv/format.ts';
+import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
 import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
-import { ROPE_LANES, ropeShader } from '../../wgsl/rope/shader.ts';
+import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
 import type { ModelConfig } from '../model/types.ts';
 import type { Dispatch, Rows } from './dispatch.ts';
@@ -26,6 +26,7 @@ export interface GraphOptions {
   config: ModelConfig;
   weights: Weights;
   activations: Activations;
+  kvFormat: KvFormat;
   kvBlocks: number;
   maxTokens: number;
   maxLogits: number;
@@ -80,7 +81,7 @@ class GraphBuilder {
     const { config, weights, kvBlocks, maxLogits, onShader } = this.#options;
     const qkvRows = (config.heads + 2 * config.kvHeads) * config.headDim;
     const shape: KvShape = config;
-    const blockBytes = kvBlockBytes('f16', config.kvHeads, config.headDim);
+    const blockBytes = kvBlockBytes(this.#options.kvFormat, config.kvHeads, config.headDim);
     const logitsStride = padRows(config.vocabSize);
     const hidden = this.#activation('hidden', config.hidden);
     const delta = this.#activation('delta', config.hidden);
@@ -185,18 +186,18 @@ class GraphBuilder {
   }
 
   async #rope(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer): Promise<void> {
-    const pipeline = await this.#pipelines.get('rope', () => ropeShader(shape));
+    const { kvFormat } = this.#options;
+    const pipeline = await this.#pipelines.get(`rope ${kvFormat}`, () => ropeShader(shape, kvFormat));
     const bindings = [qkv, arena, this.#field('slots'), this.#field('rotation'), this.#field('counts')];
-    const units = ((shape.heads + 2 * shape.kvHeads) * shape.headDim) / 8;
-    this.#rows(pipeline, bindings, 'tokens', units, ROPE_LANES);
+    this.#rows(pipeline, bindings, 'tokens', ropeUnits(shape, kvFormat), ROPE_LANES);
   }
 
   async #attend(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer, out: GPUBuffer): Promise<void> {
-    const { gpu, metadata } = this.#options;
+    const { gpu, metadata, kvFormat } = this.#options;
     const units = unitsOf(shape, gpu.subgroupSize);
     for (const rows of ['queryTiles', 'singleQueries'] as const) {
       const variant: AttentionVariant = {
-        format: 'f16',
+        format: kvFormat,
         rows: rows === 'queryTiles' ? metadata.limits.queryRows : 1,
         exchange: units ? 'subgroup' : 'workgroup',
         units: units ?? 1,

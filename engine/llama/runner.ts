@@ -3,11 +3,12 @@
 //   embed → layers × [ norm → qkv → rope + KV write → attention → quantise → o → norm → gate|up → SiLU·quantise → down ] → norm → head
 //
 // Every result depends on its own token, position and KV only (batch- and cache-invariant): each kernel has one fixed order of
-// summation, whatever the number of rows. The numerics class is the element type of activations.
+// summation, whatever the number of rows. The numerics class is the element type of activations and that of the KV cache.
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { queryRows } from '../../wgsl/attention/shape.ts';
+import type { KvFormat } from '../../wgsl/kv/format.ts';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
@@ -26,6 +27,8 @@ export interface RunnerOptions {
   file: ModelFile;
   /** Numerics class: int8 activations in blocks of 32 (fast), or f32. */
   activations: Activations;
+  /** How keys and values are stored; default f16. */
+  kvFormat?: KvFormat;
   /** Blocks of 16 positions in the KV arena. */
   kvBlocks: number;
   /** Most tokens per step. */
@@ -42,7 +45,7 @@ export interface RunnerOptions {
 
 /** Throws ModelFileError, ShaderError or DeviceLost. Uses the device alone until destroyed. */
 export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRunner> {
-  const { gpu, file } = options;
+  const { gpu, file, kvFormat = 'f16' } = options;
   const { device } = gpu;
   const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
   const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
@@ -66,6 +69,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     config: file.config,
     weights,
     activations: options.activations,
+    kvFormat,
     kvBlocks: options.kvBlocks,
     maxTokens: options.maxStepTokens,
     maxLogits,
@@ -77,7 +81,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
       JSON.stringify([
         file.sha256,
         graph.sourceDigest,
-        `activations ${options.activations}, kv f16`,
+        `activations ${options.activations}, kv ${kvFormat}`,
         gpu.adapterIdentity,
         gpu.software ? (cpus()[0]?.model ?? '') : '',
       ]),

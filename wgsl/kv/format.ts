@@ -33,7 +33,7 @@ const ELEMENTS: Record<KvFormat, Element> = {
 
 export interface KvLayout extends Element {
   format: KvFormat;
-  /** Elements of a row (one head of one token), of a plane, and from a plane's start to its scales. */
+  /** Elements of a row (one head of one token), and of a plane. */
   rowElements: number;
   planeElements: number;
 }
@@ -51,25 +51,20 @@ export function kvBlockBytes(format: KvFormat, kvHeads: number, headDim: number)
   return 2 * kvHeads * planeElements * bytes;
 }
 
-/**
- * WGSL statements that bring the chunk at element `at` of `arena` as `${name}A` and `${name}B`, vec4f each, without its scale. Where
- * `valid` is given and false they are zero, whatever stands there.
- */
-export function loadChunk({ format, type }: KvLayout, name: string, at: string, valid?: string): string {
-  const load = (offset: string): string =>
-    valid ? `select(${type}(0), arena[${at}${offset}], ${valid})` : `arena[${at}${offset}]`;
+/** WGSL statements that bring the chunk at element `at` of `arena` as `${name}A` and `${name}B`, vec4f each, without its scale. */
+export function loadChunk({ format }: KvLayout, name: string, at: string): string {
   switch (format) {
     case 'f32':
-      return `let ${name}A = ${load('')}; let ${name}B = ${load(' + 1u')};`;
+      return `let ${name}A = arena[${at}]; let ${name}B = arena[${at} + 1u];`;
     case 'f16':
-      return `let ${name}W = ${load('')};
+      return `let ${name}W = arena[${at}];
 let ${name}A = vec4f(unpack2x16float(${name}W.x), unpack2x16float(${name}W.y));
 let ${name}B = vec4f(unpack2x16float(${name}W.z), unpack2x16float(${name}W.w));`;
     case 'int8':
-      return `let ${name}W = ${load('')};
+      return `let ${name}W = arena[${at}];
 let ${name}A = vec4f(unpack4xI8(${name}W.x)); let ${name}B = vec4f(unpack4xI8(${name}W.y));`;
     case 'int4':
-      return `let ${name}W = bitcast<i32>(${load('')});
+      return `let ${name}W = bitcast<i32>(arena[${at}]);
 let ${name}A = vec4f((vec4i(${name}W) << vec4u(28u, 24u, 20u, 16u)) >> vec4u(28u));
 let ${name}B = vec4f((vec4i(${name}W) << vec4u(12u, 8u, 4u, 0u)) >> vec4u(28u));`;
   }

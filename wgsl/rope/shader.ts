@@ -1,25 +1,51 @@
-// Rotates q and k of each token by its position, scales q, and writes k and v into the paged KV arena. One lane per 8 dims of a head.
-// Pairs are adjacent dims (2i, 2i+1), as GGUF's llama layout permutes them (RoFormer, arXiv 2104.09864). cos and sin come from the
-// host in f64 rounded to f32, so that no adapter's own sine is in the result.
-//
-// Arena of a layer, f16: [block][k | v][kv head][16 slots][head dim]; a lane's 8 values are one vec4u of it.
+// Rotates q and k of each token by its position, scales q, and writes k and v into the paged KV arena. Pairs are adjacent dims (2i, 2i+1),
+// as GGUF's llama layout permutes them (RoFormer, arXiv 2104.09864). cos and sin come from the host in f64 rounded to f32, so that no
+// adapter's own sine is in the result. A lane has 8 dims of a head; where k and v are quantised, a whole row of theirs, for its scale.
 import type { KvShape } from '../attention/shape.ts';
+import { BLOCK_SLOTS, CHUNK, type KvFormat, type KvLayout, kvLayout } from '../kv/format.ts';
 
 export const ROPE_LANES = 64;
 
-export function ropeShader(shape: KvShape): string {
+/** Lanes per token. */
+export function ropeUnits({ heads, kvHeads, headDim }: KvShape, format: KvFormat): number {
+  const chunks = headDim / CHUNK;
+  return heads * chunks + 2 * kvHeads * (kvLayout(format, headDim).most ? 1 : chunks);
+}
+
+const JOIN = `
+fn joined(v: vec4u, shifts: vec4u) -> u32 {
+  let s = v << shifts;
+  return s.x | s.y | s.z | s.w;
+}`;
+
+export function ropeShader(shape: KvShape, format: KvFormat): string {
   const { heads, kvHeads, headDim, ropeDim } = shape;
-  const perHead = headDim / 8;
-  const units = (heads + 2 * kvHeads) * perHead;
+  const kv = kvLayout(format, headDim);
+  const chunks = headDim / CHUNK;
+  const units = ropeUnits(shape, format);
   return `
 @group(0) @binding(0) var<storage, read_write> qkv: array<vec4f>;    // [token][heads + 2 * kvHeads][headDim / 4]
-@group(0) @binding(1) var<storage, read_write> arena: array<vec4u>;  // [block][2][kvHeads][16][headDim / 8]
+@group(0) @binding(1) var<storage, read_write> arena: array<${kv.most ? 'u32' : kv.type}>;   // words, where lanes write parts of an element
 @group(0) @binding(2) var<storage, read> slots: array<u32>;          // [token]: block * 16 + slot
 @group(0) @binding(3) var<storage, read> rotation: array<vec4f>;     // [token][ropeDim / 4]: cos, sin of two pairs
 @group(0) @binding(4) var<uniform> counts: vec4u;                    // x: tokens of this step
 
+${kv.most ? JOIN : ''}
+struct Chunk { a: vec4f, b: vec4f }
+
 fn rotate(v: vec4f, r: vec4f) -> vec4f {
   return vec4f(v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x, v.z * r.z - v.w * r.w, v.z * r.w + v.w * r.z);
+}
+
+// Where the chunk lies in qkv, by vec4f; and the chunk, rotated unless it is of v or past the rotated dims.
+fn chunkAt(token: u32, head: u32, part: u32) -> u32 {
+  return (token * ${heads + 2 * kvHeads}u + head) * ${headDim / 4}u + part * 2u;
+}
+fn rotated(token: u32, head: u32, part: u32) -> Chunk {
+  let at = chunkAt(token, head, part);
+  if (head >= ${heads + kvHeads}u || part >= ${ropeDim / CHUNK}u) { return Chunk(qkv[at], qkv[at + 1u]); }
+  let r = token * ${ropeDim / 4}u + part * 2u;
+  return Chunk(rotate(qkv[at], rotation[r]), rotate(qkv[at + 1u], rotation[r + 1u]));
 }
 
 @compute @workgroup_size(${ROPE_LANES})
@@ -27,29 +53,66 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let token = id.x / ${units}u;
   if (token >= counts.x) { return; }
   let unit = id.x % ${units}u;
-  let head = unit / ${perHead}u;
-  let part = unit % ${perHead}u;
-  let at = id.x * 2u;
-  var a = qkv[at];
-  var b = qkv[at + 1u];
-  if (head < ${heads + kvHeads}u && part < ${ropeDim / 8}u) {
-    let r = token * ${ropeDim / 4}u + part * 2u;
-    a = rotate(a, rotation[r]);
-    b = rotate(b, rotation[r + 1u]);
+  if (unit < ${heads * chunks}u) {
+    let part = unit % ${chunks}u;
+    let q = rotated(token, unit / ${chunks}u, part);
+    let at = chunkAt(token, unit / ${chunks}u, part);
+    qkv[at] = q.a * ${1 / Math.sqrt(headDim)};
+    qkv[at + 1u] = q.b * ${1 / Math.sqrt(headDim)};
+    return;
   }
-  if (head < ${heads}u) {
-    qkv[at] = a * ${1 / Math.sqrt(headDim)};
-    qkv[at + 1u] = b * ${1 / Math.sqrt(headDim)};
-  } else {
-    let kvHead = head - ${heads}u;  // k heads, then v heads
-    let slot = slots[token];
-    let row = ((slot / 16u) * ${2 * kvHeads}u + kvHead) * 16u + slot % 16u;
-    // Attention multiplies masked values by zero: they have to be finite.
-    a = clamp(a, vec4f(-65504.0), vec4f(65504.0));
-    b = clamp(b, vec4f(-65504.0), vec4f(65504.0));
-    arena[row * ${perHead}u + part] = vec4u(
-      pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
-  }
+  let slot = slots[token];
+  let head = ${heads}u + (unit - ${heads * chunks}u)${kv.most ? '' : ` / ${chunks}u`};   // k heads, then v heads
+  let plane = ((slot / ${BLOCK_SLOTS}u) * ${2 * kvHeads}u + head - ${heads}u) * ${kv.planeElements}u;
+${kv.most ? quantisedRow(kv, chunks) : plainChunk(kv, chunks)}
 }
 `;
+}
+
+/** One chunk, as it is. Attention multiplies masked values by zero: they have to be finite. */
+function plainChunk({ format, rowElements, perChunk }: KvLayout, chunks: number): string {
+  const most = format === 'f16' ? '65504.0' : '3.0e38';
+  const finite = (half: string): string => `clamp(c.${half}, vec4f(-${most}), vec4f(${most}))`;
+  const store =
+    format === 'f16'
+      ? 'arena[at] = vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));'
+      : 'arena[at] = a; arena[at + 1u] = b;';
+  return `
+  let part = unit % ${chunks}u;
+  let c = rotated(token, head, part);
+  let a = ${finite('a')};
+  let b = ${finite('b')};
+  let at = plane + (slot % ${BLOCK_SLOTS}u) * ${rowElements}u + part * ${perChunk}u;
+  ${store}`;
+}
+
+/** A whole row and its scale, from two passes over it. */
+function quantisedRow({ bytes, most, rowElements }: KvLayout, chunks: number): string {
+  const words = bytes / 4;
+  const bits = (bytes * 8) / CHUNK;
+  const mask = `vec4u(${2 ** bits - 1}u)`;
+  const shifts = (first: number): string => `vec4u(${[0, 1, 2, 3].map((i) => `${first + i * bits}u`).join(', ')})`;
+  const store =
+    words === 2
+      ? `arena[at] = joined(a & ${mask}, ${shifts(0)}); arena[at + 1u] = joined(b & ${mask}, ${shifts(0)});`
+      : `arena[at] = joined(a & ${mask}, ${shifts(0)}) | joined(b & ${mask}, ${shifts(16)});`;
+  const levels = (half: string): string =>
+    `bitcast<vec4u>(vec4i(clamp(round(c.${half} * inverse), vec4f(-${most}.0), vec4f(${most}.0))))`;
+  return `
+  let end = ${chunks}u + (counts.x >> 31u);   // a software adapter's compiler unrolls what it can count
+  var peak = vec4f(0.0);
+  for (var part = 0u; part < end; part++) {
+    let c = rotated(token, head, part);
+    peak = max(peak, max(abs(c.a), abs(c.b)));
+  }
+  let largest = min(max(max(peak.x, peak.y), max(peak.z, peak.w)), 3.0e38);
+  let inverse = select(0.0, ${most}.0 / largest, largest > 1.0e-30);
+  for (var part = 0u; part < end; part++) {
+    let c = rotated(token, head, part);
+    let a = ${levels('a')};
+    let b = ${levels('b')};
+    let at = (plane + (slot % ${BLOCK_SLOTS}u) * ${rowElements}u + part) * ${words}u;
+    ${store}
+  }
+  arena[(plane + ${BLOCK_SLOTS * rowElements}u) * ${words}u + slot % ${BLOCK_SLOTS}u] = bitcast<u32>(largest / ${most}.0);`;
 }
