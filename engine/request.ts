@@ -20,6 +20,19 @@ export interface SamplingParams {
   seed: string;
 }
 
+/** The likeliest token each time. */
+export const GREEDY: SamplingParams = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
+  seed: '0',
+};
+
 /** What a request may read of the prefix cache, and how what it leaves there is kept. */
 export interface RequestCache {
   scope: CacheScope;

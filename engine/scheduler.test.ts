@@ -322,7 +322,6 @@ describe('scheduler', () => {
     scheduler.finish(old);
     const again = scheduler.plan(9).chunks[0]!;
     expect([again.sequence, again.start, again.count]).toEqual([young, 0, 15]);
-    expect(scheduler.due([early, again])).toEqual([again]);
     expect(scheduler.take(early)).toBe(false);
     expect(scheduler.take(again)).toBe(true);
     expect([young.computed, young.drawn]).toEqual([15, 0]);

@@ -15,35 +15,34 @@
 // a victim in the end, and what runs alone always fits (refused at submission otherwise). So no two preempt one another for ever.
 // A plan may be made while the step before it is still computed: `scheduled` and `drawn` count on the running to go on, and `due`
 // drops from it what did not.
-import { type Admission, type BlockTable, PUBLIC_NAMESPACE } from './blockManager.ts';
+import type { Admission, BlockTable } from './blockManager.ts';
 import { BlocksInFlight } from './blocksInFlight.ts';
 import { FairQueue, type TokenCosts } from './fairQueue.ts';
 import { IndexedHeap } from './indexedHeap.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
+import { preemptionVictim } from './preemption.ts';
 import { Shares } from './reclaim.ts';
-import { nextChunk, type Sequence } from './sequence.ts';
-import type { CachedPath, KvTiers } from './tiers/port.ts';
+import { type BlockSource, planLoad, recomputeCost } from './reload.ts';
+import type { Sequence } from './sequence.ts';
+import { auditCounts } from './sequenceAudit.ts';
+import {
+  divide,
+  inStep,
+  type PlannedChunk,
+  type Preparation,
+  type StepLimits,
+  type StepPlan,
+  valid,
+} from './stepPlan.ts';
 
-/** After so many preemptions a sequence yields only to older ones. */
-const MAX_PREEMPTIONS = 2;
+export type { PlannedChunk, Preparation, StepLimits, StepPlan } from './stepPlan.ts';
 
 /** Queued sequences found to wait for another's prompt in one pass: bounds the time of a step. The next one goes on with the rest. */
 const MAX_FOLLOWED = 16;
 
 /** A tenant that asks seldom may go before others by so many steps' worth of service: enough for a prompt of that length. */
 const CREDIT_STEPS = 4;
-
-/** No key of the operator's comes with a request: public blocks stay in this process. */
-const PUBLIC_SCOPE = { namespace: PUBLIC_NAMESPACE, sealKey: null };
-
-export interface StepLimits {
-  /** Sequences running at once. */
-  maxRunning: number;
-  /** Tokens, and wanted logits rows, of one step. */
-  maxStepTokens: number;
-  maxStepLogits: number;
-}
 
 /** What the scheduler may ask of the block manager. */
 export interface BlockAccount {
@@ -56,37 +55,6 @@ export interface BlockAccount {
   publish(table: BlockTable, tokens: Int32Array, computed: number): void;
   sharedPositions(table: BlockTable): number;
   release(table: BlockTable): void;
-}
-
-/** Where KV blocks may come from besides the GPU, and what computing them costs instead. */
-export interface BlockSource {
-  tiers: Pick<KvTiers, 'probe' | 'maxLoadBlocks'>;
-  /** Prompt tokens computed per millisecond, as measured; 0: not known yet. */
-  prefillTokensPerMs: () => number;
-}
-
-export interface PlannedChunk {
-  sequence: Sequence;
-  /** Of which run of the sequence: a chunk planned before a preemption is void after it. */
-  run: number;
-  /** Position of its first token. */
-  start: number;
-  count: number;
-  /** Offsets into the chunk whose logits are wanted. */
-  rows: readonly number[];
-  /** Whether its last row draws the sequence's next token. */
-  draws: boolean;
-}
-
-export interface Preparation {
-  /** Ended by their deadline, now. */
-  expired: Sequence[];
-  /** Admitted, with `load` saying which of their blocks are to be brought from the tiers. */
-  loads: Sequence[];
-}
-
-export interface StepPlan extends Preparation {
-  chunks: PlannedChunk[];
 }
 
 export class Scheduler {
@@ -154,7 +122,7 @@ export class Scheduler {
     for (const sequence of this.#inFlight.impatient(this.#step)) this.queue.unfollow(sequence);
     this.#cramped = this.#makeRoom();
     if (!this.#cramped) this.#admit(plan.loads, true);
-    this.#divide(plan.chunks);
+    plan.chunks = divide(this.#running, this.queue, this.#limits);
     invariant(
       plan.chunks.length > 0 || this.queue.size === 0 || this.#loading > 0 || this.#running.some(inStep),
       'something goes on while something waits',
@@ -213,24 +181,7 @@ export class Scheduler {
   /** Self-check, O(running + waiting). */
   checkInvariants(): void {
     this.#inFlight.checkInvariants();
-    let loading = 0;
-    for (const sequence of this.#running) {
-      const { computed, scheduled, drawn, expectedLength, load, state, table } = sequence;
-      invariant(table !== null, 'who runs holds blocks', { state });
-      invariant((state === 'loading') === (load !== null), 'who loads has a load', { state });
-      invariant(computed <= scheduled && scheduled <= expectedLength && drawn >= 0, 'counts are in order', {
-        computed,
-        scheduled,
-        expectedLength,
-        drawn,
-      });
-      if (load) loading += 1;
-    }
-    invariant(loading === this.#loading, 'loads are counted', { loading });
-    for (const sequence of this.queue) {
-      const { computed, scheduled, drawn, table, load, state } = sequence;
-      invariant(!table && !load && computed + scheduled + drawn === 0, 'who waits holds nothing', { state });
-    }
+    auditCounts(this.#running, this.queue, this.#loading);
   }
 
   #expire(nowMs: number, expired: Sequence[]): void {
@@ -248,7 +199,7 @@ export class Scheduler {
       const positions = sequence.scheduled + sequence.pending;
       if (this.#blocks.grow(sequence.table!, positions)) i += 1;
       else {
-        const victim = this.#victim();
+        const victim = preemptionVictim(this.#running, (other) => this.#recompute(other));
         const place = this.#running.indexOf(victim);
         this.#preempt(victim);
         if (place < i) i -= 1;
@@ -257,32 +208,10 @@ export class Scheduler {
     return this.#preemptions > before;
   }
 
-  #victim(): Sequence {
-    const yielding = this.#running.filter((sequence) => sequence.preemptions < MAX_PREEMPTIONS);
-    const pool = yielding.length > 0 ? yielding : this.#running;
-    let victim: Sequence | undefined;
-    let least = 0;
-    for (const sequence of pool) {
-      const cost = yielding.length > 0 ? this.#recompute(sequence) : 0;
-      if (victim && (cost > least || (cost === least && sequence.arrival < victim.arrival))) continue;
-      victim = sequence;
-      least = cost;
-    }
-    invariant(victim, 'who needs a block is running');
-    return victim;
-  }
-
-  /** What preemption wastes, in prompt tokens: positions in blocks that nobody else holds, or what it costs to bring them back. */
+  /** What preempting it wastes, in prompt tokens. */
   #recompute(sequence: Sequence): number {
-    const { computed, table } = sequence;
-    const shared = this.#blocks.sharedPositions(table!);
-    const own = Math.max(0, computed - shared);
-    const path = this.#cachedPath(sequence);
-    const rate = this.#source?.prefillTokensPerMs() ?? 0;
-    if (!this.#source || !path || own < BLOCK_TOKENS || rate === 0) return own;
-    const { blocks, loadMs } = this.#source.tiers.probe(path, Math.floor(shared / BLOCK_TOKENS), computed);
-    const kept = blocks * BLOCK_TOKENS;
-    return own - kept + Math.min(kept, loadMs * rate);
+    const shared = this.#blocks.sharedPositions(sequence.table!);
+    return recomputeCost(sequence, shared, this.#source, this.#publicPositions(sequence));
   }
 
   #preempt(sequence: Sequence): void {
@@ -360,20 +289,6 @@ export class Scheduler {
     return cache ? this.#blocks.publicPrefixes.leadingBlocks(tokens, length) * BLOCK_TOKENS : 0;
   }
 
-  /** Where the tiers would find the sequence's blocks; null: nowhere. */
-  #cachedPath(sequence: Sequence): CachedPath | null {
-    const { cache } = sequence.request;
-    if (!cache) return null;
-    const publicBlocks = this.#publicPositions(sequence) / BLOCK_TOKENS;
-    return {
-      tokens: sequence.tokens,
-      extra: cache.extra,
-      scope: cache.scope,
-      publicScope: publicBlocks > 0 ? PUBLIC_SCOPE : null,
-      publicBlocks,
-    };
-  }
-
   #start(sequence: Sequence, loads: Sequence[]): boolean {
     const { cache } = sequence.request;
     const table = this.#blocks.admit({
@@ -411,19 +326,10 @@ export class Scheduler {
     this.queue.owe(sequence);
   }
 
-  /** Whether blocks beyond those that the GPU has are to be brought from the tiers: only where that is quicker than computing them. */
+  /** Whether the sequence is to wait for blocks from the tiers. */
   #load(sequence: Sequence): boolean {
-    const path = this.#cachedPath(sequence);
-    if (!this.#source || !path) return false;
-    const from = Math.floor(sequence.computed / BLOCK_TOKENS);
-    const { tiers, prefillTokensPerMs } = this.#source;
-    // Also where nothing can be hit: the tiers keep blocks of namespaces that they have heard of.
-    const { blocks, loadMs } = tiers.probe(path, from, sequence.maxCached);
-    const spared = (from + blocks) * BLOCK_TOKENS - sequence.computed;
-    const rate = prefillTokensPerMs();
-    if (blocks === 0 || (rate > 0 && loadMs * rate >= spared)) return false;
-    invariant((from + blocks) * BLOCK_TOKENS <= sequence.maxCached, 'tiers answer what was asked', { from, blocks });
-    sequence.load = { path, from, count: Math.min(blocks, tiers.maxLoadBlocks), abort: new AbortController() };
+    sequence.load = this.#source && planLoad(sequence, this.#source, this.#publicPositions(sequence));
+    if (!sequence.load) return false;
     sequence.state = 'loading';
     this.#loading += 1;
     return true;
@@ -443,41 +349,4 @@ export class Scheduler {
   #wake(followers: readonly Sequence[]): void {
     for (const follower of followers) this.queue.unfollow(follower);
   }
-
-  #divide(chunks: PlannedChunk[]): void {
-    const prompts: Sequence[] = [];
-    let tokens = this.#limits.maxStepTokens;
-    let rows = this.#limits.maxStepLogits;
-    let after = 0;
-    for (const sequence of this.#running) if (sequence.state === 'running' && sequence.pending > 0) after += 1;
-    const give = (sequence: Sequence): void => {
-      // A prompt whose every position is scored leaves one row to each sequence after it.
-      after -= 1;
-      const { count, rows: wanted } = nextChunk(sequence, tokens, Math.max(0, rows - after));
-      if (count === 0) return;
-      const { run, scheduled: start, expectedLength } = sequence;
-      const draws = start + count === expectedLength && wanted.at(-1) === count - 1 && sequence.request.maxTokens > 0;
-      chunks.push({ sequence, run, start, count, rows: wanted, draws });
-      sequence.scheduled += count;
-      if (draws) sequence.drawn += 1;
-      tokens -= count;
-      rows -= wanted.length;
-    };
-    for (const sequence of this.#running) {
-      if (sequence.state !== 'running') continue;
-      const { pending } = sequence;
-      if (pending === 1) give(sequence);
-      else if (pending > 1) prompts.push(sequence);
-    }
-    if (prompts.length > 1) prompts.sort((a, b) => this.queue.compare(a, b, this.#limits.maxStepTokens));
-    for (const sequence of prompts) give(sequence);
-  }
-}
-
-function valid({ sequence, run }: PlannedChunk): boolean {
-  return sequence.run === run && sequence.state === 'running';
-}
-
-function inStep(sequence: Sequence): boolean {
-  return sequence.scheduled > sequence.computed;
 }

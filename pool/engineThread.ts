@@ -5,7 +5,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { Engine } from '../engine/engine.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
-import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import { GREEDY, type SequenceOutput, type SequenceRequest } from '../engine/request.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
 import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 
@@ -218,15 +218,3 @@ export class WarmUpFailed extends Error {
   override readonly name = 'WarmUpFailed';
   readonly code = 'warm_up_failed';
 }
-
-const GREEDY = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: '0',
-} as const;

@@ -2,7 +2,7 @@
 // over the real block manager and prefix index. Every step decodes all that runs, a few end and as many are admitted, some prompts
 // share what another computes, and deadlines pass.
 import { BlockManager } from '../../engine/blockManager.ts';
-import type { SequenceRequest } from '../../engine/request.ts';
+import { GREEDY, type SequenceRequest } from '../../engine/request.ts';
 import { Scheduler } from '../../engine/scheduler.ts';
 import { Sequence } from '../../engine/sequence.ts';
 import type { Row } from '../report.ts';
@@ -47,17 +47,7 @@ function request(load: SchedulerLoad, arrival: number): SequenceRequest {
     promptIds,
     // Of many lengths, so that they don't end together.
     maxTokens: 1 + ((arrival * 37) % (2 * load.outputTokens - 1)),
-    sampling: {
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      minP: 0,
-      frequencyPenalty: 0,
-      presencePenalty: 0,
-      repetitionPenalty: 1,
-      logitBias: [],
-      seed: '0',
-    },
+    sampling: GREEDY,
     eosIds: [],
     logprobs: null,
     promptLogprobs: null,

@@ -1,0 +1,62 @@
+// Whether bringing blocks back from the tiers beats computing them again, by measured rates: at admission, and for the choice of who is
+// preempted. Counts in prompt tokens, so that a millisecond of loading and a token of computing compare.
+import { PUBLIC_NAMESPACE } from './blockManager.ts';
+import { invariant } from './invariant.ts';
+import { BLOCK_TOKENS } from './modelRunner.ts';
+import type { BlockLoad, Sequence } from './sequence.ts';
+import type { CachedPath, KvTiers } from './tiers/port.ts';
+
+/** No key of the operator's comes with a request: public blocks stay in this process. */
+const PUBLIC_SCOPE = { namespace: PUBLIC_NAMESPACE, sealKey: null };
+
+/** Where KV blocks may come from besides the GPU, and what computing them costs instead. */
+export interface BlockSource {
+  tiers: Pick<KvTiers, 'probe' | 'maxLoadBlocks'>;
+  /** Prompt tokens computed per millisecond, as measured; 0: not known yet. */
+  prefillTokensPerMs: () => number;
+}
+
+/** Where the tiers would find the sequence's blocks; null: nowhere. `publicPositions`: leading ones whose blocks are the operator's. */
+function cachedPath({ tokens, request: { cache } }: Sequence, publicPositions: number): CachedPath | null {
+  if (!cache) return null;
+  const publicBlocks = publicPositions / BLOCK_TOKENS;
+  const publicScope = publicBlocks > 0 ? PUBLIC_SCOPE : null;
+  return { tokens, extra: cache.extra, scope: cache.scope, publicScope, publicBlocks };
+}
+
+/** The load of blocks beyond those that the sequence has; null where there are none, or computing them is as quick. */
+export function planLoad(
+  sequence: Sequence,
+  { tiers, prefillTokensPerMs }: BlockSource,
+  publicPositions: number,
+): BlockLoad | null {
+  const path = cachedPath(sequence, publicPositions);
+  if (!path) return null;
+  const from = Math.floor(sequence.computed / BLOCK_TOKENS);
+  // Also where nothing can be hit: the tiers keep blocks of namespaces that they have heard of.
+  const { blocks, loadMs } = tiers.probe(path, from, sequence.maxCached);
+  const spared = (from + blocks) * BLOCK_TOKENS - sequence.computed;
+  const rate = prefillTokensPerMs();
+  if (blocks === 0 || (rate > 0 && loadMs * rate >= spared)) return null;
+  invariant((from + blocks) * BLOCK_TOKENS <= sequence.maxCached, 'tiers answer what was asked', { from, blocks });
+  return { path, from, count: Math.min(blocks, tiers.maxLoadBlocks), abort: new AbortController() };
+}
+
+/**
+ * What preempting the sequence wastes, in prompt tokens: positions beyond the `shared` ones that others hold, at what it costs to bring
+ * them back where the tiers have them and that is less.
+ */
+export function recomputeCost(
+  sequence: Sequence,
+  shared: number,
+  source: BlockSource | null,
+  publicPositions: number,
+): number {
+  const own = Math.max(0, sequence.computed - shared);
+  const rate = source?.prefillTokensPerMs() ?? 0;
+  const path = cachedPath(sequence, publicPositions);
+  if (!source || !path || own < BLOCK_TOKENS || rate === 0) return own;
+  const { blocks, loadMs } = source.tiers.probe(path, Math.floor(shared / BLOCK_TOKENS), sequence.computed);
+  const kept = blocks * BLOCK_TOKENS;
+  return own - kept + Math.min(kept, loadMs * rate);
+}
