@@ -1,9 +1,9 @@
-// What a step's logits do to one sequence: prompt logprobs, the next token, its end. Each output position is drawn with noise of
-// (seed, choice, position) from logits of the exact history, so batch, cache and preemption leave no trace in it.
-import { positionLogprob } from './logprobs.ts';
-import { uniformNoise } from './noise.ts';
+// What is asked of a chunk's rows, and what the answers do to the sequence: prompt logprobs, the next token, its end. Each output position
+// is drawn with noise of (seed, choice, position) from logits of the exact history, so batch, cache and preemption leave no trace in it.
+import { invariant } from './invariant.ts';
+import { type RowAnswer, type RowWish, type StepChunk, slotToken } from './modelRunner.ts';
+import { positionNoise } from './noise.ts';
 import type { PositionLogprob, SequenceEnd, SequenceOutput } from './request.ts';
-import type { Sampler } from './sampler.ts';
 import type { PlannedChunk } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -23,12 +23,41 @@ export function tells(output: SequenceOutput): boolean {
   return ids.length > 0 || promptLogprobs !== undefined || cachedTokens !== undefined || end !== undefined;
 }
 
+/** A planned chunk as the runner is told it. The token of the step before may still be unknown: then it is in the sequence's slot. */
+export function stepChunk({ sequence, start, count, rows }: PlannedChunk): StepChunk {
+  const { tokens, length, promptLength, request, slot, table } = sequence;
+  invariant(table && slot !== null, 'who is computed holds blocks and a slot');
+  const unknown = start + count > length;
+  invariant(!unknown || (count === 1 && start === length), 'only one token can be unknown', { start, count, length });
+  return {
+    tokens: unknown ? Int32Array.of(slotToken(slot)) : tokens.subarray(start, start + count),
+    start,
+    blockTable: table.view(),
+    logitsFor: rows,
+    wishes: rows.map((offset): RowWish => {
+      const next = start + offset + 1;
+      if (next < promptLength) return { kind: 'score', id: tokens[next]!, alternatives: request.promptLogprobs ?? 0 };
+      return {
+        kind: 'draw',
+        sampling: request.sampling,
+        noise: positionNoise(sequence.noiseKey, request.choice, next - promptLength),
+        adjustments: sequence.adjustments,
+        logprobs: request.logprobs,
+        slot,
+        pending: unknown,
+      };
+    }),
+  };
+}
+
 /**
- * What a chunk's results do, once it is counted as computed. `rows`: the logits of chunk.rows, each [vocabSize]. Logits that are not finite end the sequence as
+ * What a chunk's results do, once it is counted as computed. `answers`: of chunk.rows. Logits that are not finite end the sequence as
  * `failed`, and it alone.
  */
-export function advance(chunk: PlannedChunk, rows: readonly Float32Array[], sampler: Sampler): SequenceOutput {
-  const { sequence, start } = chunk;
+export function advance(
+  { sequence, start, rows }: PlannedChunk,
+  answers: readonly (RowAnswer | null)[],
+): SequenceOutput {
   const output = standing(sequence);
   const scores: PositionLogprob[] = [];
   if (sequence.scoring && sequence.scored === 0) {
@@ -36,14 +65,14 @@ export function advance(chunk: PlannedChunk, rows: readonly Float32Array[], samp
     sequence.scored = 1;
   }
   let end: SequenceEnd | undefined;
-  for (const [i, offset] of chunk.rows.entries()) {
+  for (const [i, offset] of rows.entries()) {
     const next = start + offset + 1;
+    const answer = answers[i]!;
     if (next < sequence.promptLength) {
-      const score = positionLogprob(rows[i]!, sequence.tokens[next]!, sequence.request.promptLogprobs ?? 0);
-      if (score) scores.push(score);
+      if (answer.logprob) scores.push(answer.logprob);
       else end = 'failed';
       sequence.scored = next + 1;
-    } else end ??= generate(sequence, rows[i]!, sampler, output);
+    } else end ??= generate(sequence, answer, output);
   }
   if (sequence.request.maxTokens === 0 && sequence.computed === sequence.length) end ??= 'length';
   if (scores.length > 0 && end !== 'failed') output.promptLogprobs = scores;
@@ -51,26 +80,11 @@ export function advance(chunk: PlannedChunk, rows: readonly Float32Array[], samp
   return output;
 }
 
-/** Draws the next token into the output; how the sequence ends with it, if it does. */
-function generate(
-  sequence: Sequence,
-  logits: Float32Array,
-  sampler: Sampler,
-  output: SequenceOutput,
-): SequenceEnd | undefined {
+/** Takes the next token into the output; how the sequence ends with it, if it does. */
+function generate(sequence: Sequence, { id, logprob }: RowAnswer, output: SequenceOutput): SequenceEnd | undefined {
   const { request } = sequence;
-  const id = sampler.sample({
-    logits,
-    params: request.sampling,
-    counts: sequence.counts,
-    draw: () => uniformNoise(sequence.noiseKey, request.choice, sequence.outputLength),
-  });
   if (id === null) return 'failed';
-  if (request.logprobs !== null) {
-    const logprob = positionLogprob(logits, id, request.logprobs);
-    if (!logprob) return 'failed';
-    output.logprobs = [logprob];
-  }
+  if (logprob) output.logprobs = [logprob];
   output.ids.push(id);
   sequence.append(id);
   if (request.eosIds.includes(id)) return 'stop';

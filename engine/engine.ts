@@ -2,14 +2,17 @@
 // and no network; the clock comes in. A request that goes wrong ends alone; when the runner itself fails, everything ends as
 // `failed` and the owner is told, who decides on a restart.
 //
-//   host    plan N │ submit N │ prepare N+1: expire, admit, loads │     wait    │ take N: sample, publish │ plan N+1 │ …
+//   host    plan N │ submit N │ prepare N+1: expire, admit, loads │     wait    │ take N: append, publish │ plan N+1 │ …
 //   GPU            └──────────────── step N ─────────────────────────────────── ┘
 //
-// With `planAhead` the whole of plan N+1 is made under step N, on the assumption that what runs goes on; what ended in N is
-// dropped from it. It is what a runner needs that draws tokens by itself. Either way the same tokens come out.
+// Where the runner takes two steps at a time, N+1 is planned and submitted under step N, on the assumption that what runs goes on, with
+// tokens that only the device knows yet. What ended in N is dropped from N+1's results. Either way the same tokens come out:
+//
+//   host    … │ plan, submit N+1 │ wait │ take N │ plan, submit N+2 │ wait │ take N+1 │ …
+//   GPU     ───── step N ────────────────┤───────── step N+1 ────────────────┤── step N+2 ──
 import { setTimeout as sleep, setImmediate as yieldToEvents } from 'node:timers/promises';
 import { checkConsistent, refuseImpossible } from './admissionChecks.ts';
-import { advance, standing, tells } from './advance.ts';
+import { advance, standing, stepChunk, tells } from './advance.ts';
 import { type Attribution, attribute } from './attribution.ts';
 import { BlockManager } from './blockManager.ts';
 import type { EvictionPolicy } from './eviction/policy.ts';
@@ -19,7 +22,6 @@ import type { ModelRunner, StepResult } from './modelRunner.ts';
 import type { PublicPrefixes } from './publicPrefixes.ts';
 import { DEFAULT_QUEUE_LIMITS, type QueueLimits, refuseOverload, retryAfterMs } from './queueBounds.ts';
 import type { EngineStatus, Refusal, SequenceEnd, SequenceOutput, SequenceRequest } from './request.ts';
-import { Sampler } from './sampler.ts';
 import { type PlannedChunk, type Preparation, Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 import { StepRates } from './stepRates.ts';
@@ -57,12 +59,17 @@ export interface EngineOptions {
   costs?: TokenCosts;
   /** Blocks outside the GPU, filled through the runner's transfer; absent: there are none. */
   tiers?: KvTiers;
-  /** Plans a step while the one before it is computed. For runners that draw tokens by themselves; off by default. */
-  planAhead?: boolean;
   /** One call per step, with what it did for each sequence that has news. */
   onOutputs: (outputs: SequenceOutput[], step: StepReport) => void;
   /** The runner failed; all sequences have ended and the engine takes no more. */
   onFatal: (error: unknown) => void;
+}
+
+/** A submitted step. */
+interface Flight {
+  chunks: readonly PlannedChunk[];
+  result: Promise<StepResult>;
+  submittedMs: number;
 }
 
 type EngineState = 'open' | 'draining' | 'stopped' | 'failed';
@@ -72,15 +79,16 @@ export class Engine {
   readonly #limits: EngineLimits;
   readonly #blocks: BlockManager;
   readonly #scheduler: Scheduler;
-  readonly #sampler: Sampler;
   readonly #rates = new StepRates();
   readonly #loads: TierLoads | null;
   readonly #wakeUp = new WakeUp();
   readonly #alive = new Map<string, Sequence>();
   /** Ends that no step has reported yet. */
   #unreported: SequenceOutput[] = [];
-  /** Planned while the last step was computed. */
-  #ahead: readonly PlannedChunk[] = [];
+  /** Submitted, and not taken yet. */
+  #flight: Flight | null = null;
+  /** When the last result was taken. */
+  #takenMs = Number.NEGATIVE_INFINITY;
   #state: EngineState = 'open';
   #stepping = false;
   #loop: Promise<void> | null = null;
@@ -100,7 +108,7 @@ export class Engine {
     this.#scheduler = new Scheduler(
       this.#blocks,
       {
-        maxRunning: this.#limits.maxRunning,
+        maxRunning: Math.min(this.#limits.maxRunning, runner.slots),
         maxStepTokens: runner.maxStepTokens,
         maxStepLogits: runner.maxStepLogits,
       },
@@ -110,7 +118,6 @@ export class Engine {
       },
     );
     this.#loads = tiers ? new TierLoads(tiers, () => this.#wakeUp.ring()) : null;
-    this.#sampler = new Sampler(runner.vocabSize);
   }
 
   submit(request: SequenceRequest): Refusal | null {
@@ -171,11 +178,14 @@ export class Engine {
     this.#stepping = true;
     try {
       const { clock } = this.#options;
-      const startMs = clock();
-      const chunks = this.#plan(startMs);
-      if (chunks.length === 0 && this.#unreported.length === 0) return await this.#awaitLoads();
-      const outputs = chunks.length > 0 ? await this.#compute(chunks) : [];
-      const elapsedMs = chunks.length > 0 ? clock() - startMs : 0;
+      this.#flight ??= this.#launch(clock());
+      const flight = this.#flight;
+      if (!flight && this.#unreported.length === 0) return await this.#awaitLoads();
+      const outputs = flight ? await this.#land(flight) : [];
+      const nowMs = clock();
+      const elapsedMs = flight ? nowMs - Math.max(flight.submittedMs, this.#takenMs) : 0;
+      this.#takenMs = nowMs;
+      const chunks = flight?.chunks ?? [];
       let tokens = 0;
       let decodes = 0;
       for (const { count } of chunks) {
@@ -243,15 +253,18 @@ export class Engine {
       invariant(end === null && (pending > 0 || scheduled > computed), 'who lives has something to compute');
   }
 
-  /** What is to be computed next. */
-  #plan(nowMs: number): readonly PlannedChunk[] {
+  /** Plans and submits what is to be computed next; null: nothing is. */
+  #launch(nowMs: number): Flight | null {
     this.#takeLoads();
-    const due = this.#scheduler.due(this.#ahead);
-    this.#ahead = [];
-    if (due.length > 0) return due;
     const plan = this.#scheduler.plan(nowMs);
     this.#begin(plan);
-    return plan.chunks;
+    const { chunks } = plan;
+    if (chunks.length === 0) return null;
+    for (const { sequence } of chunks) this.#countPrompt(sequence);
+    const result = this.#options.runner.step(chunks.map(stepChunk));
+    // Its failure is met where it is awaited; until then it must not count as met by nobody.
+    result.catch(() => {});
+    return { chunks, result, submittedMs: nowMs };
   }
 
   #begin({ expired, loads }: Preparation): void {
@@ -277,55 +290,29 @@ export class Engine {
     return true;
   }
 
-  async #compute(chunks: readonly PlannedChunk[]): Promise<SequenceOutput[]> {
-    for (const { sequence } of chunks) this.#countPrompt(sequence);
-    const result = this.#submit(chunks);
-    this.#meanwhile();
-    return this.#take(chunks, await result);
-  }
-
-  #submit(chunks: readonly PlannedChunk[]): Promise<StepResult> {
-    const result = this.#options.runner.step(
-      chunks.map(({ sequence, start, count, rows }) => {
-        invariant(start + count <= sequence.length, 'a submitted token is known', { start, count });
-        return {
-          tokens: sequence.tokens.subarray(start, start + count),
-          start,
-          blockTable: sequence.table!.view(),
-          logitsFor: rows,
-        };
-      }),
-    );
-    // Its failure is met where it is awaited; until then it must not count as met by nobody.
-    result.catch(() => {});
-    return result;
-  }
-
-  /** While the GPU computes: whatever needs none of its results. */
-  #meanwhile(): void {
-    const { clock, planAhead } = this.#options;
-    this.#takeLoads();
-    if (planAhead) {
-      const plan = this.#scheduler.plan(clock());
-      this.#begin(plan);
-      this.#ahead = plan.chunks;
-    } else this.#begin(this.#scheduler.prepare(clock()));
+  /** While the device computes, whatever needs none of its results; then takes these. */
+  async #land(flight: Flight): Promise<SequenceOutput[]> {
+    const { clock, runner } = this.#options;
+    this.#flight = null;
+    if (runner.stepsInFlight > 1) this.#flight = this.#launch(clock());
+    else {
+      this.#takeLoads();
+      this.#begin(this.#scheduler.prepare(clock()));
+    }
+    return this.#take(flight.chunks, await flight.result);
   }
 
   /** A step's results. Chunks of sequences that ended or were preempted meanwhile are void. */
-  #take(chunks: readonly PlannedChunk[], { logits }: StepResult): SequenceOutput[] {
-    const { vocabSize } = this.#options.runner;
-    const wanted = chunks.reduce((sum, { rows }) => sum + rows.length, 0);
-    invariant(logits.length >= wanted * vocabSize, 'the runner answers each wanted row', { wanted });
+  #take(chunks: readonly PlannedChunk[], { answers }: StepResult): SequenceOutput[] {
     this.#totals.steps += 1;
     const outputs: SequenceOutput[] = [];
     let row = 0;
     for (const chunk of chunks) {
       const first = row;
       row += chunk.rows.length;
+      invariant(answers.length >= row, 'the runner answers each wanted row', { row, answers: answers.length });
       if (!this.#scheduler.take(chunk)) continue;
-      const rows = chunk.rows.map((_, i) => logits.subarray((first + i) * vocabSize, (first + i + 1) * vocabSize));
-      const output = advance(chunk, rows, this.#sampler);
+      const output = advance(chunk, answers.slice(first, row));
       this.#settle(chunk, output);
       if (tells(output)) outputs.push(output);
     }

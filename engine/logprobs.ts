@@ -1,35 +1,24 @@
-// Log-softmax of a row of raw logits, in double precision: what a client is told about a position, before bias, penalties and
-// temperature. Ties among the alternatives go to the lower id.
+// Log-softmax of raw logits: what a client is told about a position, before bias, penalties and temperature. The kernels sum the weights in
+// integers (wgsl/sample/weight.ts), the rest is double precision here: the same on every adapter with the same logits.
+import { RESULT } from '../wgsl/sample/row.ts';
+import { WEIGHT_ONE } from '../wgsl/sample/weight.ts';
 import type { PositionLogprob } from './request.ts';
 
 /** Nothing is told to be less likely: JSON has no -Infinity. */
 export const LOGPROB_FLOOR = -9999;
 
-/** The token's logprob and the `top` most likely alternatives, best first. null when the logits hold NaN or +Infinity. */
-export function positionLogprob(logits: Float32Array, id: number, top: number): PositionLogprob | null {
-  const best = topIds(logits, Math.max(1, top));
-  if (!best) return null;
-  const max = logits[best[0]!]!;
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - max);
-  const logSum = Math.log(sum);
-  const logprob = (of: number) => Math.max(LOGPROB_FLOOR, logits[of]! - max - logSum);
-  return { id, logprob: logprob(id), top: best.slice(0, top).map((other) => [other, logprob(other)] as const) };
-}
-
-/** Ids of the `count` largest logits, best first, ties to the lower id; null when there is NaN, +Infinity or nothing finite. */
-function topIds(logits: Float32Array, count: number): number[] | null {
-  const best: number[] = [];
-  let least = Number.NEGATIVE_INFINITY;
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id]!;
-    if (!(logit < Number.POSITIVE_INFINITY)) return null;
-    if (best.length === count && logit <= least) continue;
-    let place = best.length;
-    while (place > 0 && logits[best[place - 1]!]! < logit) place -= 1;
-    best.splice(place, 0, id);
-    if (best.length > count) best.pop();
-    least = logits[best.at(-1)!]!;
-  }
-  return best.length > 0 && logits[best[0]!]! > Number.NEGATIVE_INFINITY ? best : null;
+/** The token's logprob and the `top` most likely alternatives, best first, ties to the lower id. `answer`: RESULT_WORDS words. */
+export function positionLogprob(answer: Uint32Array, top: number): PositionLogprob {
+  const logits = new Float32Array(answer.buffer, answer.byteOffset, answer.length);
+  const sum = answer[RESULT.sumHigh]! * 2 ** 32 + answer[RESULT.sumLow]!;
+  const logSum = Math.log(sum / WEIGHT_ONE);
+  const logprobAt = (at: number) => Math.max(LOGPROB_FLOOR, logits[at]! - logits[RESULT.best]! - logSum);
+  return {
+    id: answer[RESULT.id]!,
+    logprob: logprobAt(RESULT.logit),
+    top: Array.from({ length: top }, (_, i) => {
+      const at = RESULT.alternatives + 2 * i;
+      return [answer[at]!, logprobAt(at + 1)] as const;
+    }),
+  };
 }

@@ -1,5 +1,8 @@
 // What the engine asks of whatever computes a model: given chunks of sequences and their block tables, advance the KV cache and
-// return the logits of the rows that somebody wants. The runner knows no tenants, no requests and no queue.
+// answer what is wished for the logits of some rows: a drawn token, a logprob, or the logits themselves. The runner knows no tenants, no
+// requests and no queue.
+import type { LogitAdjustments } from './logitAdjustments.ts';
+import type { PositionLogprob, SamplingParams } from './request.ts';
 import type { BlockTransfer } from './tiers/port.ts';
 
 /** Tokens per KV block, everywhere: arena, prefix index and tiers. */
@@ -7,7 +10,7 @@ export const BLOCK_TOKENS = 16;
 
 /** One sequence's share of a step: consecutive tokens of which none has KV yet, all ancestors have. */
 export interface StepChunk {
-  /** Token ids to compute, [count]. */
+  /** Token ids to compute, [count]; `slotToken(slot)` where the id is still being drawn by the step before. */
   tokens: Int32Array;
   /** Position of tokens[0] in the sequence, from 0. */
   start: number;
@@ -15,11 +18,45 @@ export interface StepChunk {
   blockTable: Int32Array;
   /** Offsets into `tokens`, ascending, whose logits are wanted. */
   logitsFor: readonly number[];
+  /** What becomes of each of these rows; absent: the logits are brought to the host. */
+  wishes?: readonly RowWish[];
+}
+
+/** What is wished for a row of logits, all on the device. Read when the step is submitted. */
+export type RowWish =
+  | {
+      /** The next token is drawn. */
+      kind: 'draw';
+      sampling: SamplingParams;
+      /** positionNoise of the output position. */
+      noise: readonly [high: number, low: number];
+      adjustments: LogitAdjustments | null;
+      /** Alternatives wanted; null: no logprobs. */
+      logprobs: number | null;
+      /** Keeps the drawn id on the device, for the next step's tokens. */
+      slot: number;
+      /** The slot holds a token that the adjustments do not count yet. */
+      pending: boolean;
+    }
+  | { /** A given token's logprob. */ kind: 'score'; id: number; alternatives: number };
+
+export interface RowAnswer {
+  /** Drawn or given; null: the logits are not finite, or leave no token possible. */
+  id: number | null;
+  /** null: not asked for. */
+  logprob: PositionLogprob | null;
 }
 
 export interface StepResult {
-  /** [wanted rows, vocabSize], rows in the order of chunks and of their logitsFor. Valid until the next step. */
+  /** Per wanted row, in the order of chunks and of their logitsFor; null where the logits themselves are wanted. */
+  answers: readonly (RowAnswer | null)[];
+  /** [wanted rows, vocabSize] when a chunk has no wishes, else empty; meaningful for its rows. Valid until the next step but one. */
   logits: Float32Array;
+}
+
+/** A token that stands in a slot. */
+export function slotToken(slot: number): number {
+  return -1 - slot;
 }
 
 export interface ModelRunner {
@@ -31,11 +68,18 @@ export interface ModelRunner {
   /** Most tokens over all chunks of one step, and most wanted logits rows. */
   readonly maxStepTokens: number;
   readonly maxStepLogits: number;
+  /** Steps that may be submitted and not yet answered: 2 lets the device go on while the host takes a result. */
+  readonly stepsInFlight: number;
+  /** Slots for drawn tokens; as many sequences can run at once. */
+  readonly slots: number;
   /** Identifies weights, kernels, numerics class, adapter and KV format: equal fingerprints give equal bits. */
   readonly fingerprint: string;
   /** The way of whole blocks out of the arena and back. */
   readonly transfer: BlockTransfer;
-  /** Throws DeviceLost when the GPU is gone; every other throw is a bug. */
+  /**
+   * Submits a step before it returns; takes effect behind all submitted before. Rejects with DeviceLost when the GPU is gone; every other
+   * error is a bug.
+   */
   step(chunks: readonly StepChunk[]): Promise<StepResult>;
   /** Copies the first `tokens` positions of a block, all layers: copy-on-write of a shared, partly filled block. */
   copyBlock(from: number, to: number, tokens: number): void;

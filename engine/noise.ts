@@ -52,8 +52,8 @@ export function seedKey(seed: string): PhiloxKey {
   return [Number(value & 0xffff_ffffn), Number(value >> 32n)];
 }
 
-/** The uniform draw of one output position: a double in [0, 1) with 53 random bits. */
-export function uniformNoise(key: PhiloxKey, choice: number, position: number): number {
+/** The 64 random bits of one output position. */
+export function positionNoise(key: PhiloxKey, choice: number, position: number): readonly [high: number, low: number] {
   const [high, low] = philox4x32([position >>> 0, 0, choice >>> 0, 0], key);
-  return ((high >>> 5) * 0x400_0000 + (low >>> 6)) / 0x20_0000_0000_0000;
+  return [high, low];
 }

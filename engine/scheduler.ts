@@ -64,6 +64,8 @@ export class Scheduler {
   readonly #source: BlockSource | null;
   readonly #inFlight: BlocksInFlight;
   readonly #running: Sequence[] = [];
+  /** Slots given back; those from the number of slots ever given out on have never been used. */
+  readonly #freeSlots: number[] = [];
   readonly #deadlines = new IndexedHeap<Sequence>(
     (a, b) => (a.request.deadlineMs - b.request.deadlineMs || a.arrival - b.arrival) < 0,
   );
@@ -129,11 +131,6 @@ export class Scheduler {
       { waiting: this.queue.size, running: this.#running.length },
     );
     return plan;
-  }
-
-  /** What of a plan is still to be computed: sequences may have ended or been preempted since it was made. */
-  due(chunks: readonly PlannedChunk[]): PlannedChunk[] {
-    return chunks.filter(valid);
   }
 
   /** The chunk's step is done; false when nobody wants its result any more. */
@@ -236,6 +233,8 @@ export class Scheduler {
     this.queue.disown(sequence);
     letGo(sequence.table);
     sequence.table = null;
+    this.#freeSlots.push(sequence.slot!);
+    sequence.slot = null;
     this.#wake(this.#inFlight.leave(sequence));
   }
 
@@ -304,6 +303,7 @@ export class Scheduler {
     if (!table) return false;
     this.queue.remove(sequence);
     this.#running.push(sequence);
+    sequence.slot = this.#freeSlots.pop() ?? this.#running.length - 1;
     sequence.table = table;
     if (sequence.cachedTokens === null) sequence.unpaid = sequence.promptLength;
     this.#answered(sequence, table.cachedPositions);

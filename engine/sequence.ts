@@ -6,8 +6,8 @@
 //
 // computed ≤ scheduled ≤ expectedLength at any time; computed = scheduled and drawn = 0 when no step is in flight.
 import type { BlockTable } from './blockManager.ts';
+import { adjustmentsOf, type LogitAdjustments } from './logitAdjustments.ts';
 import { type PhiloxKey, seedKey } from './noise.ts';
-import { penalises, TokenCounts } from './penalties.ts';
 import type { SequenceEnd, SequenceRequest } from './request.ts';
 import type { CachedPath } from './tiers/port.ts';
 
@@ -40,8 +40,10 @@ export class Sequence {
   run = 0;
   state: SequenceState = 'waiting';
   readonly noiseKey: PhiloxKey;
-  /** null: no penalties. */
-  readonly counts: TokenCounts | null;
+  /** null: neither bias nor penalties. */
+  readonly adjustments: LogitAdjustments | null;
+  /** Of the runner, for its drawn tokens; held with the table. */
+  slot: number | null = null;
   /** Held while running or loading. */
   table: BlockTable | null = null;
   /** Under way while loading. */
@@ -68,8 +70,7 @@ export class Sequence {
     this.tokens.set(request.promptIds);
     this.length = request.promptIds.length;
     this.noiseKey = seedKey(request.sampling.seed);
-    const seen = request.sampling.repetitionPenalty === 1 ? new Int32Array(0) : request.promptIds;
-    this.counts = penalises(request.sampling) ? new TokenCounts(seen) : null;
+    this.adjustments = adjustmentsOf(request.sampling, request.promptIds);
   }
 
   get promptLength(): number {
@@ -105,7 +106,7 @@ export class Sequence {
   }
 
   append(token: number): void {
-    this.counts?.add(token);
+    this.adjustments?.add(token);
     this.tokens[this.length++] = token;
   }
 }

@@ -14,10 +14,12 @@ import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../.
 import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
+import { RESOLVE_LANES, RESOLVE_SHADER } from '../../wgsl/sample/resolve.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
 import type { ModelConfig } from '../model/types.ts';
-import type { Dispatch, Rows } from './dispatch.ts';
+import type { Dispatch, RowDispatch, Rows } from './dispatch.ts';
 import { Pipelines } from './pipelines.ts';
+import { SampleStage } from './sampleStage.ts';
 import type { MetadataField, StepMetadata } from './stepMetadata.ts';
 import type { Projection, Weights } from './weights.ts';
 
@@ -42,10 +44,13 @@ export interface Graph {
   blockBytes: number;
   /** A block on its way: WebGPU does not copy within one buffer. */
   scratch: GPUBuffer;
-  /** [maxLogits, logitsStride] f32, and where it is read back. */
+  /** [maxLogits, logitsStride] f32. */
   logits: GPUBuffer;
   logitsStride: number;
-  readback: GPUBuffer;
+  /** In front of the dispatches of a step that names slots. */
+  resolve: readonly Dispatch[];
+  /** Behind them, for the wishes of its rows. */
+  sampling: SampleStage;
   sourceDigest: string;
 }
 
@@ -128,6 +133,21 @@ class GraphBuilder {
     const wanted = this.#field('wanted');
     await this.#normalize(hidden, delta, weights.finalNorm, wanted, x, weights.head, 'wanted');
     await this.#project(weights.head, x, logits, 'wanted');
+    const { maxAdjustments, slots } = this.#options.metadata.limits;
+    const sampling = await SampleStage.build(
+      this.#pipelines,
+      { vocabSize: config.vocabSize, stride: logitsStride, maxRows: maxLogits, maxKept: maxAdjustments + maxLogits },
+      slots,
+      this.#options.gpu.software,
+      { rows: this.#field('wishes'), adjustments: this.#field('lists'), logits },
+    );
+    const resolve = [
+      this.#rowDispatch(
+        await this.#pipelines.get('resolve', () => RESOLVE_SHADER),
+        [this.#field('tokenIds'), sampling.slots],
+        { rows: 'tokens', unitsPerRow: 1, lanes: RESOLVE_LANES, rowsAlongY: false },
+      ),
+    ];
     onShader(weights.layers.length + 1, weights.layers.length + 1);
     return {
       dispatches: this.#dispatches,
@@ -137,7 +157,8 @@ class GraphBuilder {
       scratch: this.#buffer('block copy', blockBytes, GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST),
       logits,
       logitsStride,
-      readback: this.#buffer('logits read-back', logits.size, GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ),
+      resolve,
+      sampling,
       sourceDigest: this.#pipelines.sourceDigest(),
     };
   }
@@ -203,7 +224,7 @@ class GraphBuilder {
         units: units ?? 1,
       };
       const pipeline = await this.#pipelines.get(attentionLabel(variant), () => attentionShader(shape, variant));
-      const bindings = [qkv, arena, this.#field(rows), this.#field('tables'), out];
+      const bindings = [qkv, arena, this.#field(rows), this.#field('lists'), out];
       this.#rows(pipeline, bindings, rows, attentionWorkgroups(shape, variant), 1, true);
     }
   }
@@ -284,12 +305,20 @@ class GraphBuilder {
     lanes: number,
     rowsAlongY = false,
   ): void {
+    this.#dispatches.push(this.#rowDispatch(pipeline, bindings, { rows, unitsPerRow, lanes, rowsAlongY }));
+  }
+
+  #rowDispatch(
+    pipeline: GPUComputePipeline,
+    bindings: readonly (GPUBuffer | GPUBufferBinding)[],
+    grid: Omit<RowDispatch, 'type' | 'pipeline' | 'bindGroup'>,
+  ): RowDispatch {
     const entries = bindings.map((bound, binding) => ({
       binding,
       resource: 'buffer' in bound ? bound : { buffer: bound },
     }));
     const bindGroup = this.#device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-    this.#dispatches.push({ type: 'rows', pipeline, bindGroup, rows, unitsPerRow, lanes, rowsAlongY });
+    return { type: 'rows', pipeline, bindGroup, ...grid };
   }
 
   #field(name: MetadataField): GPUBufferBinding {

@@ -1,6 +1,7 @@
 // Runs a model of the architecture `llama` on the GPU: one command buffer, one metadata write and one read-back per step.
 //
 //   embed → layers × [ norm → qkv → rope + KV write → attention → quantise → o → norm → gate|up → SiLU·quantise → down ] → norm → head
+//         → sampling
 //
 // Every result depends on its own token, position and KV only (batch- and cache-invariant): each kernel has one fixed order of
 // summation, whatever the number of rows. The numerics class is the element type of activations and that of the KV cache.
@@ -10,13 +11,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { queryRows } from '../../wgsl/attention/shape.ts';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { RESULT_WORDS } from '../../wgsl/sample/row.ts';
 import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile } from '../model/types.ts';
-import { BLOCK_TOKENS, type ModelRunner, type StepChunk, type StepResult } from '../modelRunner.ts';
+import { BLOCK_TOKENS, type ModelRunner, type RowWish, type StepChunk, type StepResult } from '../modelRunner.ts';
+import { readAnswer, wishesOf } from '../rowWords.ts';
 import { ArenaTransfer } from './blockTransfer.ts';
 import { encode } from './dispatch.ts';
 import { buildGraph, type Graph } from './graph.ts';
+import { Readback } from './readback.ts';
 import { ropeFrequencies } from './ropeFrequencies.ts';
 import { StepMetadata } from './stepMetadata.ts';
 import { StepWait } from './stepWait.ts';
@@ -39,9 +43,14 @@ export interface RunnerOptions {
   maxBindingBytes?: number;
   /** Default: the model's own. */
   contextLength?: number;
+  /** Steps submitted and not yet answered; default 2 on hardware, 1 on a software adapter: that one computes a step as it is submitted. */
+  stepsInFlight?: number;
   /** Stages `weights` (bytes) and `shaders` (kernels). */
   onProgress?: (stage: 'weights' | 'shaders', done: number, total: number) => void;
 }
+
+/** Tokens with a bias that one request can name; what a row's adjustments need room for beside its context. */
+const MAX_BIASED = 1024;
 
 /** Throws ModelFileError, ShaderError or DeviceLost. Uses the device alone until destroyed. */
 export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRunner> {
@@ -61,7 +70,9 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     maxTableEntries: options.maxStepTokens * Math.ceil(contextLength / BLOCK_TOKENS),
     frequencies: await ropeFrequencies(file),
     vocabSize: file.config.vocabSize,
+    maxAdjustments: maxLogits * Math.min(file.config.vocabSize, contextLength + MAX_BIASED),
     capacityBlocks: options.kvBlocks,
+    slots: maxLogits,
     queryRows: queryRows(file.config, gpu),
   });
   const graph = await buildGraph({
@@ -97,15 +108,19 @@ class LlamaRunner implements ModelRunner {
   readonly capacityBlocks: number;
   readonly maxStepTokens: number;
   readonly maxStepLogits: number;
+  readonly stepsInFlight: number;
+  readonly slots: number;
   readonly fingerprint: string;
   readonly transfer: ArenaTransfer;
   readonly #gpu: OpenedDevice;
   readonly #metadata: StepMetadata;
   readonly #graph: Graph;
-  readonly #logits: Float32Array;
+  /** Used in turn; one per step in flight, and one whose result is still being looked at. */
+  readonly #readbacks: readonly Readback[];
   readonly #wait = new StepWait();
   #failure: Error | null = null;
-  #busy = false;
+  #steps = 0;
+  #inFlight = 0;
 
   constructor(
     gpu: OpenedDevice,
@@ -126,7 +141,16 @@ class LlamaRunner implements ModelRunner {
     this.#metadata = metadata;
     this.#graph = graph;
     this.fingerprint = fingerprint;
-    this.#logits = new Float32Array(maxLogits * vocabSize);
+    this.stepsInFlight = options.stepsInFlight ?? (gpu.software ? 1 : 2);
+    this.slots = metadata.limits.slots;
+    const source = {
+      results: graph.sampling.results,
+      logits: graph.logits,
+      logitsStride: graph.logitsStride,
+      vocabSize,
+      maxRows: maxLogits,
+    };
+    this.#readbacks = Array.from({ length: this.stepsInFlight + 1 }, () => new Readback(gpu.device, source));
     const { arenas, blockBytes: layerBytes, scratch } = graph;
     this.transfer = new ArenaTransfer(gpu.device, { arenas, layerBytes, scratch, capacityBlocks: options.kvBlocks });
     gpu.lost.then((words) => {
@@ -139,57 +163,64 @@ class LlamaRunner implements ModelRunner {
   }
 
   async step(chunks: readonly StepChunk[]): Promise<StepResult> {
-    invariant(!this.#busy, 'a step was begun before the last one ended');
+    invariant(this.#inFlight < this.stepsInFlight, 'no more steps are in flight than may be', {
+      inFlight: this.#inFlight,
+    });
     if (this.#failure) throw this.#failure;
-    this.#busy = true;
+    const wishes = wishesOf(chunks);
+    const readback = this.#submit(chunks, wishes);
+    const { tokens, wanted } = this.#metadata.rows;
+    const submittedMs = performance.now();
+    this.#inFlight += 1;
     try {
-      const { device } = this.#gpu;
-      const metadata = this.#metadata;
-      const graph = this.#graph;
-      metadata.fill(chunks);
-      device.queue.writeBuffer(graph.metadataBuffer, 0, metadata.words, 0, metadata.usedBytes / 4);
-      const encoder = device.createCommandEncoder({ label: 'step' });
-      this.transfer.encode(encoder);
-      const pass = encoder.beginComputePass({ label: 'step' });
-      encode(pass, graph.dispatches, metadata.rows);
-      pass.end();
-      const { tokens, wanted } = metadata.rows;
-      const bytes = wanted * graph.logitsStride * 4;
-      if (bytes) encoder.copyBufferToBuffer(graph.logits, 0, graph.readback, 0, bytes);
-      const submittedMs = performance.now();
-      device.queue.submit([encoder.finish()]);
-      this.transfer.stepSubmitted();
       const sleepMs = this.#gpu.software ? this.#wait.sleepMs(tokens, wanted) : 0;
       if (sleepMs > 0) await sleep(sleepMs);
-      await this.#finished(bytes);
+      const result = await this.#finished(readback);
       this.#wait.note(tokens, wanted, performance.now() - submittedMs);
-      return { logits: this.#logits.subarray(0, wanted * this.vocabSize) };
+      const answers = wishes.map(
+        (wish, row) =>
+          wish &&
+          readAnswer(result.results.subarray(row * RESULT_WORDS, (row + 1) * RESULT_WORDS), wish, this.vocabSize),
+      );
+      return { answers, logits: result.logits };
     } finally {
-      this.#busy = false;
+      this.#inFlight -= 1;
     }
   }
 
-  /** Waits for the submitted work and brings the logits to the host. */
-  async #finished(bytes: number): Promise<void> {
-    const { readback, logitsStride } = this.#graph;
+  /** Everything of a step that is done before it is waited for. */
+  #submit(chunks: readonly StepChunk[], wishes: readonly (RowWish | null)[]): Readback {
+    const { device } = this.#gpu;
+    const metadata = this.#metadata;
+    const graph = this.#graph;
+    metadata.fill(chunks, wishes);
+    device.queue.writeBuffer(graph.metadataBuffer, 0, metadata.words, 0, metadata.usedBytes / 4);
+    const encoder = device.createCommandEncoder({ label: 'step' });
+    this.transfer.encode(encoder);
+    const pass = encoder.beginComputePass({ label: 'step' });
+    const { rows, flags, raw, slotTokens } = metadata;
+    if (slotTokens) encode(pass, graph.resolve, rows);
+    encode(pass, graph.dispatches, rows);
+    graph.sampling.encode(pass, rows.wanted, flags);
+    pass.end();
+    const readback = this.#readbacks[this.#steps++ % this.#readbacks.length]!;
+    readback.encode(encoder, rows.wanted, raw);
+    device.queue.submit([encoder.finish()]);
+    this.transfer.stepSubmitted();
+    return readback;
+  }
+
+  /** Waits for the submitted work and brings its results to the host. */
+  async #finished(readback: Readback): Promise<{ results: Uint32Array; logits: Float32Array }> {
     try {
-      if (bytes) await readback.mapAsync(GPUMapMode.READ, 0, bytes);
-      else await this.#gpu.device.queue.onSubmittedWorkDone();
+      const result = await readback.read();
+      if (this.#failure) throw this.#failure;
+      return result;
     } catch (error) {
       throw this.#failure ?? new DeviceLost(`the step's result could not be read: ${String(error)}`);
     } finally {
       this.transfer.stepFinished();
     }
-    if (bytes) {
-      const mapped = new Float32Array(readback.getMappedRange(0, bytes));
-      for (let row = 0; row < this.#metadata.rows.wanted; row++)
-        this.#logits.set(
-          mapped.subarray(row * logitsStride, row * logitsStride + this.vocabSize),
-          row * this.vocabSize,
-        );
-      readback.unmap();
-    }
-    if (this.#failure) throw this.#failure;
   }
 
   copyBlock(from: number, to: number, tokens: number): void {

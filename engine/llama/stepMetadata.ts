@@ -1,7 +1,10 @@
-// What the kernels of one step need to know about its tokens, in one buffer and one write: counts, then an array per field at a
-// fixed, 256-byte aligned offset, the block tables last because only their used part is written.
+// What the kernels of one step need to know about its tokens and wanted rows, in one buffer and one write: counts, then an array per
+// field at a fixed, 256-byte aligned offset, the lists last because only their used part is written: block tables, then the
+// adjustments of logits.
+import { ADJUSTMENT_WORDS, ROW_WORDS } from '../../wgsl/sample/row.ts';
 import { invariant } from '../invariant.ts';
-import { BLOCK_TOKENS, type StepChunk } from '../modelRunner.ts';
+import { BLOCK_TOKENS, type RowWish, type StepChunk } from '../modelRunner.ts';
+import { RowWriter } from '../rowWords.ts';
 import type { Rows } from './dispatch.ts';
 
 const ALIGN = 256;
@@ -12,23 +15,28 @@ export interface MetadataLimits {
   maxLogits: number;
   /** Entries over all block tables of a step. */
   maxTableEntries: number;
+  /** Adjusted logits over all wanted rows of a step. */
+  maxAdjustments: number;
   /** Radians per position of each rotated pair of dimensions. */
   frequencies: Float64Array;
   vocabSize: number;
   capacityBlocks: number;
+  /** For drawn tokens. */
+  slots: number;
   /** Rows of one sequence that attention computes together. */
   queryRows: number;
 }
 
-export const FIELDS = [
+const FIELDS = [
   'counts',
   'tokenIds',
   'slots',
   'queryTiles',
   'singleQueries',
   'wanted',
+  'wishes',
   'rotation',
-  'tables',
+  'lists',
 ] as const;
 export type MetadataField = (typeof FIELDS)[number];
 
@@ -47,6 +55,12 @@ export class StepMetadata {
   readonly #floats: Float32Array;
   /** Rows of the step last filled in, by what a dispatch works on. */
   readonly rows: Record<Rows, number> = { tokens: 0, wanted: 0, queryTiles: 0, singleQueries: 0 };
+  /** Of the rows' instructions (wgsl/sample/row.ts), all together. */
+  flags = 0;
+  /** Whether a token stands in a slot. */
+  slotTokens = false;
+  /** Whether a row's logits are wanted on the host. */
+  raw = false;
   /** Bytes that have to be written for the step last filled in. */
   usedBytes = 0;
 
@@ -60,33 +74,26 @@ export class StepMetadata {
       queryTiles: Math.ceil(maxTokens / leastTile(limits.queryRows)) * ITEM_WORDS * 4,
       singleQueries: maxTokens * ITEM_WORDS * 4,
       wanted: maxLogits * 4,
+      wishes: maxLogits * ROW_WORDS * 4,
       rotation: maxTokens * limits.frequencies.length * 2 * 4,
-      tables: limits.maxTableEntries * 4,
+      lists: (limits.maxTableEntries + limits.maxAdjustments * ADJUSTMENT_WORDS) * 4,
     };
     let offset = 0;
-    const place = (name: MetadataField): { offset: number; size: number } => {
-      const at = { offset, size: sizes[name] };
+    const field: Partial<Record<MetadataField, { offset: number; size: number }>> = {};
+    for (const name of FIELDS) {
+      field[name] = { offset, size: sizes[name] };
       offset += aligned(sizes[name]);
-      return at;
-    };
-    this.field = {
-      counts: place('counts'),
-      tokenIds: place('tokenIds'),
-      slots: place('slots'),
-      queryTiles: place('queryTiles'),
-      singleQueries: place('singleQueries'),
-      wanted: place('wanted'),
-      rotation: place('rotation'),
-      tables: place('tables'),
-    };
+    }
+    this.field = field as Record<MetadataField, { offset: number; size: number }>;
     this.byteLength = offset;
     this.words = new Uint32Array(offset / 4);
     this.#floats = new Float32Array(this.words.buffer);
   }
 
   /** Fills in a step. Offsets and block tables come from our own scheduler: a wrong one is a bug, not an input error. */
-  fill(chunks: readonly StepChunk[]): void {
+  fill(chunks: readonly StepChunk[], wishes: readonly (RowWish | null)[]): void {
     const { limits, words } = this;
+    this.slotTokens = false;
     let token = 0;
     let row = 0;
     let entry = 0;
@@ -101,7 +108,7 @@ export class StepMetadata {
       for (let i = 0; i < blocks; i++) {
         const block = chunk.blockTable[i] as number;
         invariant(block >= 0 && block < limits.capacityBlocks, 'block is outside the arena', { block });
-        words[this.#at('tables') + entry + i] = block;
+        words[this.#at('lists') + entry + i] = block;
       }
       for (const offset of chunk.logitsFor) {
         invariant(offset < count && row < limits.maxLogits, 'more logits wanted than a step can give', { offset, row });
@@ -115,7 +122,27 @@ export class StepMetadata {
     words[1] = row;
     this.rows.tokens = token;
     this.rows.wanted = row;
-    this.usedBytes = this.field.tables.offset + entry * 4;
+    this.#fillRows(wishes, entry);
+  }
+
+  #fillRows(wishes: readonly (RowWish | null)[], tableEntries: number): void {
+    const writer = new RowWriter(this.limits.vocabSize, {
+      words: { u32: this.words, f32: this.#floats },
+      rowsAt: this.#at('wishes'),
+      adjustBase: this.#at('lists'),
+      adjustAt: this.#at('lists') + tableEntries,
+    });
+    for (const wish of wishes) writer.write(wish && this.#checked(wish));
+    this.raw = wishes.includes(null);
+    this.flags = writer.flags;
+    this.usedBytes = writer.end * 4;
+  }
+
+  #checked(wish: RowWish): RowWish {
+    const { slots, vocabSize } = this.limits;
+    if (wish.kind === 'draw') invariant(wish.slot >= 0 && wish.slot < slots, 'a slot exists', { slot: wish.slot });
+    else invariant(wish.id >= 0 && wish.id < vocabSize, 'token id is outside the vocabulary', { id: wish.id });
+    return wish;
   }
 
   /** Rows of a chunk by tiles of `queryRows`; where fewer than half a tile is left, row by row. */
@@ -138,7 +165,8 @@ export class StepMetadata {
     const { words, limits } = this;
     const { frequencies } = limits;
     const id = chunk.tokens[index] as number;
-    invariant(id >= 0 && id < limits.vocabSize, 'token id is outside the vocabulary', { id });
+    invariant(id >= -limits.slots && id < limits.vocabSize, 'token id is outside the vocabulary', { id });
+    if (id < 0) this.slotTokens = true;
     const position = chunk.start + index;
     const block = chunk.blockTable[Math.floor(position / BLOCK_TOKENS)] as number;
     words[this.#at('tokenIds') + token] = id;

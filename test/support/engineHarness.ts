@@ -80,9 +80,7 @@ export class EngineHarness {
   constructor(
     options: PagedRunnerOptions = {},
     limits: Partial<EngineLimits> = {},
-    more: (
-      runner: PagedRunner,
-    ) => Pick<EngineOptions, 'costs' | 'tiers' | 'planAhead' | 'publicPrefixes' | 'eviction'> = () => ({}),
+    more: (runner: PagedRunner) => Pick<EngineOptions, 'costs' | 'tiers' | 'publicPrefixes' | 'eviction'> = () => ({}),
   ) {
     this.runner = new PagedRunner(options);
     this.engine = new Engine({

@@ -1,9 +1,12 @@
 // A model runner without a model, for simulations: its "KV" is the token and the position written into the slots of simulated
 // paged blocks, and a row of logits is a hash of the whole history as it is read back through the block table. A wrong table, a stale
 // or overwritten block, a wrong position or a missing token therefore changes the output. It also checks what the engine promises.
+// Tokens are drawn by the definition of sampling, which the kernels are tested against.
 import { invariant } from '../../engine/invariant.ts';
 import { BLOCK_TOKENS, type ModelRunner, type StepChunk, type StepResult } from '../../engine/modelRunner.ts';
+import { wishesOf } from '../../engine/rowWords.ts';
 import type { BlockTransfer } from '../../engine/tiers/port.ts';
+import { referenceAnswer } from './referenceAnswer.ts';
 
 export interface PagedRunnerOptions {
   vocabSize?: number;
@@ -11,6 +14,8 @@ export interface PagedRunnerOptions {
   capacityBlocks?: number;
   maxStepTokens?: number;
   maxStepLogits?: number;
+  /** Steps submitted and not yet answered; default 1. */
+  stepsInFlight?: number;
   /** Runs between a step's submission, which fixes what it reads and writes, and its result: delays, faults. A throw fails the step. */
   during?: (chunks: readonly StepChunk[]) => Promise<void> | void;
   /** Most block reads under way at once; more are refused. */
@@ -32,12 +37,16 @@ export class PagedRunner implements ModelRunner {
   readonly capacityBlocks: number;
   readonly maxStepTokens: number;
   readonly maxStepLogits: number;
+  readonly stepsInFlight: number;
+  readonly slots: number;
   readonly fingerprint = 'paged-runner-1';
   /** Chunks of every step so far, for looking at; the last `remembered` only. */
   readonly history: { count: number; start: number; rows: number }[][] = [];
   steps = 0;
   /** Tokens computed in all. */
   computed = 0;
+  #inFlight = 0;
+  readonly #drawn: Uint32Array;
   readonly transfer: BlockTransfer;
   readonly #options: PagedRunnerOptions;
   readonly #tokens: Int32Array;
@@ -50,18 +59,27 @@ export class PagedRunner implements ModelRunner {
     this.capacityBlocks = options.capacityBlocks ?? 64;
     this.maxStepTokens = options.maxStepTokens ?? 64;
     this.maxStepLogits = options.maxStepLogits ?? 32;
+    this.stepsInFlight = options.stepsInFlight ?? 1;
+    this.slots = this.maxStepLogits;
+    this.#drawn = new Uint32Array(this.slots);
     this.#tokens = new Int32Array(this.capacityBlocks * BLOCK_TOKENS).fill(-1);
     this.#positions = new Int32Array(this.capacityBlocks * BLOCK_TOKENS).fill(-1);
     this.transfer = new PagedTransfer([this.#tokens, this.#positions], options.maxReads ?? 64);
   }
 
   async step(chunks: readonly StepChunk[]): Promise<StepResult> {
-    const logits = this.#compute(chunks);
-    await this.#options.during?.(chunks);
-    return { logits };
+    invariant(this.#inFlight < this.stepsInFlight, 'no more steps are in flight than may be');
+    this.#inFlight += 1;
+    try {
+      const result = this.#compute(chunks);
+      await this.#options.during?.(chunks);
+      return result;
+    } finally {
+      this.#inFlight -= 1;
+    }
   }
 
-  #compute(chunks: readonly StepChunk[]): Float32Array {
+  #compute(chunks: readonly StepChunk[]): StepResult {
     this.#check(chunks);
     this.steps += 1;
     this.history.push(
@@ -72,7 +90,7 @@ export class PagedRunner implements ModelRunner {
       this.computed += chunk.tokens.length;
       chunk.tokens.forEach((token, i) => {
         const slot = this.#slot(chunk, chunk.start + i);
-        this.#tokens[slot] = token;
+        this.#tokens[slot] = token < 0 ? this.#drawn[-1 - token]! : token;
         this.#positions[slot] = chunk.start + i;
       });
     }
@@ -81,7 +99,7 @@ export class PagedRunner implements ModelRunner {
     rows.forEach((row, i) => {
       logits.set(row, i * this.vocabSize);
     });
-    return logits;
+    return { answers: wishesOf(chunks).map((wish, i) => wish && referenceAnswer(rows[i]!, wish, this.#drawn)), logits };
   }
 
   copyBlock(from: number, to: number, tokens: number): void {
@@ -122,7 +140,7 @@ export class PagedRunner implements ModelRunner {
       invariant(new Set(blockTable).size === blockTable.length, 'a table holds a block once');
       for (const block of blockTable)
         invariant(block >= 0 && block < this.capacityBlocks, 'a block is of the arena', { block });
-      for (const id of ids) invariant(id >= 0 && id < this.vocabSize, 'a token is of the vocabulary', { id });
+      for (const id of ids) invariant(id >= -this.slots && id < this.vocabSize, 'a token is of the vocabulary', { id });
       logitsFor.forEach((offset, i) => {
         invariant(offset < ids.length && offset > (logitsFor[i - 1] ?? -1), 'rows ascend inside the chunk', { offset });
       });

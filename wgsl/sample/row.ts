@@ -105,7 +105,7 @@ export function writeRow({ u32, f32 }: Words, at: number, row: RowInstructions, 
   const greedy = draw !== null && draw.temperature < GREEDY_TEMPERATURE;
   const topK = draw && !greedy && draw.topK < vocabSize ? draw.topK : 0;
   const topP =
-    draw && !greedy && draw.topP < 1 ? Math.min(0xffffffff, Math.max(1, Math.round(draw.topP * 2 ** 32))) : 0;
+    draw && !greedy && draw.topP < 1 ? Math.min(0xffffffff, Math.max(1, Math.floor(draw.topP * 2 ** 32))) : 0;
   let flags: number = FLAGS.wanted;
   if (draw) flags |= greedy ? FLAGS.greedy : FLAGS.sampled;
   if (top !== null) flags |= FLAGS.logprobs;

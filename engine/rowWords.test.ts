@@ -1,30 +1,40 @@
+// Sampling as a request asks for it, against softmax in double precision: which tokens stay, with which probability, what is refused, what is
+// told of logprobs. That the kernels give the same bits as the definition tested here: wgsl/sample/sample.test.ts.
 import { describe, expect, it } from 'vitest';
-import { seedKey, uniformNoise } from './noise.ts';
-import { penalises, TokenCounts } from './penalties.ts';
+import { GREEDY } from '../test/support/engineHarness.ts';
+import { expectLogprob } from '../test/support/exactLogprob.ts';
+import { referenceAnswer } from '../test/support/referenceAnswer.ts';
+import { adjustmentsOf } from './logitAdjustments.ts';
+import { LOGPROB_FLOOR } from './logprobs.ts';
+import type { RowAnswer, RowWish } from './modelRunner.ts';
+import { positionNoise, seedKey } from './noise.ts';
 import type { SamplingParams } from './request.ts';
-import { Sampler } from './sampler.ts';
 
-const PLAIN: SamplingParams = {
-  temperature: 1,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: '0',
-};
+const PLAIN: SamplingParams = { ...GREEDY, temperature: 1 };
 
 const key = seedKey('99');
+const uniform = (stream: number, i: number): number => positionNoise(key, stream, i)[0] / 2 ** 32;
 
 /** Logits of a bell shape, [count], with `distinct` different values at most. */
 function bellLogits(count: number, stream: number, distinct = Number.POSITIVE_INFINITY): Float32Array {
   return Float32Array.from({ length: count }, (_, i) => {
     let sum = -3;
-    for (let part = 0; part < 6; part++) sum += uniformNoise(key, stream, i * 6 + part);
+    for (let part = 0; part < 6; part++) sum += uniform(stream, i * 6 + part);
     return Number.isFinite(distinct) ? Math.round((sum * distinct) / 6) / 2 : sum * 4;
   });
+}
+
+/** Draws with a number in [0, 1). */
+function draw(
+  logits: Float32Array,
+  sampling: SamplingParams,
+  at: number,
+  over: Partial<RowWish & { kind: 'draw' }> = {},
+): RowAnswer {
+  const adjustments = adjustmentsOf(sampling, new Int32Array(0));
+  const wish = { sampling, adjustments, logprobs: null, slot: 0, pending: false, ...over };
+  const noise = [Math.floor(at * 2 ** 32), 0] as const;
+  return referenceAnswer(logits, { kind: 'draw', noise, ...wish }, new Uint32Array(1));
 }
 
 /** The definition, by sorting: id → probability after temperature, min_p, top_k with ties, top_p. */
@@ -50,42 +60,30 @@ function reference(logits: Float32Array, { temperature, minP, topK, topP }: Samp
   return new Map(left.map(({ id, weight }) => [id, weight / total]));
 }
 
-/** What the sampler draws at `cells` evenly spread draws: id → share. Exact up to a cell per border. */
+/** What is drawn at `cells` evenly spread numbers: id → share. Exact up to a cell per border. */
 function shares(logits: Float32Array, params: SamplingParams, cells: number): Map<number, number> {
-  const sampler = new Sampler(logits.length);
   const seen = new Map<number, number>();
   for (let cell = 0; cell < cells; cell++) {
-    const id = sampler.sample({ logits, params, counts: null, draw: () => (cell + 0.5) / cells })!;
+    const id = draw(logits, params, (cell + 0.5) / cells).id!;
     seen.set(id, (seen.get(id) ?? 0) + 1 / cells);
   }
   return seen;
 }
 
-describe('sampler', () => {
-  it('takes the lowest id of the best at temperature 0, without a draw', () => {
-    const logits = Float32Array.from([1, 5, -2, 5, 5]);
-    const draw = () => {
-      throw new Error('greedy needs no draw');
-    };
-    expect(new Sampler(5).sample({ logits, params: { ...PLAIN, temperature: 0 }, counts: null, draw })).toBe(1);
-    expect(
-      new Sampler(2).sample({
-        logits: Float32Array.from([-0, 0]),
-        params: { ...PLAIN, temperature: 0 },
-        counts: null,
-        draw,
-      }),
-    ).toBe(0);
+describe('sampling', () => {
+  it('takes the lowest id of the best at temperature 0', () => {
+    const greedy = { ...PLAIN, temperature: 0 };
+    expect(draw(Float32Array.from([1, 5, -2, 5, 5]), greedy, 0.9).id).toBe(1);
+    expect(draw(Float32Array.from([-0, 0]), greedy, 0.9).id).toBe(0);
   });
 
   it('follows the softmax: 40,000 seeded draws stay within the 99.99 % chi-square bound', () => {
     const logits = bellLogits(32, 1);
     const params = { ...PLAIN, temperature: 1.3 };
     const expected = reference(logits, params);
-    const sampler = new Sampler(32);
     const seen = new Array<number>(32).fill(0);
     for (let position = 0; position < 40_000; position++)
-      seen[sampler.sample({ logits, params, counts: null, draw: () => uniformNoise(key, 0, position) })!]! += 1;
+      seen[draw(logits, params, 0, { noise: positionNoise(key, 0, position) }).id!]! += 1;
     let chiSquare = 0;
     let cells = 0;
     let rest = { seen: 0, expected: 0 };
@@ -140,29 +138,13 @@ describe('sampler', () => {
   });
 
   it('top_p keeps ties by id, and only as many as it needs', () => {
-    const logits = new Float32Array(10);
     // Ten equal tokens: three of them have 0.3 of the mass, and 0.25 needs three.
-    expect([...shares(logits, { ...PLAIN, topP: 0.25 }, 3_000).keys()].sort()).toEqual([0, 1, 2]);
+    expect([...shares(new Float32Array(10), { ...PLAIN, topP: 0.25 }, 3_000).keys()].sort()).toEqual([0, 1, 2]);
   });
 
   it('top_k keeps all that tie with the k-th', () => {
     const logits = Float32Array.from([3, 1, 2, 2, 2]);
     expect([...shares(logits, { ...PLAIN, topK: 2 }, 3_000).keys()].sort()).toEqual([0, 2, 3, 4]);
-  });
-
-  it('a masked token is never drawn, and a mask of nothing gives null', () => {
-    const logits = bellLogits(70, 5);
-    const mask = new Uint32Array(3);
-    for (const id of [2, 33, 69]) mask[id >>> 5]! |= 1 << (id & 31);
-    const sampler = new Sampler(70);
-    const seen = new Set<number | null>();
-    for (let i = 0; i < 1_000; i++)
-      seen.add(
-        sampler.sample({ logits, params: { ...PLAIN, temperature: 5 }, counts: null, draw: () => i / 1_000, mask }),
-      );
-    expect([...seen].sort((a, b) => a! - b!)).toEqual([2, 33, 69]);
-    const nothing = new Uint32Array(3);
-    expect(sampler.sample({ logits, params: PLAIN, counts: null, draw: () => 0, mask: nothing })).toBeNull();
   });
 
   it.each([
@@ -172,28 +154,18 @@ describe('sampler', () => {
   ])('refuses a row with %d at %i', (bad, at) => {
     const logits = Float32Array.from([0, 1, 2, 3]);
     logits[at] = bad;
-    for (const temperature of [0, 1])
-      expect(
-        new Sampler(4).sample({ logits, params: { ...PLAIN, temperature }, counts: null, draw: () => 0 }),
-      ).toBeNull();
+    for (const temperature of [0, 1]) expect(draw(logits, { ...PLAIN, temperature }, 0).id).toBeNull();
+    expect(referenceAnswer(logits, { kind: 'score', id: 2, alternatives: 0 }, new Uint32Array(0)).logprob).toBeNull();
   });
 
-  it('leaves the row as it is, and nothing of one row in the next', () => {
-    const logits = bellLogits(40, 6);
-    const copy = logits.slice();
-    const sampler = new Sampler(40);
-    const params = { ...PLAIN, topK: 4, topP: 0.8, logitBias: [[3, 20] as const], frequencyPenalty: 1 };
-    const counts = new TokenCounts(Int32Array.of(1, 2));
-    const first = sampler.sample({ logits, params, counts, draw: () => 0.37 });
-    for (let i = 0; i < 20; i++)
-      sampler.sample({
-        logits: bellLogits(40, 10 + i),
-        params: { ...PLAIN, topP: 0.3 },
-        counts: null,
-        draw: () => 0.9,
-      });
-    expect(sampler.sample({ logits, params, counts, draw: () => 0.37 })).toBe(first);
-    expect(logits).toEqual(copy);
+  it('refuses a row that leaves nothing possible', () => {
+    expect(draw(new Float32Array(4).fill(Number.NEGATIVE_INFINITY), PLAIN, 0).id).toBeNull();
+  });
+
+  it('draws from the whole range: 0 is the first possible token, almost 1 the last', () => {
+    const logits = Float32Array.from([Number.NEGATIVE_INFINITY, 1, 2, 0, Number.NEGATIVE_INFINITY]);
+    expect(draw(logits, PLAIN, 0).id).toBe(1);
+    expect(draw(logits, PLAIN, 1 - 2 ** -32).id).toBe(3);
   });
 
   it('adds the bias before the penalties, and both before the choice', () => {
@@ -201,14 +173,14 @@ describe('sampler', () => {
       ...PLAIN,
       temperature: 0,
       logitBias: [
-        [0, 4],
+        [0, 3],
         [2, -100],
+        [0, 1],
       ],
       repetitionPenalty: 2,
     };
-    const counts = new TokenCounts(Int32Array.of(0));
     const choose = (logits: number[]) =>
-      new Sampler(4).sample({ logits: Float32Array.from(logits), params, counts, draw: () => 0 });
+      draw(Float32Array.from(logits), params, 0, { adjustments: adjustmentsOf(params, Int32Array.of(0)) }).id;
     // (2 + 4) / 2 = 3 loses against 3.5; (4 + 4) / 2 = 4 wins. Were the penalty first, 2 / 2 + 4 = 5 would win both times.
     expect(choose([2, 3.5, 50, 0])).toBe(1);
     expect(choose([4, 3.5, 50, 0])).toBe(0);
@@ -217,46 +189,80 @@ describe('sampler', () => {
   it('penalises as the definition says: repetition of prompt and output, frequency and presence of output', () => {
     for (let round = 0; round < 50; round++) {
       const logits = bellLogits(24, 100 + round);
-      const at = (i: number) => uniformNoise(key, 200 + round, i);
+      const at = (i: number) => uniform(200 + round, i);
       const prompt = Int32Array.from({ length: 6 }, (_, i) => Math.floor(at(i) * 24));
       const output = Array.from({ length: 8 }, (_, i) => Math.floor(at(10 + i) * 24));
       const params = {
         ...PLAIN,
+        temperature: 1.5,
         repetitionPenalty: 0.5 + at(30),
         frequencyPenalty: at(31) * 4 - 2,
         presencePenalty: at(32) * 4 - 2,
       };
-      const expected = [...logits].map((logit, id) => {
+      const penalised = logits.map((logit, id) => {
         const seen = prompt.includes(id) || output.includes(id);
         const times = output.filter((other) => other === id).length;
-        const repeated = !seen
-          ? logit
-          : logit > 0
-            ? logit / params.repetitionPenalty
-            : logit * params.repetitionPenalty;
+        const { repetitionPenalty } = params;
+        const repeated = !seen ? logit : logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
         return repeated - times * params.frequencyPenalty - (times > 0 ? params.presencePenalty : 0);
       });
-      const counts = new TokenCounts(prompt);
-      for (const id of output) counts.add(id);
-      const penalised = logits.slice();
-      counts.penalise(penalised, params);
-      expected.forEach((value, id) => {
-        expect(penalised[id]).toBeCloseTo(value, 5);
-      });
+      const adjustments = adjustmentsOf(params, prompt)!;
+      for (const id of output.slice(0, 7)) adjustments.add(id);
+      // The last token is known to the device alone.
+      const slots = Uint32Array.of(0, output[7]!);
+      for (let cell = 0; cell < 40; cell++) {
+        const noise = [Math.floor(((cell + 0.5) / 40) * 2 ** 32), 0] as const;
+        const wish = {
+          kind: 'draw' as const,
+          sampling: params,
+          noise,
+          adjustments,
+          logprobs: 2,
+          slot: 1,
+          pending: true,
+        };
+        const { id, logprob } = referenceAnswer(logits, wish, slots.slice());
+        expect(id).toBe(draw(penalised, { ...PLAIN, temperature: 1.5 }, (cell + 0.5) / 40).id);
+        expectLogprob(logprob!, logits, id!, 2);
+      }
     }
   });
 
-  it('knows when there is nothing to penalise', () => {
-    expect(penalises(PLAIN)).toBe(false);
-    expect(penalises({ ...PLAIN, presencePenalty: 0.1 })).toBe(true);
-    expect(penalises({ ...PLAIN, frequencyPenalty: -0.1 })).toBe(true);
-    expect(penalises({ ...PLAIN, repetitionPenalty: 1.1 })).toBe(true);
+  it('nothing is adjusted where there is neither bias nor penalty', () => {
+    const prompt = Int32Array.of(1, 2);
+    expect(adjustmentsOf(PLAIN, prompt)).toBeNull();
+    expect(adjustmentsOf({ ...PLAIN, presencePenalty: 0.1 }, prompt)?.size).toBe(0);
+    expect(adjustmentsOf({ ...PLAIN, frequencyPenalty: -0.1 }, prompt)?.size).toBe(0);
+    expect(adjustmentsOf({ ...PLAIN, repetitionPenalty: 1.1 }, prompt)?.size).toBe(2);
+    expect(adjustmentsOf({ ...PLAIN, logitBias: [[7, 1]] }, prompt)?.size).toBe(1);
+  });
+});
+
+describe('logprobs', () => {
+  const score = (logits: Float32Array, id: number, alternatives: number) =>
+    referenceAnswer(logits, { kind: 'score', id, alternatives }, new Uint32Array(0)).logprob;
+
+  it('are the log-softmax of the raw logits, with the best alternatives in order and ties to the lower id', () => {
+    for (let stream = 0; stream < 20; stream++) {
+      const levels = stream % 2 ? 30 : 1e6;
+      const logits = Float32Array.from(
+        { length: 500 },
+        (_, i) => Math.floor(uniform(stream, i) * levels) / (levels / 24) - 12,
+      );
+      const id = (stream * 37) % 500;
+      expectLogprob(score(logits, id, 20)!, logits, id, 20);
+    }
   });
 
-  it('draws from the whole range: 0 is the first possible token, almost 1 the last', () => {
-    const logits = Float32Array.from([Number.NEGATIVE_INFINITY, 1, 2, 0, Number.NEGATIVE_INFINITY]);
-    const sampler = new Sampler(5);
-    expect(sampler.sample({ logits, params: PLAIN, counts: null, draw: () => 0 })).toBe(1);
-    expect(sampler.sample({ logits, params: PLAIN, counts: null, draw: () => 1 - 2 ** -53 })).toBe(3);
+  it('tell no alternatives when none are wanted, and never more than there are', () => {
+    const logits = Float32Array.from([1, 2, 3]);
+    expect(score(logits, 0, 0)!.top).toEqual([]);
+    expect(score(logits, 0, 20)!.top.map(([id]) => id)).toEqual([2, 1, 0]);
+  });
+
+  it('floor what is impossible, and stay exact with large logits', () => {
+    const logits = Float32Array.from([Number.NEGATIVE_INFINITY, 1e30, 1e30]);
+    expect(score(logits, 0, 1)!.logprob).toBe(LOGPROB_FLOOR);
+    expect(score(logits, 1, 1)!.logprob).toBeCloseTo(Math.log(0.5), 12);
   });
 });
