@@ -27,7 +27,6 @@ it('measures the tiers, each of which answers the whole prompt', async () => {
     'tier_write_rate disk',
     'tier_probe ram',
     'tier_load ram',
-    'tier_load_rate ram',
     'tier_probe disk',
     'tier_load disk',
     'tier_load_rate disk',

@@ -67,7 +67,10 @@ async function measureTier(
   return [
     { name: 'tier_probe', value: median(probe), unit: 'us', ...of },
     { name: 'tier_load', value: median(load), unit: 'ms', ...of },
-    { name: 'tier_load_rate', value: (megabytes / median(load)) * 1000, unit: 'MB/s', ...of },
+    // From RAM nothing is copied before the GPU takes it.
+    ...(tier === 'disk'
+      ? [{ name: 'tier_load_rate', value: (megabytes / median(load)) * 1000, unit: 'MB/s', ...of }]
+      : []),
   ];
 }
 
