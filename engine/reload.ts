@@ -21,7 +21,7 @@ function cachedPath({ tokens, request: { cache } }: Sequence, publicPositions: n
   if (!cache) return null;
   const publicBlocks = publicPositions / BLOCK_TOKENS;
   const publicScope = publicBlocks > 0 ? PUBLIC_SCOPE : null;
-  return { tokens, extra: cache.extra, scope: cache.scope, publicScope, publicBlocks };
+  return { tokens, extra: cache.extra, scope: cache.scope, account: cache.account.name, publicScope, publicBlocks };
 }
 
 /** The load of blocks beyond those that the sequence has; null where there are none, or computing them is as quick. */

@@ -28,7 +28,7 @@ export class Namespaces {
   }
 
   /** The scope's namespace. One that came back with another key is another: `replaced` takes leave of the old one first. */
-  of(scope: CacheScope, nowMs: number, replaced: (namespace: Namespace) => void): Namespace {
+  of(scope: CacheScope, account: string, nowMs: number, replaced: (namespace: Namespace) => void): Namespace {
     const { namespace: name, sealKey } = scope;
     let namespace = this.#known.get(name);
     const same = namespace && (sealKey ? namespace.keys.isMadeOf(sealKey) : !namespace.sealed);
@@ -39,7 +39,7 @@ export class Namespaces {
     if (!namespace) {
       this.#sweep(nowMs);
       const keys = new NamespaceKeys(sealKey ?? unsealedSecret(name), name, this.#fingerprint);
-      namespace = new Namespace(name, keys, sealKey !== null);
+      namespace = new Namespace(name, account, keys, sealKey !== null);
       this.#known.set(name, namespace);
     }
     namespace.probedMs = nowMs;

@@ -28,6 +28,8 @@ export interface CachedPath {
   /** What else than tokens its KV depends on (adapter, modality). */
   extra: string;
   scope: CacheScope;
+  /** Whose share of the tiers its own blocks count against: a tenant, whatever namespaces he has. */
+  account: string;
   /** The leading `publicBlocks` are the operator's, in this scope; null when there are none. */
   publicScope: CacheScope | null;
   publicBlocks: number;

@@ -19,9 +19,12 @@ export class Namespace {
   /** Destroyed: what is still under way for it is thrown away. */
   gone = false;
   probedMs = 0;
+  /** Whose share its blocks count against. */
+  account: string;
 
-  constructor(name: string, keys: NamespaceKeys, sealed: boolean) {
+  constructor(name: string, account: string, keys: NamespaceKeys, sealed: boolean) {
     this.name = name;
+    this.account = account;
     this.keys = keys;
     this.sealed = sealed;
   }
@@ -73,6 +76,10 @@ export class RecordNode implements RamEntry {
       node.#id = parent ? keys.blockId(parent.#id, key) : keys.rootId(key);
     }
     return this.#id;
+  }
+
+  get owner(): string {
+    return this.namespace.account;
   }
 
   evicted(bytes: Uint8Array): void {

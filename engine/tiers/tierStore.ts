@@ -29,7 +29,7 @@ export class TierStore {
   /** `now`: milliseconds since 1970. `onNotice`: a line for the log, when writing keeps failing. */
   constructor(options: TierOptions, now: () => number, onNotice: (line: string) => void) {
     const { diskFolder, diskBytes, diskReservedBytes: reservedBytes } = options;
-    this.#ram = new RamTier(options.ramBytes ?? Math.min(DEFAULT_RAM_BYTES, Math.floor(freemem() / 4)));
+    this.#ram = new RamTier(options.ramBytes ?? Math.min(DEFAULT_RAM_BYTES, Math.floor(freemem() / 4)), now);
     this.#disk =
       diskFolder === null || diskBytes === 0
         ? null

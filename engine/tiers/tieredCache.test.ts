@@ -8,8 +8,8 @@ const alice = scopeOf('alice');
 
 function rigOf(ramBlocks: number, over: { fingerprint?: string } = {}) {
   const rig = new TierRig(BLOCK);
-  const ram = new RamTier(ramBlocks * (BLOCK + 1024));
   const clock = { nowMs: 0 };
+  const ram = new RamTier(ramBlocks * (BLOCK + 1024), () => clock.nowMs);
   const tiers = new TieredCache({
     ...{ transfer: rig, fingerprint: 'f', ram, disk: null, writeThrough: false },
     now: () => clock.nowMs,
@@ -57,6 +57,24 @@ describe('host RAM behind the GPU', () => {
     expect(ram.blocks).toBe(20);
     const kept = [29, 28, 27, 26].map((seed) => tiers.probe(pathOf(alice, promptOf(seed, 8)), 0, 128).blocks);
     expect(kept).toEqual([8, 8, 4, 0]);
+  });
+
+  it('a tenant who floods it takes from himself, not from those with less', async () => {
+    const { rig, tiers, settled, clock } = rigOf(40);
+    const quiet = pathOf(scopeOf('quiet'), promptOf(1, 10));
+    rig.evict(tiers, rig.compute(tiers, quiet));
+    for (let seed = 2; seed < 40; seed++) {
+      clock.nowMs += 1000;
+      rig.evict(tiers, rig.compute(tiers, pathOf(scopeOf('flood'), promptOf(seed, 8))));
+      await settled();
+    }
+    expect(tiers.probe(quiet, 0, 160).blocks).toBe(10);
+    clock.nowMs += 4_000_000; // and long after the last use nobody keeps a share
+    for (let seed = 50; seed < 56; seed++) {
+      rig.evict(tiers, rig.compute(tiers, pathOf(scopeOf('flood'), promptOf(seed, 8))));
+      await settled();
+    }
+    expect(tiers.probe(quiet, 0, 160).blocks).toBe(0);
   });
 
   it('what is used again stays longer than what is not', async () => {

@@ -159,11 +159,12 @@ export class TieredCache implements KvTiers {
     };
   }
 
-  #namespacesOf({ scope, publicScope, publicBlocks }: CachedPath): (block: number) => Namespace {
+  #namespacesOf({ scope, account, publicScope, publicBlocks }: CachedPath): (block: number) => Namespace {
     const nowMs = this.#options.now();
-    const of = (one: CacheScope) => this.#namespaces.of(one, nowMs, ({ name }) => this.destroyNamespace(name));
-    const own = of(scope);
-    const shared = publicScope && publicBlocks > 0 ? of(publicScope) : own;
+    const of = (one: CacheScope, whose: string) =>
+      this.#namespaces.of(one, whose, nowMs, ({ name }) => this.destroyNamespace(name));
+    const own = of(scope, account);
+    const shared = publicScope && publicBlocks > 0 ? of(publicScope, publicScope.namespace) : own;
     return (block) => (block < publicBlocks ? shared : own);
   }
 

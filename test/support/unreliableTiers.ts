@@ -35,7 +35,7 @@ export class UnreliableTiers implements KvTiers {
     this.#real = new TieredCache({
       transfer,
       fingerprint: 'paged-runner-1',
-      ram: new RamTier(ramBytes),
+      ram: new RamTier(ramBytes, () => performance.now()),
       disk: null,
       writeThrough: true,
       now: () => performance.now(),

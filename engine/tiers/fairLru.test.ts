@@ -1,0 +1,109 @@
+import { describe, expect, it } from 'vitest';
+import { randomOf } from '../../test/support/random.ts';
+import { FairLru } from './fairLru.ts';
+
+const HOUR = 3_600_000;
+
+/** Puts one entry of 1 byte and keeps the whole within `capacity`; who had to give. */
+function put(lru: FairLru<string>, owner: string, key: string, nowMs: number, capacity: number): string[] {
+  lru.put(key, { owner, bytes: 1, usedMs: nowMs });
+  const gave: string[] = [];
+  while (lru.bytes > capacity) {
+    const victim = lru.victim(nowMs) ?? '';
+    gave.push(victim);
+    lru.delete(victim);
+  }
+  return gave;
+}
+
+describe('who gives when a store is full', () => {
+  it('a single owner: what it used longest ago', () => {
+    const lru = new FairLru<string>(HOUR);
+    for (let i = 0; i < 10; i++) put(lru, 'a', `a${i}`, i, 10);
+    lru.use('a0', 10);
+    expect(put(lru, 'a', 'new', 11, 10)).toEqual(['a1']);
+    expect(put(lru, 'a', 'newer', 12, 10)).toEqual(['a2']);
+  });
+
+  it('a flood takes from itself once it has an equal share', () => {
+    const lru = new FairLru<string>(HOUR);
+    for (const owner of ['a', 'b', 'c']) for (let i = 0; i < 20; i++) put(lru, owner, `${owner}${i}`, 0, 100);
+    for (let i = 0; i < 1000; i++) put(lru, 'flood', `f${i}`, i, 100);
+    const held = (owner: string) =>
+      Array.from({ length: 20 }, (_, i) => lru.get(`${owner}${i}`)).filter(Boolean).length;
+    expect(['a', 'b', 'c'].map(held)).toEqual([20, 20, 20]);
+  });
+
+  it('who is below an equal share takes from who is above', () => {
+    const lru = new FairLru<string>(HOUR);
+    for (let i = 0; i < 100; i++) put(lru, 'flood', `f${i}`, 0, 100);
+    for (let i = 0; i < 100; i++) put(lru, 'late', `l${i}`, 1, 100);
+    const late = Array.from({ length: 100 }, (_, i) => lru.get(`l${i}`)).filter(Boolean).length;
+    expect(late).toBeGreaterThanOrEqual(50);
+    expect(late).toBeLessThanOrEqual(51);
+  });
+
+  it('shares are for those who are there: what nobody used for long goes first', () => {
+    const lru = new FairLru<string>(HOUR);
+    for (let i = 0; i < 50; i++) put(lru, 'gone', `g${i}`, 0, 100);
+    for (let i = 0; i < 50; i++) put(lru, 'here', `h${i}`, 2 * HOUR, 100);
+    expect(put(lru, 'here', 'new', 2 * HOUR, 100)).toEqual(['g0']);
+  });
+
+  it('entries that are learnt of in another order leave in the order of use', () => {
+    const random = randomOf(5);
+    const lru = new FairLru<string>(Number.POSITIVE_INFINITY);
+    const used = Array.from({ length: 500 }, (_, i) => ({
+      key: `k${i}`,
+      usedMs: Math.floor(random() * 1e6) * 120_000,
+    }));
+    for (const { key, usedMs } of used) lru.put(key, { owner: 'a', bytes: 1, usedMs });
+    for (const { usedMs } of used.toSorted((a, b) => a.usedMs - b.usedMs)) {
+      const victim = lru.victim(0) ?? '';
+      expect(lru.get(victim)?.usedMs).toBe(usedMs);
+      lru.delete(victim);
+    }
+    expect([lru.size, lru.bytes, lru.victim(0)]).toEqual([0, 0, null]);
+  });
+
+  it('against a naive model: the same victim after any history', () => {
+    const seed = Number(process.env.HEARTH_TEST_SEED ?? 11);
+    const random = randomOf(seed);
+    const lru = new FairLru<number>(5000);
+    const model = new Map<number, { owner: string; bytes: number; usedMs: number }>();
+    for (let nowMs = 0; nowMs < 20_000; nowMs++) {
+      const key = Math.floor(random() * 60);
+      const dice = random();
+      if (dice < 0.5) {
+        const entry = { owner: `o${Math.floor(random() * 5)}`, bytes: 1 + Math.floor(random() * 3), usedMs: nowMs };
+        lru.put(key, entry);
+        model.delete(key);
+        model.set(key, entry);
+      } else if (dice < 0.8) {
+        lru.use(key, nowMs);
+        const entry = model.get(key);
+        if (entry) model.set(key, { ...entry, usedMs: nowMs });
+      } else {
+        expect(lru.delete(key)).toBe(model.delete(key));
+      }
+      const victim = lru.victim(nowMs);
+      const entries = [...model.entries()].sort(([, a], [, b]) => a.usedMs - b.usedMs);
+      const held = new Map<string, number>();
+      for (const [, { owner, bytes }] of entries) held.set(owner, (held.get(owner) ?? 0) + bytes);
+      const most = Math.max(...held.values());
+      const stale = entries[0] && nowMs - entries[0][1].usedMs > 5000;
+      const may = entries.filter(
+        ([key_, { owner }]) =>
+          held.get(owner) === most && entries.find(([, other]) => other.owner === owner)?.[0] === key_,
+      );
+      if (entries.length === 0) expect(victim).toBeNull();
+      else if (stale) expect(victim, `seed ${seed}`).toBe(entries[0]?.[0]);
+      else
+        expect(
+          may.map(([key_]) => key_),
+          `seed ${seed}`,
+        ).toContain(victim);
+      expect(lru.bytes).toBe([...held.values()].reduce((sum, bytes) => sum + bytes, 0));
+    }
+  });
+});

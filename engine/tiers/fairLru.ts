@@ -1,0 +1,131 @@
+// Which entry of a bounded store leaves next, among several owners: who holds the most gives up what it used longest ago, so that one who
+// floods the store takes from himself and nobody is pushed below an equal share. What nobody has used for long leaves first, whoever's it
+// is: shares are for those who are there. With one owner it is plain LRU. Pure; time comes in.
+import { IndexedHeap } from '../indexedHeap.ts';
+import { invariant } from '../invariant.ts';
+
+/** Two entries that were used within such a time of each other may leave in either order: clocks of processes and files differ. */
+const ORDER_SLACK_MS = 60_000;
+
+export interface FairEntry {
+  readonly owner: string;
+  readonly bytes: number;
+  readonly usedMs: number;
+}
+
+interface Owner<K> {
+  serial: number;
+  bytes: number;
+  /** In order of use, oldest first, unless `mixed`. */
+  entries: Map<K, FairEntry>;
+  oldestMs: number;
+  newestMs: number;
+  /** Something older was put behind something newer: the first listing of a folder, mostly. */
+  mixed: boolean;
+}
+
+export class FairLru<K> {
+  readonly #staleMs: number;
+  readonly #owners = new Map<string, Owner<K>>();
+  readonly #entries = new Map<K, FairEntry>();
+  readonly #most = new IndexedHeap<Owner<K>>(
+    (a, b) => a.bytes > b.bytes || (a.bytes === b.bytes && a.serial < b.serial),
+  );
+  readonly #oldest = new IndexedHeap<Owner<K>>(
+    (a, b) => a.oldestMs < b.oldestMs || (a.oldestMs === b.oldestMs && a.serial < b.serial),
+  );
+  readonly #mixed = new Set<Owner<K>>();
+  #serial = 0;
+  #bytes = 0;
+
+  /** Unused for `staleMs`: no longer part of anybody's share. */
+  constructor(staleMs: number) {
+    this.#staleMs = staleMs;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(key: K): FairEntry | undefined {
+    return this.#entries.get(key);
+  }
+
+  /** Adds or replaces. */
+  put(key: K, entry: FairEntry): void {
+    this.delete(key);
+    const owner = this.#ownerOf(entry.owner);
+    this.#entries.set(key, entry);
+    owner.entries.set(key, entry);
+    owner.bytes += entry.bytes;
+    this.#bytes += entry.bytes;
+    if (entry.usedMs < owner.newestMs - ORDER_SLACK_MS) {
+      owner.mixed = true;
+      this.#mixed.add(owner);
+    } else owner.newestMs = Math.max(owner.newestMs, entry.usedMs);
+    this.#changed(owner);
+  }
+
+  use(key: K, usedMs: number): void {
+    const entry = this.#entries.get(key);
+    if (entry) this.put(key, { ...entry, usedMs });
+  }
+
+  delete(key: K): boolean {
+    const entry = this.#entries.get(key);
+    if (!entry) return false;
+    const owner = this.#owners.get(entry.owner);
+    invariant(owner, 'an entry is its owner’s', { owner: entry.owner });
+    owner.entries.delete(key);
+    this.#entries.delete(key);
+    owner.bytes -= entry.bytes;
+    this.#bytes -= entry.bytes;
+    if (owner.entries.size > 0) this.#changed(owner);
+    else this.#forget(entry.owner, owner);
+    return true;
+  }
+
+  /** The entry to leave next; it stays until deleted. null when there is none. */
+  victim(nowMs: number): K | null {
+    for (const owner of this.#mixed) {
+      owner.entries = new Map([...owner.entries].sort(([, a], [, b]) => a.usedMs - b.usedMs));
+      owner.mixed = false;
+      this.#changed(owner);
+    }
+    this.#mixed.clear();
+    const stalest = this.#oldest.first;
+    const from = stalest && nowMs - stalest.oldestMs > this.#staleMs ? stalest : this.#most.first;
+    const first = from?.entries.keys().next();
+    return first && !first.done ? first.value : null;
+  }
+
+  #ownerOf(name: string): Owner<K> {
+    let owner = this.#owners.get(name);
+    if (!owner) {
+      const never = { oldestMs: Number.POSITIVE_INFINITY, newestMs: Number.NEGATIVE_INFINITY };
+      owner = { serial: this.#serial++, bytes: 0, entries: new Map(), mixed: false, ...never };
+      this.#owners.set(name, owner);
+      this.#most.add(owner);
+      this.#oldest.add(owner);
+    }
+    return owner;
+  }
+
+  #forget(name: string, owner: Owner<K>): void {
+    this.#owners.delete(name);
+    this.#mixed.delete(owner);
+    this.#most.delete(owner);
+    this.#oldest.delete(owner);
+  }
+
+  #changed(owner: Owner<K>): void {
+    const first = owner.entries.values().next();
+    owner.oldestMs = first.done ? Number.POSITIVE_INFINITY : first.value.usedMs;
+    this.#most.moved(owner);
+    this.#oldest.moved(owner);
+  }
+}
