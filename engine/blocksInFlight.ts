@@ -71,6 +71,16 @@ export class BlocksInFlight {
     this.#leaderOf.set(sequence, leader);
   }
 
+  /** Whether anybody leads where the sequence's blocks are: if not, there is nothing to look up. */
+  leads({ request: { cache } }: Sequence, publicPositions: number): boolean {
+    if (!cache) return false;
+    const { scope, extra } = cache;
+    return (
+      this.#leaders.has(sharingKey(scope.namespace, extra)) ||
+      (publicPositions > 0 && this.#leaders.has(publicKey(extra)))
+    );
+  }
+
   /**
    * Lets the sequence follow whoever computes most of what it needs beyond the `cached` positions that it would find now; false when
    * nobody does, or when it has waited long enough. `publicPositions`: its leading ones that all namespaces share.

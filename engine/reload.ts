@@ -9,6 +9,10 @@ import type { CachedPath, KvTiers } from './tiers/port.ts';
 /** No key of the operator's comes with a request: public blocks stay in this process. */
 const PUBLIC_SCOPE = { namespace: PUBLIC_NAMESPACE, sealKey: null };
 
+/** A load that takes so much longer than estimated is given up, and its tokens are computed: a disk that hangs must hang no request. */
+const LATE_FACTOR = 4;
+const LATE_MS = 1_000;
+
 /** Where KV blocks may come from besides the GPU, and what computing them costs instead. */
 export interface BlockSource {
   tiers: Pick<KvTiers, 'probe' | 'maxLoadBlocks'>;
@@ -29,6 +33,7 @@ export function planLoad(
   sequence: Sequence,
   { tiers, prefillTokensPerMs }: BlockSource,
   publicPositions: number,
+  nowMs: number,
 ): BlockLoad | null {
   const path = cachedPath(sequence, publicPositions);
   if (!path) return null;
@@ -39,7 +44,8 @@ export function planLoad(
   const rate = prefillTokensPerMs();
   if (blocks === 0 || (rate > 0 && loadMs * rate >= spared)) return null;
   invariant((from + blocks) * BLOCK_TOKENS <= sequence.maxCached, 'tiers answer what was asked', { from, blocks });
-  return { path, from, count: Math.min(blocks, tiers.maxLoadBlocks), abort: new AbortController() };
+  const untilMs = nowMs + LATE_FACTOR * loadMs + LATE_MS;
+  return { path, from, count: Math.min(blocks, tiers.maxLoadBlocks), untilMs, abort: new AbortController() };
 }
 
 /**

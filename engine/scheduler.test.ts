@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EngineHarness, request } from '../test/support/engineHarness.ts';
+import { cacheOf, EngineHarness, request } from '../test/support/engineHarness.ts';
 import { randomOf } from '../test/support/random.ts';
 import { BlockManager } from './blockManager.ts';
 import { type PlannedChunk, Scheduler } from './scheduler.ts';
@@ -152,6 +152,41 @@ describe('scheduler', () => {
     harness.engine.cancel('one');
     await harness.finish();
     expect(harness.of('two')).toMatchObject({ cachedTokens: 32, end: 'length' });
+  });
+
+  it('who follows a prompt that is starved computes it himself after a bounded number of steps', () => {
+    const blocks = new BlockManager(512);
+    const scheduler = new Scheduler(blocks, { maxRunning: 8, maxStepTokens: 16, maxStepLogits: 8 });
+    const shared = prompt(160, 3);
+    expect(blocks.publicPrefixes.declare('shared', Int32Array.from(shared))).toBeNull();
+    let arrivals = 0;
+    const push = (id: string, ids: number[], tenant: string) => {
+      const sequence = new Sequence(request(id, ids, { tenant, cache: cacheOf(tenant), maxTokens: 1 }), arrivals++);
+      scheduler.push(sequence);
+      return sequence;
+    };
+    let steps = 0;
+    const step = () => {
+      for (const chunk of scheduler.plan(++steps).chunks) {
+        scheduler.take(chunk);
+        if (chunk.draws) chunk.sequence.append(1);
+        scheduler.settle(chunk, chunk.draws ? 1 : 0, true);
+        if (chunk.draws) scheduler.finish(chunk.sequence);
+      }
+    };
+    const leader = push('leader', shared, 'rich');
+    step();
+    for (let i = 0; i < 4; i++) push(`other${i}`, prompt(2_000, i), 'poor');
+    const follower = push('follower', shared, 'third');
+    // Its tenant has had so much that every step goes to others, who are never done.
+    scheduler.queue.charge(leader, 0, 1e6);
+    step();
+    expect(follower.state).toBe('following');
+    const joined = steps;
+    while (follower.state !== 'ended' && steps < 1_000) step();
+    // 144 tokens are missing: 4 times their 9 steps and 16 more, then at most every other step is its own.
+    expect(steps - joined).toBeLessThanOrEqual(4 * 9 + 16 + 2 * 10);
+    expect(leader.pending).toBeGreaterThan(100);
   });
 
   it('preempts the sequence with the least to recompute, and keeps its tokens', async () => {

@@ -70,6 +70,8 @@ export class Scheduler {
     (a, b) => (a.request.deadlineMs - b.request.deadlineMs || a.arrival - b.arrival) < 0,
   );
   #loading = 0;
+  /** Of the latest plan or preparation. */
+  #nowMs = 0;
   #step = 0;
   #preemptions = 0;
   /** The plan before preempted: nobody is admitted until the next has seen whether that is enough. */
@@ -121,6 +123,7 @@ export class Scheduler {
     this.#step += 1;
     const plan: StepPlan = { expired: [], loads: [], chunks: [] };
     this.#expire(nowMs, plan.expired);
+    this.#giveUpLoads();
     for (const sequence of this.#inFlight.impatient(this.#step)) this.queue.unfollow(sequence);
     this.#cramped = this.#makeRoom();
     if (!this.#cramped) this.#admit(plan.loads, true);
@@ -182,9 +185,20 @@ export class Scheduler {
   }
 
   #expire(nowMs: number, expired: Sequence[]): void {
+    this.#nowMs = nowMs;
     for (let next = this.#deadlines.first; next && next.request.deadlineMs <= nowMs; next = this.#deadlines.first) {
       this.finish(next);
       expired.push(next);
+    }
+  }
+
+  /** Who has waited too long for blocks computes them. */
+  #giveUpLoads(): void {
+    if (this.#loading === 0) return;
+    for (const sequence of this.#running) {
+      if (!sequence.load || sequence.load.untilMs > this.#nowMs) continue;
+      sequence.load.abort.abort();
+      this.loaded(sequence, 0);
     }
   }
 
@@ -275,10 +289,11 @@ export class Scheduler {
 
   #follows(sequence: Sequence): boolean {
     const { cache } = sequence.request;
-    if (!cache) return false;
+    const publicPositions = this.#publicPositions(sequence);
+    if (!cache || !this.#inFlight.leads(sequence, publicPositions)) return false;
     const { tokens, maxCached, length } = sequence;
     const cached = this.#blocks.cachedPrefix(cache.scope.namespace, tokens, maxCached, cache.extra, length);
-    if (!this.#inFlight.follow(sequence, cached, this.#publicPositions(sequence), this.#step)) return false;
+    if (!this.#inFlight.follow(sequence, cached, publicPositions, this.#step)) return false;
     this.queue.follow(sequence);
     return true;
   }
@@ -328,7 +343,7 @@ export class Scheduler {
 
   /** Whether the sequence is to wait for blocks from the tiers. */
   #load(sequence: Sequence): boolean {
-    sequence.load = this.#source && planLoad(sequence, this.#source, this.#publicPositions(sequence));
+    sequence.load = this.#source && planLoad(sequence, this.#source, this.#publicPositions(sequence), this.#nowMs);
     if (!sequence.load) return false;
     sequence.state = 'loading';
     this.#loading += 1;

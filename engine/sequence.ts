@@ -20,6 +20,8 @@ export interface BlockLoad {
   /** First of the table's blocks to be loaded, and how many. */
   readonly from: number;
   readonly count: number;
+  /** When it is given up. */
+  readonly untilMs: number;
   readonly abort: AbortController;
 }
 

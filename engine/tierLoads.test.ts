@@ -89,6 +89,21 @@ describe('tier loads', () => {
     expect(blocksFree + blocksCached).toBe(blocksTotal);
   });
 
+  it('a load that takes much longer than estimated is given up: its request computes, and who followed it hits that', async () => {
+    const { harness, tiers, run } = await warmTiers({ delay: () => 1_000_000 });
+    for (const id of ['stuck', 'twin']) harness.engine.submit(request(id, LONG));
+    await harness.engine.step();
+    expect(harness.engine.status()).toMatchObject({ running: 1, waiting: 1 });
+    harness.nowMs += 999;
+    await harness.engine.step();
+    expect(tiers.aborted).toBe(0);
+    harness.nowMs += 2;
+    await run();
+    expect(tiers.aborted).toBe(1);
+    expect(harness.of('stuck')).toMatchObject({ end: 'length', ids: (await solo(request('r', LONG))).ids });
+    expect(harness.of('twin')).toMatchObject({ end: 'length', cachedTokens: 199 });
+  });
+
   it('computes what that is quicker for, once both speeds are known', async () => {
     // A step of 16 tokens takes 4 ms: a block costs as much. Then loading at 3 ms a block is worth it, at 5 ms it isn't.
     for (const [msPerBlock, loads] of [
