@@ -1,4 +1,4 @@
-// Keeps a folder of records within its bytes: what was used longest ago goes first. Each process removes what it knows of, so the bound is
+// Keeps a folder of records within its bytes: who holds most gives up what was used longest ago. Each process removes what it knows of, so the bound is
 // passed by what the others write between two looks, and no more. What another process used meanwhile stays: its file says so.
 import type { DiskIndex } from './diskIndex.ts';
 import type { RecordFolder } from './recordFolder.ts';
@@ -11,6 +11,7 @@ export class DiskBound {
   readonly #index: DiskIndex;
   readonly #capacityBytes: number;
   readonly #reservedBytes: number;
+  readonly #now: () => number;
   #freeBytes = Number.POSITIVE_INFINITY;
   #writingBytes = 0;
   #trimming: Promise<void> | null = null;
@@ -18,8 +19,9 @@ export class DiskBound {
   /** Records that could not be removed. */
   stuck = 0;
 
-  /** `reservedBytes`: left to others on the file system. */
-  constructor(folder: RecordFolder, index: DiskIndex, capacityBytes: number, reservedBytes: number) {
+  /** `reservedBytes`: left to others on the file system. `now`: milliseconds since 1970. */
+  constructor(folder: RecordFolder, index: DiskIndex, capacityBytes: number, reservedBytes: number, now: () => number) {
+    this.#now = now;
     this.#folder = folder;
     this.#index = index;
     this.#capacityBytes = capacityBytes;
@@ -64,7 +66,7 @@ export class DiskBound {
 
   async #removeOldest(): Promise<void> {
     for (let tries = this.#index.records; tries > 0 && this.#isOver(); tries--) {
-      const id = this.#index.oldest();
+      const id = this.#index.victim(this.#now());
       const entry = id === null ? undefined : this.#index.get(id);
       if (id === null || !entry) return;
       try {

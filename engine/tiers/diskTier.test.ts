@@ -184,6 +184,18 @@ describe('blocks on disk', () => {
     expect(left.size).toBe(40);
   });
 
+  it('a tenant who floods the folder takes from himself', async () => {
+    const pool = await poolOf({ diskBytes: 30 * RECORD });
+    await pool.leave(1, 10); // hers
+    const bob = scopeOf('bob');
+    for (let seed = 2; seed < 30; seed++) {
+      pool.rig.evict(pool.tiers, pool.rig.compute(pool.tiers, pathOf(bob, promptOf(seed, 5))));
+      await pool.leave(seed, 0);
+    }
+    expect(pool.disk().blocks).toBe(30);
+    expect(await pool.load(1, 10)).toBe(10);
+  });
+
   it('renew their time when they are used; what another process used is not taken for the oldest', async () => {
     const clock = { nowMs: Date.now() - 600_000 };
     const pool = await poolOf({ diskBytes: 4 * RECORD, clock });

@@ -1,4 +1,4 @@
-// Sealed records on disk: bounded bytes, least recently used first, shared with other processes without a lock. One for all engines of a
+// Sealed records on disk: bounded bytes, shared fairly among tenants (fairLru.ts), shared with other processes without a lock. One for all engines of a
 // process; it knows ids and sizes, no keys and no tokens. Whatever the file system says, a caller gets a miss and a counter moves.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Smoothed } from '../smoothed.ts';
@@ -39,6 +39,7 @@ export interface DiskTierOptions {
 interface QueuedWrite {
   id: string;
   bytes: number;
+  owner: string;
   seal: () => Buffer[] | null;
 }
 
@@ -68,7 +69,7 @@ export class DiskTier {
     this.#options = options;
     this.#folder = new RecordFolder(options.folder);
     const { capacityBytes, reservedBytes = RESERVED_BYTES } = options;
-    this.#bound = new DiskBound(this.#folder, this.#index, capacityBytes, reservedBytes);
+    this.#bound = new DiskBound(this.#folder, this.#index, capacityBytes, reservedBytes, options.now);
     this.#watch = new FolderWatch(this.#folder, this.#index, (error) => {
       if (codeOf(error) !== 'ENOENT') this.#troubles.unreadable += 1;
     });
@@ -100,8 +101,8 @@ export class DiskTier {
     return this.#index.has(id);
   }
 
-  /** The file's bytes; null when they can't be had. The caller opens them, and calls `damaged` when they don't open. */
-  async read(id: string, bytes: number): Promise<Buffer | null> {
+  /** The file's bytes; null when they can't be had. The caller opens them, and calls `damaged` when they don't open. `owner`: who uses it. */
+  async read(id: string, bytes: number, owner: string): Promise<Buffer | null> {
     await this.#reads.take();
     const reading = { sinceMs: this.#options.now() };
     this.#readSince.add(reading);
@@ -114,7 +115,7 @@ export class DiskTier {
       }
       this.#readRate.note(bytes / Math.max(performance.now() - beganMs, 0.01));
       this.#hits += 1;
-      this.#used(id);
+      this.#used(id, owner);
       return record;
     } catch (error) {
       this.#index.forget(id);
@@ -139,14 +140,14 @@ export class DiskTier {
   }
 
   /** Writes later, or never when too much waits. `seal` is called then; null: no longer wanted. `bytes`: of the record. */
-  write(id: string, bytes: number, seal: () => Buffer[] | null): void {
+  write(id: string, bytes: number, owner: string, seal: () => Buffer[] | null): void {
     if (this.#index.has(id)) return;
     const refused = this.#stop.signal.aborted || this.#breaker.isOpen(this.#options.now());
     if (refused || this.#queuedBytes + bytes > MAX_QUEUED_BYTES || bytes > this.#bound.limitBytes) {
       this.#dropped += 1;
       return;
     }
-    this.#queue.push({ id, bytes, seal });
+    this.#queue.push({ id, bytes, owner, seal });
     this.#queuedBytes += bytes;
     this.#writeNext();
   }
@@ -193,10 +194,10 @@ export class DiskTier {
     };
   }
 
-  #used(id: string): void {
+  #used(id: string, owner: string): void {
     const nowMs = this.#options.now();
     const usedMs = this.#index.get(id)?.usedMs ?? nowMs;
-    this.#index.use(id, nowMs);
+    this.#index.use(id, nowMs, owner);
     // A time that can't be set costs the order of use, nothing else.
     if (nowMs - usedMs > TOUCH_INTERVAL_MS) this.#folder.touch(id, nowMs).catch(() => {});
   }
@@ -214,7 +215,7 @@ export class DiskTier {
     }
   }
 
-  async #writeOne({ id, bytes, seal }: QueuedWrite): Promise<void> {
+  async #writeOne({ id, bytes, owner, seal }: QueuedWrite): Promise<void> {
     if (this.#index.has(id)) return;
     if (this.#breaker.isOpen(this.#options.now())) {
       this.#dropped += 1;
@@ -227,7 +228,7 @@ export class DiskTier {
         if (!pieces) return;
         await this.#folder.write(id, pieces);
         this.#writeRate.note(bytes / Math.max(performance.now() - beganMs, 0.01));
-        this.#index.note(id, bytes, this.#options.now());
+        this.#index.note(id, bytes, this.#options.now(), owner);
         this.#stored += 1;
         this.#breaker.succeeded();
       });

@@ -13,28 +13,28 @@ export interface FairEntry {
   readonly usedMs: number;
 }
 
-interface Owner<K> {
+interface Owner<K, E> {
   serial: number;
   bytes: number;
   /** In order of use, oldest first, unless `mixed`. */
-  entries: Map<K, FairEntry>;
+  entries: Map<K, E>;
   oldestMs: number;
   newestMs: number;
   /** Something older was put behind something newer: the first listing of a folder, mostly. */
   mixed: boolean;
 }
 
-export class FairLru<K> {
+export class FairLru<K, E extends FairEntry = FairEntry> {
   readonly #staleMs: number;
-  readonly #owners = new Map<string, Owner<K>>();
-  readonly #entries = new Map<K, FairEntry>();
-  readonly #most = new IndexedHeap<Owner<K>>(
+  readonly #owners = new Map<string, Owner<K, E>>();
+  readonly #entries = new Map<K, E>();
+  readonly #most = new IndexedHeap<Owner<K, E>>(
     (a, b) => a.bytes > b.bytes || (a.bytes === b.bytes && a.serial < b.serial),
   );
-  readonly #oldest = new IndexedHeap<Owner<K>>(
+  readonly #oldest = new IndexedHeap<Owner<K, E>>(
     (a, b) => a.oldestMs < b.oldestMs || (a.oldestMs === b.oldestMs && a.serial < b.serial),
   );
-  readonly #mixed = new Set<Owner<K>>();
+  readonly #mixed = new Set<Owner<K, E>>();
   #serial = 0;
   #bytes = 0;
 
@@ -51,12 +51,12 @@ export class FairLru<K> {
     return this.#entries.size;
   }
 
-  get(key: K): FairEntry | undefined {
+  get(key: K): E | undefined {
     return this.#entries.get(key);
   }
 
   /** Adds or replaces. */
-  put(key: K, entry: FairEntry): void {
+  put(key: K, entry: E): void {
     this.delete(key);
     const owner = this.#ownerOf(entry.owner);
     this.#entries.set(key, entry);
@@ -103,7 +103,7 @@ export class FairLru<K> {
     return first && !first.done ? first.value : null;
   }
 
-  #ownerOf(name: string): Owner<K> {
+  #ownerOf(name: string): Owner<K, E> {
     let owner = this.#owners.get(name);
     if (!owner) {
       const never = { oldestMs: Number.POSITIVE_INFINITY, newestMs: Number.NEGATIVE_INFINITY };
@@ -115,14 +115,14 @@ export class FairLru<K> {
     return owner;
   }
 
-  #forget(name: string, owner: Owner<K>): void {
+  #forget(name: string, owner: Owner<K, E>): void {
     this.#owners.delete(name);
     this.#mixed.delete(owner);
     this.#most.delete(owner);
     this.#oldest.delete(owner);
   }
 
-  #changed(owner: Owner<K>): void {
+  #changed(owner: Owner<K, E>): void {
     const first = owner.entries.values().next();
     owner.oldestMs = first.done ? Number.POSITIVE_INFINITY : first.value.usedMs;
     this.#most.moved(owner);

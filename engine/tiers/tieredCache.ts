@@ -195,7 +195,7 @@ export class TieredCache implements KvTiers {
     const { disk, transfer } = this.#options;
     const { namespace, discards } = node;
     if (!disk || !this.#diskHas(node)) return null;
-    const record = await disk.read(node.id, this.#recordBytes);
+    const record = await disk.read(node.id, this.#recordBytes, node.owner);
     if (!record || namespace.gone || node.discards !== discards) return null;
     const bytes = openRecord(namespace.keys, node.name, record, transfer.blockBytes);
     if (!bytes) {
@@ -254,7 +254,7 @@ export class TieredCache implements KvTiers {
   #writeToDisk(node: RecordNode, bytes: Uint8Array): void {
     const { namespace, discards } = node;
     if (!namespace.sealed || namespace.gone) return;
-    this.#options.disk?.write(node.id, this.#recordBytes, () =>
+    this.#options.disk?.write(node.id, this.#recordBytes, node.owner, () =>
       namespace.gone || node.discards !== discards ? null : sealRecord(namespace.keys, node.name, bytes),
     );
   }
