@@ -40,6 +40,14 @@ const bounds = z.strictObject({
     .describe('Prompt and possible output tokens that wait; past it a request is refused.'),
   maxWaitingPerTenant: z.int().min(1).max(100_000).default(256).describe('The same bound for one tenant: sequences.'),
   maxWaitingTokensPerTenant: z.int().min(1).default(1_048_576).describe('The same bound for one tenant: tokens.'),
+  cachedTokenCost: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.1)
+    .describe(
+      'What a prompt token that a cache answered counts when tenants take turns; a computed one counts 1, an output token 2.',
+    ),
 });
 export type EngineBounds = z.infer<typeof bounds>;
 

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import { Engine } from '../engine/engine.ts';
+import { DEFAULT_TOKEN_COSTS } from '../engine/fairQueue.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
 import { GREEDY, type SequenceOutput, type SequenceRequest } from '../engine/request.ts';
@@ -81,12 +82,13 @@ export class EngineThread {
   }
 
   #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {
-    const { maxRunning, ...queue } = setup.bounds;
+    const { maxRunning, cachedTokenCost, ...queue } = setup.bounds;
     const tiers = this.#tiers?.cacheFor(runner.transfer, runner.fingerprint);
     const engine = new Engine({
       runner,
       ...(tiers && { tiers }),
       clock: Date.now,
+      costs: { ...DEFAULT_TOKEN_COSTS, cached: cachedTokenCost },
       limits: { ...queue, maxRunning: Math.min(maxRunning, runner.maxStepLogits, runner.maxStepTokens) },
       onOutputs: (outputs, step) => this.#step(id, outputs, step.elapsedMs),
       onFatal: (error) => this.#fatal(error),
