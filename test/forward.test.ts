@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createLlamaRunner } from '../engine/llama/runner.ts';
+import { createLlamaRunner, type RunnerOptions } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
 import { type ModelFile, TENSOR_TYPES, type TensorType } from '../engine/model/types.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
@@ -33,6 +33,7 @@ async function open(
   options: Partial<TinyModelOptions> & { type: TensorType },
   activations: 'int8' | 'f32',
   kvFormat: KvFormat = 'f16',
+  more: Partial<RunnerOptions> = {},
 ) {
   const path = join(folder, `${JSON.stringify(options).replace(/\W/g, '')}.gguf`);
   await writeTinyModel(path, {
@@ -52,6 +53,7 @@ async function open(
     kvFormat,
     kvBlocks: 64,
     maxStepTokens: 40,
+    ...more,
   });
   return { file, runner };
 }
@@ -187,6 +189,28 @@ describe.each([
     const { logits } = await runner.step([chunkOf(tokens, 24, 16, table(0, 40, 41))]);
     sameBits(logits.slice(), 24);
   });
+});
+
+test('the same bits with the splits of a long context apart or within, one of them alone and two in a step', async () => {
+  const long = { type: 'Q4_1', seed: 33, contextLength: 1100, layers: 1 } as const;
+  const blocks = [0, 70].map((first) => Int32Array.from({ length: 69 }, (_, i) => first + i));
+  const tokens = tokensOf(9, 1062);
+  const results: Float32Array[] = [];
+  for (const splitsApart of [false, true]) {
+    const { runner } = await open(long, 'int8', 'f16', { splitsApart, kvBlocks: 140 });
+    for (const own of blocks)
+      for (let at = 0; at < 1060; at += 40) {
+        const count = Math.min(40, 1060 - at);
+        await runner.step([{ ...chunkOf(tokens, at, count, own), logitsFor: [] }]);
+      }
+    const [one, two] = blocks as [Int32Array, Int32Array];
+    results.push((await runner.step([chunkOf(tokens, 1060, 1, one)])).logits.slice());
+    const both = await runner.step([chunkOf(tokens, 1061, 1, one), chunkOf(tokens, 1060, 1, two)]);
+    results.push(both.logits.slice(VOCAB));
+  }
+  expect(results[0]?.some((value) => value !== 0)).toBe(true);
+  for (const other of results.slice(1))
+    expect(new Uint32Array(other.buffer)).toEqual(new Uint32Array(results[0]?.buffer as ArrayBuffer));
 });
 
 test('the fingerprint tells weights, numerics class and KV format apart', async () => {

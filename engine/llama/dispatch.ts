@@ -29,19 +29,43 @@ export interface MatmulDispatch {
   outGroupBytes: number;
 }
 
-export type Dispatch = RowDispatch | MatmulDispatch;
+export interface Stage {
+  pipeline: GPUComputePipeline;
+  bindGroup: GPUBindGroup;
+  /** Along x, for each row. */
+  workgroups: number;
+}
+
+/** Attention of single rows where a GPU has lanes to spare: each split of a long context in workgroups of its own, then their merge. */
+export interface SplitDispatch {
+  type: 'split';
+  within: Stage;
+  apart: Stage;
+  merge: Stage;
+  rows: Rows;
+  /** Rows times splits that can be kept apart. A step with more goes through its splits one by one: the same bits. */
+  capacity: number;
+}
+
+export type Dispatch = RowDispatch | MatmulDispatch | SplitDispatch;
+
+/** Rows of a step by kind, and the splits of the longest context among its single queries. */
+export interface StepCounts extends Record<Rows, number> {
+  splits: number;
+}
 
 const offsets = [0, 0];
 
 export function encode(
   pass: GPUComputePassEncoder,
   dispatches: readonly Dispatch[],
-  counts: Readonly<Record<Rows, number>>,
+  counts: Readonly<StepCounts>,
 ): void {
   for (const dispatch of dispatches) {
     const rows = counts[dispatch.rows];
     if (rows === 0) continue;
     if (dispatch.type === 'matmul') encodeMatmul(pass, dispatch, rows);
+    else if (dispatch.type === 'split') encodeSplit(pass, dispatch, rows, counts.splits);
     else {
       pass.setPipeline(dispatch.pipeline);
       pass.setBindGroup(0, dispatch.bindGroup);
@@ -49,6 +73,20 @@ export function encode(
       else pass.dispatchWorkgroups(Math.ceil((rows * dispatch.unitsPerRow) / dispatch.lanes));
     }
   }
+}
+
+function encodeSplit(pass: GPUComputePassEncoder, dispatch: SplitDispatch, rows: number, splits: number): void {
+  if (splits === 1 || rows * splits > dispatch.capacity) encodeStage(pass, dispatch.within, rows, 1);
+  else {
+    encodeStage(pass, dispatch.apart, rows, splits);
+    encodeStage(pass, dispatch.merge, rows, 1);
+  }
+}
+
+function encodeStage(pass: GPUComputePassEncoder, stage: Stage, rows: number, splits: number): void {
+  pass.setPipeline(stage.pipeline);
+  pass.setBindGroup(0, stage.bindGroup);
+  pass.dispatchWorkgroups(stage.workgroups, rows, splits);
 }
 
 /** Rows beyond the last are computed on whatever stands there and land in padding: buffers hold whole groups of 16. */
@@ -63,4 +101,19 @@ function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, row
     pass.setBindGroup(0, dispatch.bindGroup, offsets);
     pass.dispatchWorkgroups(dispatch.workgroups, few ? count : Math.ceil(count / 4));
   }
+}
+
+export type Binding = GPUBuffer | GPUBufferBinding;
+
+/** A bind group of `bindings` 0, 1, 2, … of a pipeline whose layout was derived from its shader. */
+export function bindInOrder(
+  device: GPUDevice,
+  pipeline: GPUComputePipeline,
+  bindings: readonly Binding[],
+): GPUBindGroup {
+  const entries = bindings.map((bound, binding) => ({
+    binding,
+    resource: 'buffer' in bound ? bound : { buffer: bound },
+  }));
+  return device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
 }

@@ -1,11 +1,5 @@
 // Builds the fixed list of dispatches of a step: buffers, pipelines and bind groups, once per model.
-import {
-  type AttentionVariant,
-  attentionLabel,
-  attentionShader,
-  attentionWorkgroups,
-} from '../../wgsl/attention/shader.ts';
-import { type KvShape, unitsOf } from '../../wgsl/attention/shape.ts';
+import type { KvShape } from '../../wgsl/attention/shape.ts';
 import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
 import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
@@ -17,7 +11,8 @@ import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import { RESOLVE_LANES, RESOLVE_SHADER } from '../../wgsl/sample/resolve.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
 import type { ModelConfig } from '../model/types.ts';
-import type { Dispatch, RowDispatch, Rows } from './dispatch.ts';
+import { AttentionStage } from './attentionStage.ts';
+import { bindInOrder, type Dispatch, type RowDispatch, type Rows } from './dispatch.ts';
 import { Pipelines } from './pipelines.ts';
 import { SampleStage } from './sampleStage.ts';
 import type { MetadataField, StepMetadata } from './stepMetadata.ts';
@@ -29,6 +24,8 @@ export interface GraphOptions {
   weights: Weights;
   activations: Activations;
   kvFormat: KvFormat;
+  /** Whether a decode over a long context is spread over workgroups. */
+  splitsApart: boolean;
   kvBlocks: number;
   maxTokens: number;
   maxLogits: number;
@@ -83,7 +80,7 @@ class GraphBuilder {
   }
 
   async build(): Promise<Graph> {
-    const { config, weights, kvBlocks, maxLogits, onShader } = this.#options;
+    const { config, weights, kvBlocks, maxLogits, splitsApart, onShader, gpu, kvFormat, metadata } = this.#options;
     const qkvRows = (config.heads + 2 * config.kvHeads) * config.headDim;
     const shape: KvShape = config;
     const blockBytes = kvBlockBytes(this.#options.kvFormat, config.kvHeads, config.headDim);
@@ -104,6 +101,10 @@ class GraphBuilder {
       maxLogits * logitsStride * 4,
       GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
     );
+    const attention = new AttentionStage({
+      ...{ pipelines: this.#pipelines, gpu, shape, kvFormat, splitsApart, queryRows: metadata.limits.queryRows },
+      field: (name) => this.#field(name),
+    });
     const arenas: GPUBuffer[] = [];
     const everyToken = this.#constant(
       'every token',
@@ -121,7 +122,7 @@ class GraphBuilder {
       await this.#normalize(hidden, delta, layer.attentionNorm, everyToken, x, layer.qkv, 'tokens');
       await this.#project(layer.qkv, x, qkv, 'tokens');
       await this.#rope(shape, qkv, arena);
-      await this.#attend(shape, qkv, arena, mixed);
+      this.#dispatches.push(...(await attention.dispatches(qkv, arena, mixed)));
       await this.#quantize('plain', mixed, x, layer.output);
       await this.#project(layer.output, x, delta, 'tokens');
       await this.#normalize(hidden, delta, layer.feedForwardNorm, everyToken, x, layer.gateUp, 'tokens');
@@ -213,22 +214,6 @@ class GraphBuilder {
     this.#rows(pipeline, bindings, 'tokens', ropeUnits(shape, kvFormat), ROPE_LANES);
   }
 
-  async #attend(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer, out: GPUBuffer): Promise<void> {
-    const { gpu, metadata, kvFormat } = this.#options;
-    const units = unitsOf(shape, gpu.subgroupSize);
-    for (const rows of ['queryTiles', 'singleQueries'] as const) {
-      const variant: AttentionVariant = {
-        format: kvFormat,
-        rows: rows === 'queryTiles' ? metadata.limits.queryRows : 1,
-        exchange: units ? 'subgroup' : 'workgroup',
-        units: units ?? 1,
-      };
-      const pipeline = await this.#pipelines.get(attentionLabel(variant), () => attentionShader(shape, variant));
-      const bindings = [qkv, arena, this.#field(rows), this.#field('lists'), out];
-      this.#rows(pipeline, bindings, rows, attentionWorkgroups(shape, variant), 1, true);
-    }
-  }
-
   async #quantize(source: 'plain' | 'gated', from: GPUBuffer, x: GPUBuffer, next: Projection): Promise<void> {
     const format = this.#format(next);
     const label = `quantize ${source} ${format}`;
@@ -313,11 +298,7 @@ class GraphBuilder {
     bindings: readonly (GPUBuffer | GPUBufferBinding)[],
     grid: Omit<RowDispatch, 'type' | 'pipeline' | 'bindGroup'>,
   ): RowDispatch {
-    const entries = bindings.map((bound, binding) => ({
-      binding,
-      resource: 'buffer' in bound ? bound : { buffer: bound },
-    }));
-    const bindGroup = this.#device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+    const bindGroup = bindInOrder(this.#device, pipeline, bindings);
     return { type: 'rows', pipeline, bindGroup, ...grid };
   }
 

@@ -33,6 +33,8 @@ export interface RunnerOptions {
   activations: Activations;
   /** How keys and values are stored; default f16. */
   kvFormat?: KvFormat;
+  /** Whether a decode over a long context is spread over workgroups: the same bits. Default: on hardware adapters. */
+  splitsApart?: boolean;
   /** Blocks of 16 positions in the KV arena. */
   kvBlocks: number;
   /** Most tokens per step. */
@@ -81,6 +83,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     weights,
     activations: options.activations,
     kvFormat,
+    splitsApart: options.splitsApart ?? !gpu.software,
     kvBlocks: options.kvBlocks,
     maxTokens: options.maxStepTokens,
     maxLogits,

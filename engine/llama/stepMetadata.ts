@@ -1,11 +1,13 @@
 // What the kernels of one step need to know about its tokens and wanted rows, in one buffer and one write: counts, then an array per
 // field at a fixed, 256-byte aligned offset, the lists last because only their used part is written: block tables, then the
 // adjustments of logits.
+
+import { CONTEXT_SPLIT } from '../../wgsl/attention/shape.ts';
 import { ADJUSTMENT_WORDS, ROW_WORDS } from '../../wgsl/sample/row.ts';
 import { invariant } from '../invariant.ts';
 import { BLOCK_TOKENS, type RowWish, type StepChunk } from '../modelRunner.ts';
 import { RowWriter } from '../rowWords.ts';
-import type { Rows } from './dispatch.ts';
+import type { StepCounts } from './dispatch.ts';
 
 const ALIGN = 256;
 const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
@@ -54,7 +56,7 @@ export class StepMetadata {
   readonly words: Uint32Array<ArrayBuffer>;
   readonly #floats: Float32Array;
   /** Rows of the step last filled in, by what a dispatch works on. */
-  readonly rows: Record<Rows, number> = { tokens: 0, wanted: 0, queryTiles: 0, singleQueries: 0 };
+  readonly rows: StepCounts = { tokens: 0, wanted: 0, queryTiles: 0, singleQueries: 0, splits: 1 };
   /** Of the rows' instructions (wgsl/sample/row.ts), all together. */
   flags = 0;
   /** Whether a token stands in a slot. */
@@ -99,6 +101,7 @@ export class StepMetadata {
     let entry = 0;
     this.rows.queryTiles = 0;
     this.rows.singleQueries = 0;
+    this.rows.splits = 1;
     for (const chunk of chunks) {
       const count = chunk.tokens.length;
       const blocks = Math.ceil((chunk.start + count) / BLOCK_TOKENS);
@@ -120,6 +123,7 @@ export class StepMetadata {
     }
     words[0] = token;
     words[1] = row;
+    words[3] = this.rows.splits;
     this.rows.tokens = token;
     this.rows.wanted = row;
     this.#fillRows(wishes, entry);
@@ -158,6 +162,7 @@ export class StepMetadata {
       this.words[at + 2] = table;
       this.words[at + 3] = position + done;
       done += rows;
+      if (!tiled) this.rows.splits = Math.max(this.rows.splits, Math.ceil((position + done) / CONTEXT_SPLIT));
     }
   }
 

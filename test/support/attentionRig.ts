@@ -1,13 +1,14 @@
 // Runs one attention variant on the GPU over sequences whose keys and values lie scattered in an arena; everything else there is NaN,
 // and must not be seen.
 import { Pipelines } from '../../engine/llama/pipelines.ts';
+import { mergeShader, mergeWorkgroups, partialElements } from '../../wgsl/attention/merge.ts';
 import {
   type AttentionVariant,
   attentionLabel,
   attentionShader,
   attentionWorkgroups,
 } from '../../wgsl/attention/shader.ts';
-import type { KvShape } from '../../wgsl/attention/shape.ts';
+import { CONTEXT_SPLIT, type KvShape } from '../../wgsl/attention/shape.ts';
 import { BLOCK_SLOTS, type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { storeRow } from '../../wgsl/kv/reference.ts';
 import { dispatchOnce, download, testDevice, upload } from './gpu.ts';
@@ -104,15 +105,24 @@ export async function runAttention(
   const tokens = scene.asked.reduce((sum, { rows }) => sum + rows, 0);
   const u32 = (values: readonly number[]): GPUBuffer => upload(device, Uint32Array.from(values), STORAGE);
   const out = device.createBuffer({ size: tokens * width * 4, usage: STORAGE | COPY_SRC });
-  const buffers = [
-    upload(device, scene.qkv, STORAGE),
-    upload(device, scene.arena, STORAGE),
-    u32(items),
-    u32(scene.tables),
-    out,
-  ];
-  dispatchOnce(device, pipeline, buffers, attentionWorkgroups(shape, variant), items.length / 4);
+  const list = u32(items);
+  const count = items.length / 4;
+  const buffers = [upload(device, scene.qkv, STORAGE), upload(device, scene.arena, STORAGE), list, u32(scene.tables)];
+  const groups = attentionWorkgroups(shape, variant);
+  if (variant.splits === 'within') dispatchOnce(device, pipeline, [...buffers, out], groups, count);
+  else {
+    const splits = Math.ceil(Math.max(...scene.asked.map(({ positions }) => positions)) / CONTEXT_SPLIT);
+    const size = count * variant.rows * shape.heads * splits * partialElements(shape) * 16;
+    const partials = upload(device, new Uint32Array(size / 4).fill(NAN_PAIR), STORAGE);
+    dispatchOnce(device, pipeline, [...buffers, partials], groups, count, splits);
+    const merge = await pipelines.get(`merge ${variant.rows} ${JSON.stringify(shape)}`, () =>
+      mergeShader(shape, variant.rows),
+    );
+    const counts = upload(device, Uint32Array.of(0, 0, 0, splits), GPUBufferUsage.UNIFORM);
+    dispatchOnce(device, merge, [partials, list, counts, out], mergeWorkgroups(shape), count * variant.rows);
+    buffers.push(partials, counts);
+  }
   const result = new Float32Array(await download(device, out));
-  for (const buffer of buffers) buffer.destroy();
+  for (const buffer of [...buffers, out]) buffer.destroy();
   return result;
 }

@@ -41,6 +41,7 @@ export function dispatchOnce(
   buffers: readonly GPUBuffer[],
   x: number,
   y = 1,
+  z = 1,
 ): void {
   const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
   const bindGroup = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
@@ -48,7 +49,7 @@ export function dispatchOnce(
   const pass = encoder.beginComputePass();
   pass.setPipeline(pipeline);
   pass.setBindGroup(0, bindGroup);
-  pass.dispatchWorkgroups(x, y);
+  pass.dispatchWorkgroups(x, y, z);
   pass.end();
   device.queue.submit([encoder.finish()]);
 }

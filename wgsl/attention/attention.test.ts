@@ -47,7 +47,7 @@ describe.each(CASES)('$format, $name', ({ format, shape }) => {
   /** The engine's own choice for this adapter. */
   const single = async (): Promise<AttentionVariant> => {
     const units = unitsOf(shape, (await testDevice()).subgroupSize);
-    return { format, rows: 1, exchange: units ? 'subgroup' : 'workgroup', units: units ?? 1 };
+    return { format, rows: 1, exchange: units ? 'subgroup' : 'workgroup', units: units ?? 1, splits: 'within' };
   };
 
   test('row by row it is attention', async () => {
@@ -70,6 +70,7 @@ describe.each(CASES)('$format, $name', ({ format, shape }) => {
     const own = await single();
     const expected = bits(await runAttention(scene, own, itemsOf(scene, 1)));
     const variants: AttentionVariant[] = [{ ...own, rows: queryRows(shape, await testDevice()) }];
+    variants.push({ ...own, splits: 'apart' });
     // What adapters without subgroups of a fixed size take. lavapipe's compiler is slow on barriers: not for every shape.
     if (format === 'f16') variants.push({ ...own, exchange: 'workgroup', units: 2 });
     if (shape === SHAPES[0]) variants.push({ ...own, rows: 2, exchange: 'workgroup', units: 4 });

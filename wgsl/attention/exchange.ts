@@ -16,7 +16,7 @@ export interface Exchange {
   /** Hands over e0_ and e1_, the weights of position lane and lane + 8; then, in a loop over i and h, the weight of position i + h. */
   handWeights: string;
   beforeWeights: string;
-  weight(pair: number): string;
+  weight(pair: number, ahead: number): string;
 }
 
 const LANES = ATTENTION_LANES;
@@ -48,7 +48,7 @@ export function subgroupExchange(pairs: number): Exchange {
         .join('\n'),
     handWeights: '',
     beforeWeights: lines(pairs, (p) => `let e${p} = select(e1_${p}, e0_${p}, h == 0u);`),
-    weight: (pair) => `subgroupShuffle(e${pair}, base + i)`,
+    weight: (pair, ahead) => `subgroupShuffle(e${pair}, base + i + ${ahead}u)`,
   };
 }
 
@@ -94,6 +94,6 @@ ${lines(pairs, (p) => `${name}${p} = ${tree(name, p, join, [0, 1, 2, 3, 4, 5, 6,
     )}
 workgroupBarrier();`,
     beforeWeights: '',
-    weight: (pair) => `weights[${slot(pair)} * ${2 * LANES}u + h + i]`,
+    weight: (pair, ahead) => `weights[${slot(pair)} * ${2 * LANES}u + h + i + ${ahead}u]`,
   };
 }

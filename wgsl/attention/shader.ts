@@ -10,6 +10,7 @@
 // has `units` of them side by side, for other heads of the same rows, so that they loop in step.
 import { CHUNK, type KvFormat, kvLayout, loadChunk, loadScale } from '../kv/format.ts';
 import { subgroupExchange, workgroupExchange } from './exchange.ts';
+import { partialElements } from './merge.ts';
 import { ATTENTION_LANES, CONTEXT_SPLIT, CONTEXT_TILE, headsPerUnit, type KvShape, spansOf } from './shape.ts';
 
 export interface AttentionVariant {
@@ -20,6 +21,11 @@ export interface AttentionVariant {
   exchange: 'subgroup' | 'workgroup';
   /** Units per workgroup. */
   units: number;
+  /**
+   * Where splits of the context are merged: `within` the unit, which goes through all of them, or `apart` (merge.ts), with a workgroup for
+   * each: worth it where a decode alone would leave a GPU idle. Both merge in ascending order, and give the same bits.
+   */
+  splits: 'within' | 'apart';
 }
 
 const LANES = ATTENTION_LANES;
@@ -28,8 +34,8 @@ const HALVES = CONTEXT_TILE / LANES; // positions of a tile per lane
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 const each = (count: number, line: (index: number) => string): string => range(count).map(line).join('\n');
 
-export function attentionLabel({ format, rows, exchange, units }: AttentionVariant): string {
-  return `attention ${format} rows ${rows} ${exchange} units ${units}`;
+export function attentionLabel({ format, rows, exchange, units, splits }: AttentionVariant): string {
+  return `attention ${format} rows ${rows} ${exchange} units ${units} splits ${splits}`;
 }
 
 /** Workgroups along x for every work item. */
@@ -45,6 +51,7 @@ export function attentionShader(shape: KvShape, variant: AttentionVariant): stri
   const pairs = rows * size; // a query row of one head each, row by row
   const chunks = headDim / CHUNK;
   const unitsInUse = heads / size;
+  const unroll = rows === 1 ? 2 : 1; // positions of v per iteration: a second one is worth its compile time for a single row only
   const share = variant.exchange === 'subgroup' ? subgroupExchange(pairs) : workgroupExchange(pairs, units, chunks);
   const eachPair = (line: (pair: number) => string): string => each(pairs, line);
   const eachSpan = (line: (span: number) => string): string => each(spansOf(shape), line);
@@ -67,13 +74,26 @@ export function attentionShader(shape: KvShape, variant: AttentionVariant): stri
   }
   ${keep.after}`;
   };
+  const apart = variant.splits === 'apart';
+  const store = (span: number): string =>
+    apart
+      ? `let at = (((workgroup.y * ${rows}u + p / ${size}u) * ${heads}u + head) * splits.z + workgroup.z) * ${partialElements(shape)}u;
+      out[at + 2u * part] = A; out[at + 2u * part + 1u] = B;
+      ${span === 0 ? `if (lane == 0u) { out[at + ${2 * chunks}u] = vec4f(top, total, 0.0, 0.0); }` : ''}`
+      : `let at = ((token + p / ${size}u) * ${heads}u + head) * ${headDim / 4}u + 2u * part;
+      out[at] = A / total; out[at + 1u] = B / total;`;
   const storeOut = (span: number): string => `
   if (workgroup.x * ${units}u + unit < ${unitsInUse}u && lane + ${span * LANES}u < ${chunks}u) {
     for (var p = 0u; p < item.rows * ${size}u; p++) {
-      var total = total0; var A = A0_${span}; var B = B0_${span};
-${eachPair((p) => `total = select(total, total${p}, p == ${p}u); A = select(A, A${p}_${span}, p == ${p}u); B = select(B, B${p}_${span}, p == ${p}u);`)}
-      let to = ((token + p / ${size}u) * ${heads}u + firstHead + p % ${size}u) * ${headDim / 4}u + 2u * (lane + ${span * LANES}u);
-      out[to] = A / total; out[to + 1u] = B / total;
+      var top = top0; var total = total0; var A = A0_${span}; var B = B0_${span};
+${eachPair((p) =>
+  ['top', 'total', 'A', 'B']
+    .map((name) => `${name} = select(${name}, ${name}${p}${name.length === 1 ? `_${span}` : ''}, p == ${p}u);`)
+    .join(' '),
+)}
+      let part = lane + ${span * LANES}u;
+      let head = firstHead + p % ${size}u;
+      ${store(span)}
     }
   }`;
 
@@ -105,17 +125,21 @@ var e0_${p} = exp(t0_${p} - next${p}); var e1_${p} = exp(t1_${p} - next${p});
 sum${p} = fma(sum${p}, keep${p}, e0_${p} + e1_${p});
 ${eachSpan((j) => `a${p}_${j} *= keep${p}; b${p}_${j} *= keep${p};`)}`,
 )}`;
-  // Slots past the end may hold anything, even NaN: their v is never read, and their scale not used.
+  // Slots past the end may hold anything, even NaN: their v is never read, and their scale not used. An unrolled loop reads the last row
+  // again, with a weight of zero.
   const values = `
 ${eachHalf((h) => (kv.most ? `let vScale${h} = select(0.0, ${scale('vPlane', h)}, lane + ${h * LANES}u < limit);\n${eachPair((p) => `e${h}_${p} *= vScale${h};`)}` : ''))}
 ${share.handWeights}
     for (var h = 0u; h < min(limit, ${CONTEXT_TILE}u + zero); h += ${LANES}u) {
 ${share.beforeWeights}
-      for (var i = 0u; i < min(limit - h, ${LANES}u + zero); i++) {
-${eachSpan((j) => loadChunk(kv, `v${j}`, `vPlane + (h + i) * ${kv.rowElements}u + (${chunkOf(j)}) * ${kv.perChunk}u`))}
-${eachPair(
-  (p) => `let w${p} = ${share.weight(p)};
-${eachSpan((j) => `a${p}_${j} = fma(vec4f(w${p}), v${j}A, a${p}_${j}); b${p}_${j} = fma(vec4f(w${p}), v${j}B, b${p}_${j});`)}`,
+      for (var i = 0u; i < min(limit - h, ${LANES}u + zero); i += ${unroll}u) {
+${each(unroll, (u) => `let row${u} = vPlane + ${u ? `min(h + i + ${u}u, limit - 1u)` : '(h + i)'} * ${kv.rowElements}u;\n${eachSpan((j) => loadChunk(kv, `v${u}_${j}`, `row${u} + (${chunkOf(j)}) * ${kv.perChunk}u`))}`)}
+${eachPair((p) =>
+  each(
+    unroll,
+    (u) => `let w${u}_${p} = ${share.weight(p, u)};
+${eachSpan((j) => `a${p}_${j} = fma(vec4f(w${u}_${p}), v${u}_${j}A, a${p}_${j}); b${p}_${j} = fma(vec4f(w${u}_${p}), v${u}_${j}B, b${p}_${j});`)}`,
+  ),
 )}
       }
     }`;
@@ -126,11 +150,11 @@ struct Item { token: u32, rows: u32, table: u32, position: u32 }
 @group(0) @binding(1) var<storage, read> arena: array<${kv.type}>;
 @group(0) @binding(2) var<storage, read> items: array<Item>;          // token and position: of the first row
 @group(0) @binding(3) var<storage, read> tables: array<u32>;          // block tables
-@group(0) @binding(4) var<storage, read_write> out: array<vec4f>;     // [token][heads][headDim / 4]
+@group(0) @binding(4) var<storage, read_write> out: array<vec4f>;     // [token][heads][headDim / 4]; or partials, see merge.ts
 ${share.declarations}
 
 @compute @workgroup_size(${LANES * units})
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) invocation: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) splits: vec3u, @builtin(local_invocation_index) invocation: u32) {
   let lane = invocation % ${LANES}u;
   let unit = invocation / ${LANES}u;
   ${share.prologue}
@@ -139,13 +163,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let firstHead = min(workgroup.x * ${units}u + unit, ${unitsInUse - 1}u) * ${size}u;   // a unit past the last repeats it and writes nothing
   let kvHead = firstHead / ${heads / kvHeads}u;
   let end = item.position + item.rows;
+  ${apart ? `if (workgroup.z * ${CONTEXT_SPLIT}u >= end) { return; }` : ''}
   let zero = item.rows >> 31u;   // keeps the bounds of loops from a software adapter's compiler, which would unroll them for seconds
 ${eachSpan(loadQuery)}
 ${eachPair(
   (p) => `  var top${p} = -3.0e38; var total${p} = 0.0;
 ${eachSpan((j) => `  var A${p}_${j} = vec4f(0.0); var B${p}_${j} = vec4f(0.0);`)}`,
 )}
-  for (var split = 0u; split < end; split += ${CONTEXT_SPLIT}u) {
+  for (var split = ${apart ? `workgroup.z * ${CONTEXT_SPLIT}u` : '0u'}; split < ${apart ? `min(end, (workgroup.z + 1u) * ${CONTEXT_SPLIT}u)` : 'end'}; split += ${CONTEXT_SPLIT}u) {
 ${eachPair(
   (p) => `    var most${p} = -3.0e38; var sum${p} = 0.0;
 ${eachSpan((j) => `    var a${p}_${j} = vec4f(0.0); var b${p}_${j} = vec4f(0.0);`)}`,

@@ -1,0 +1,59 @@
+// Merges what the splits of a context gave apart, in ascending order: the operations and the bits of a unit that goes through all splits.
+// A lane has 8 dims of a head of a row.
+//
+// partials: [item][rows][heads][splits][headDim / 4 + 1] vec4f: the sum of weighted v, then {maximum, sum of weights, 0, 0}
+import { CHUNK } from '../kv/format.ts';
+import { CONTEXT_SPLIT, type KvShape } from './shape.ts';
+
+export const MERGE_LANES = 64;
+
+/** vec4f of a split's part for one row and head. */
+export function partialElements({ headDim }: KvShape): number {
+  return headDim / 4 + 1;
+}
+
+/** Workgroups along x; along y: items · rows. */
+export function mergeWorkgroups({ heads, headDim }: KvShape): number {
+  return Math.ceil((heads * (headDim / CHUNK)) / MERGE_LANES);
+}
+
+/** `rows`: of an item at most. */
+export function mergeShader(shape: KvShape, rows: number): string {
+  const { heads, headDim } = shape;
+  const chunks = headDim / CHUNK;
+  const elements = partialElements(shape);
+  return `
+struct Item { token: u32, rows: u32, table: u32, position: u32 }
+@group(0) @binding(0) var<storage, read> partials: array<vec4f>;
+@group(0) @binding(1) var<storage, read> items: array<Item>;
+@group(0) @binding(2) var<uniform> counts: vec4u;                     // w: splits of the longest context
+@group(0) @binding(3) var<storage, read_write> out: array<vec4f>;     // [token][heads][headDim / 4]
+
+@compute @workgroup_size(${MERGE_LANES})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let head = id.x / ${chunks}u;
+  let part = id.x % ${chunks}u;
+  let item = items[id.y / ${rows}u];
+  let row = id.y % ${rows}u;
+  if (head >= ${heads}u || row >= item.rows) { return; }
+  var top = -3.0e38;
+  var total = 0.0;
+  var A = vec4f(0.0);
+  var B = vec4f(0.0);
+  for (var split = 0u; split * ${CONTEXT_SPLIT}u < item.position + item.rows; split++) {
+    let at = ((id.y * ${heads}u + head) * counts.w + split) * ${elements}u;
+    let closed = partials[at + ${elements - 1}u];
+    let peak = max(top, closed.x);
+    let before = exp(top - peak);
+    let now = exp(closed.x - peak);
+    top = peak;
+    total = fma(total, before, closed.y * now);
+    A = fma(A, vec4f(before), partials[at + 2u * part] * now);
+    B = fma(B, vec4f(before), partials[at + 2u * part + 1u] * now);
+  }
+  let at = ((item.token + row) * ${heads}u + head) * ${headDim / 4}u + 2u * part;
+  out[at] = A / total;
+  out[at + 1u] = B / total;
+}
+`;
+}
