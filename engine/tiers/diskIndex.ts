@@ -55,7 +55,9 @@ export class DiskIndex {
   /** `owner`: whose it is from now on; the same where that is not known. */
   use(id: string, nowMs: number, owner?: string): void {
     const entry = this.get(id);
-    if (entry) this.#put(id, { ...entry, usedMs: nowMs, owner: owner ?? entry.owner });
+    if (!entry) return;
+    if (owner === undefined || owner === entry.owner) this.#order.use(id, nowMs);
+    else this.#put(id, { ...entry, usedMs: nowMs, owner });
   }
 
   forget(id: string): void {

@@ -78,7 +78,7 @@ describe('who gives when a store is full', () => {
         const entry = { owner: `o${Math.floor(random() * 5)}`, bytes: 1 + Math.floor(random() * 3), usedMs: nowMs };
         lru.put(key, entry);
         model.delete(key);
-        model.set(key, entry);
+        model.set(key, { ...entry });
       } else if (dice < 0.8) {
         lru.use(key, nowMs);
         const entry = model.get(key);

@@ -10,7 +10,7 @@ const ORDER_SLACK_MS = 60_000;
 export interface FairEntry {
   readonly owner: string;
   readonly bytes: number;
-  readonly usedMs: number;
+  usedMs: number;
 }
 
 interface Owner<K, E> {
@@ -55,7 +55,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     return this.#entries.get(key);
   }
 
-  /** Adds or replaces. */
+  /** Adds or replaces. The entry is this store's from now on. */
   put(key: K, entry: E): void {
     this.delete(key);
     const owner = this.#ownerOf(entry.owner);
@@ -63,16 +63,21 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     owner.entries.set(key, entry);
     owner.bytes += entry.bytes;
     this.#bytes += entry.bytes;
-    if (entry.usedMs < owner.newestMs - ORDER_SLACK_MS) {
-      owner.mixed = true;
-      this.#mixed.add(owner);
-    } else owner.newestMs = Math.max(owner.newestMs, entry.usedMs);
+    this.#noteTime(owner, entry.usedMs);
     this.#changed(owner);
   }
 
+  /** Nothing but its time changes: the heaps move only where it was its owner's oldest. */
   use(key: K, usedMs: number): void {
     const entry = this.#entries.get(key);
-    if (entry) this.put(key, { ...entry, usedMs });
+    if (!entry) return;
+    const owner = this.#ownerOf(entry.owner);
+    const wasOldest = owner.entries.keys().next().value === key;
+    entry.usedMs = usedMs;
+    owner.entries.delete(key);
+    owner.entries.set(key, entry);
+    this.#noteTime(owner, usedMs);
+    if (wasOldest) this.#changed(owner);
   }
 
   delete(key: K): boolean {
@@ -113,6 +118,13 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
       this.#oldest.add(owner);
     }
     return owner;
+  }
+
+  #noteTime(owner: Owner<K, E>, usedMs: number): void {
+    if (usedMs < owner.newestMs - ORDER_SLACK_MS) {
+      owner.mixed = true;
+      this.#mixed.add(owner);
+    } else owner.newestMs = Math.max(owner.newestMs, usedMs);
   }
 
   #forget(name: string, owner: Owner<K, E>): void {
