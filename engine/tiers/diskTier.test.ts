@@ -3,11 +3,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadAll, pathOf, promptOf, scopeOf, TierRig, until } from '../../test/support/tierRig.ts';
+import { DiskTier } from './diskTier.ts';
 import type { DiskStatus, KvTiers } from './port.ts';
 import { recordBytes } from './record.ts';
 import { type TierOptions, TierStore } from './tierStore.ts';
@@ -354,6 +355,38 @@ describe('what is wrong in the folder is a miss', () => {
     const names = await fs.readdir(shard);
     expect([names.includes(dead), names.includes(alive)]).toEqual([false, true]);
   });
+});
+
+it('a disk that hangs gives no hits until it answers', async () => {
+  await (await poolOf()).leave(1, 3);
+  const clock = { nowMs: Date.now() };
+  const disk = new DiskTier({ folder, capacityBytes: 1e9, now: () => clock.nowMs, onNotice: () => {} });
+  await disk.start();
+  const [path = ''] = await records();
+  const id = basename(path, '.kv');
+  expect([disk.usable, disk.has(id)]).toEqual([true, true]);
+  const reading = disk.read(id, recordBytes(BLOCK), 'alice');
+  await Promise.resolve();
+  clock.nowMs += 10_001;
+  expect(disk.usable).toBe(false);
+  expect(await reading).not.toBeNull();
+  expect(disk.usable).toBe(true);
+  await disk.close(0);
+});
+
+it('what waits to be written is written before the end, as far as there is time', async () => {
+  const pool = await poolOf();
+  const blocks = pool.rig.compute(pool.tiers, pathOf(alice, promptOf(1, 300)));
+  pool.rig.evict(pool.tiers, blocks);
+  await until(() => pool.tiers.status().waitingCopies === 0, 'copied');
+  const waiting = pool.disk().queuedWrites;
+  expect(waiting).toBeGreaterThan(0);
+  await pool.store.close(10_000);
+  expect(await records()).toHaveLength(300);
+  expect(pool.disk()).toMatchObject({ state: 'closed', queuedWrites: 0, dropped: 0 });
+  pool.rig.evict(pool.tiers, pool.rig.compute(pool.tiers, pathOf(alice, promptOf(2, 3))));
+  await until(() => pool.tiers.status().waitingCopies === 0, 'copied');
+  expect(pool.disk().dropped).toBe(3); // too late
 });
 
 describe('other processes', () => {
