@@ -10,14 +10,15 @@
 // can be reached leaf-first, and `availableBlocks` is exact. References are counted per block: each block of an admitted path is told to
 // the policy anyway, which costs more than its count.
 import { auditBlocks } from './blockAudit.ts';
-import { type BlockContents, BlockPool } from './blockPool.ts';
+import { BlockPool } from './blockPool.ts';
+import { BlockPublisher, MIN_COPY_TOKENS } from './blockPublisher.ts';
 import { BlockTable, blocksFor } from './blockTable.ts';
 import type { CacheStatisticsStatus } from './cacheStatistics.ts';
 import { LruEviction } from './eviction/lru.ts';
 import { type CacheAccount, type EvictionPolicy, NEUTRAL_PRIORITY } from './eviction/policy.ts';
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
-import type { PrefixMatch } from './prefixIndex.ts';
+import { matchPrefix, type PrefixMatch } from './prefixMatch.ts';
 import { PublicPrefixes } from './publicPrefixes.ts';
 import type { BlockListener } from './tiers/port.ts';
 
@@ -25,9 +26,6 @@ export { BlockTable, blocksFor } from './blockTable.ts';
 
 /** The namespace of public prefixes. Tenants' are derived by the server and look different. */
 export const PUBLIC_NAMESPACE = 'public';
-
-/** Fewer tokens are not worth copying a block for. One is: a token's share of a step costs more than moving one block does. */
-const MIN_COPY_TOKENS = 1;
 
 export interface BlockManagerOptions {
   /** Copies the first `tokens` positions of a block, in order with steps and other copies. Without it no partial block is kept. */
@@ -77,8 +75,8 @@ export class BlockManager {
   readonly capacityBlocks: number;
   readonly publicPrefixes: PublicPrefixes;
   readonly #options: BlockManagerOptions;
-  readonly #publicAccount: CacheAccount;
   readonly #pool: BlockPool;
+  readonly #publisher: BlockPublisher;
   #wastedPositions = 0;
 
   constructor(
@@ -89,8 +87,9 @@ export class BlockManager {
     this.capacityBlocks = capacityBlocks;
     this.publicPrefixes = options.publicPrefixes ?? new PublicPrefixes();
     this.#options = options;
-    this.#publicAccount = options.publicAccount ?? { name: PUBLIC_NAMESPACE, weight: 1, floorShare: 0 };
     this.#pool = new BlockPool(capacityBlocks, eviction, options.listener ?? null);
+    const publicAccount = options.publicAccount ?? { name: PUBLIC_NAMESPACE, weight: 1, floorShare: 0 };
+    this.#publisher = new BlockPublisher(this.#pool, publicAccount, options.copyBlock !== undefined);
   }
 
   get freeBlocks(): number {
@@ -176,22 +175,21 @@ export class BlockManager {
     table.computed = computed;
     if (!table.namespace) return;
     if ((table.published + 1) * BLOCK_TOKENS <= computed) this.#tick();
-    while ((table.published + 1) * BLOCK_TOKENS <= computed) this.#publishBlock(table);
-    if (promptEnds) this.#indexPartial(table);
+    while ((table.published + 1) * BLOCK_TOKENS <= computed) this.#publisher.publishNext(table);
+    if (promptEnds) this.#publisher.indexPartial(table);
   }
 
   /** Gives all blocks back; published ones stay cached, the head as used last. */
   release(table: BlockTable): void {
     this.#tick();
-    this.#indexPartial(table);
-    if (table.partialTokens > 0) this.#enter(table, table.published, table.partialTokens);
+    this.#publisher.keepPartial(table);
     this.#close(table);
   }
 
   /** As release, but what nobody else uses of it, and what hangs off that, leaves the index: its KV is not to be trusted. */
   discard(table: BlockTable): void {
     this.#tick();
-    this.#forgetPartial(table);
+    this.#publisher.forgetPartial(table);
     for (; table.published > 0; table.published--) {
       const block = table.blocks[table.published - 1]!;
       if (this.#pool.references(block) > 1) break;
@@ -239,7 +237,7 @@ export class BlockManager {
       public: publicBlocks > 0 ? index.find(PUBLIC_NAMESPACE, extra) : undefined,
       publicBlocks,
     };
-    return { ...index.match(key, tokens, maxTokens), publicBlocks };
+    return { ...matchPrefix(key, tokens, maxTokens), publicBlocks };
   }
 
   #open(request: Admission, publicBlocks: number): BlockTable {
@@ -312,74 +310,6 @@ export class BlockManager {
     const block = this.#pool.take(table.account);
     table.blocks[table.length++] = block;
     this.#wastedPositions += BLOCK_TOKENS;
-  }
-
-  #contents(table: BlockTable, place: number, count: number): BlockContents {
-    return {
-      parent: table.blockBefore(place),
-      namespace: table.namespaceAt(place),
-      tokens: table.tokens,
-      start: place * BLOCK_TOKENS,
-      count,
-    };
-  }
-
-  #publishBlock(table: BlockTable): void {
-    const place = table.published;
-    const own = table.blocks[place]!;
-    this.#forgetPartial(table);
-    this.#dropBeginnings(table, BLOCK_TOKENS);
-    const { parent, namespace, tokens, start } = this.#contents(table, place, BLOCK_TOKENS);
-    const indexed = this.#pool.index.insert(parent, namespace, tokens, start, own);
-    if (indexed === own) this.#enter(table, place, BLOCK_TOKENS);
-    else {
-      this.#pool.reference(indexed, 0);
-      table.blocks[place] = indexed;
-      this.#pool.letGo(own);
-    }
-    table.published += 1;
-  }
-
-  /** Makes an indexed block of the table known to policy and listener. */
-  #enter(table: BlockTable, place: number, count: number): void {
-    this.#pool.enter(
-      table.blocks[place]!,
-      this.#contents(table, place, count),
-      {
-        depth: place,
-        freshBlocks: table.length - table.reused,
-        partial: count < BLOCK_TOKENS,
-        priority: table.retention,
-      },
-      place < table.publicBlocks ? this.#publicAccount : null,
-    );
-  }
-
-  /** The computed part of the block after the published ones can be found from now on, unless another block begins with it. */
-  #indexPartial(table: BlockTable): void {
-    this.#forgetPartial(table);
-    const count = table.computed - table.published * BLOCK_TOKENS;
-    if (!table.namespace || !this.#options.copyBlock || count < MIN_COPY_TOKENS) return;
-    this.#dropBeginnings(table, count);
-    const { parent, namespace, tokens, start } = this.#contents(table, table.published, count);
-    const block = table.blocks[table.published]!;
-    if (this.#pool.index.insertPartial(parent, namespace, tokens, start, count, block)) table.partialTokens = count;
-  }
-
-  /** The policy doesn't know it: it could not have left while the table uses it. */
-  #forgetPartial(table: BlockTable): void {
-    if (table.partialTokens > 0) this.#pool.index.remove(table.blocks[table.published]!);
-    table.partialTokens = 0;
-  }
-
-  /** Partial blocks that hold nothing but the beginning of the table's next `count` tokens are of no more use. */
-  #dropBeginnings(table: BlockTable, count: number): void {
-    const { parent, namespace, tokens, start } = this.#contents(table, table.published, count);
-    for (;;) {
-      const block = this.#pool.index.partialWithin(parent, namespace, tokens, start, count);
-      if (block < 0 || this.#pool.references(block) > 0) return;
-      this.#pool.dropUnused(block);
-    }
   }
 
   #close(table: BlockTable): void {

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BLOCK_TOKENS } from './modelRunner.ts';
 import { PrefixIndex } from './prefixIndex.ts';
+import { matchPrefix } from './prefixMatch.ts';
 import type { Namespace } from './prefixRun.ts';
 
 const CAPACITY = 400;
@@ -27,7 +28,7 @@ class Filled {
   }
 
   match(tokens: Int32Array, own: Namespace | undefined, maxTokens = tokens.length) {
-    return this.index.match({ own, public: undefined, publicBlocks: 0 }, tokens, maxTokens);
+    return matchPrefix({ own, public: undefined, publicBlocks: 0 }, tokens, maxTokens);
   }
 }
 
@@ -83,7 +84,7 @@ describe('prefix index', () => {
     const head = filled.insert(text(48), shared);
     const next = filled.next++;
     filled.index.insert(head[1]!, a, text(48), 32, next);
-    const look = (own: Namespace) => filled.index.match({ own, public: shared, publicBlocks: 2 }, text(48), 48);
+    const look = (own: Namespace) => matchPrefix({ own, public: shared, publicBlocks: 2 }, text(48), 48);
     expect(look(a)).toMatchObject({ blocks: 3, copySource: -1 });
     expect(look(b)).toMatchObject({ blocks: 2, copySource: -1, copyTokens: 0 });
     // Withdrawn: neither the head nor what hangs off it.
@@ -149,7 +150,7 @@ describe('prefix index', () => {
             );
             if (found) copyTokens = count;
           }
-          const found = index.match({ own: namespace, public: undefined, publicBlocks: 0 }, ids, maxTokens);
+          const found = matchPrefix({ own: namespace, public: undefined, publicBlocks: 0 }, ids, maxTokens);
           expect(found).toMatchObject({ blocks, copyTokens });
         }
       }),

@@ -1,31 +1,10 @@
 // Which KV blocks hold the cache of which tokens: a path-compressed tree over whole blocks. A block stands for an exact token prefix
-// under its namespaces: tokens are compared, never digests. The index knows no reference counts and no recency.
-//
-//   key of a prompt:   [ public ][ public ][ own ][ own ] …     the first `publicBlocks` blocks are the operator's, found by all; the
-//                                          └ a child of the public block that only this namespace's prompts descend to
+// under its namespaces: tokens are compared, never digests. The index knows no reference counts and no recency. How a prompt is
+// looked up in it: prefixMatch.ts.
 import { invariant } from './invariant.ts';
 import { BLOCK_TOKENS } from './modelRunner.ts';
 import { Namespace, PrefixRun } from './prefixRun.ts';
-import { commonBlocks, commonTokens, comparable } from './tokenBlocks.ts';
-
-/** Whose blocks a prompt may find. undefined: a namespace that has none. */
-export interface PrefixKey {
-  own: Namespace | undefined;
-  public: Namespace | undefined;
-  publicBlocks: number;
-}
-
-/** The longest indexed prefix of a prompt. */
-export interface PrefixMatch {
-  /** Whole blocks. */
-  blocks: number;
-  /** The run of the last of them, and how many of that run's blocks belong to the match; null when there is none. */
-  run: PrefixRun | null;
-  inRun: number;
-  /** The block that agrees with most of the tokens after them, and how many those are; -1 and 0 when none agrees. */
-  copySource: number;
-  copyTokens: number;
-}
+import { commonTokens } from './tokenBlocks.ts';
 
 export class PrefixIndex {
   /** By extra, then by name. */
@@ -80,48 +59,6 @@ export class PrefixIndex {
     this.#namespaceCount -= 1;
   }
 
-  /** The longest indexed prefix of `tokens` within `maxTokens`. O(tokens + runs · log children). */
-  match(key: PrefixKey, tokens: Int32Array, maxTokens: number): PrefixMatch {
-    const found: PrefixMatch = { blocks: 0, run: null, inRun: 0, copySource: -1, copyTokens: 0 };
-    const whole = Math.floor(maxTokens / BLOCK_TOKENS);
-    let prompt: ReturnType<typeof comparable> | null = null;
-    let above = (key.publicBlocks > 0 ? key.public : key.own)?.root;
-    while (above) {
-      const at = found.blocks;
-      const inPublic = at < key.publicBlocks;
-      const namespace = inPublic ? key.public : key.own;
-      if (!namespace) break;
-      const wanted = Math.min(BLOCK_TOKENS, maxTokens - at * BLOCK_TOKENS);
-      if (wanted <= 0) break;
-      const place = above.place(namespace, tokens, at * BLOCK_TOKENS, wanted);
-      const child = above.children[place];
-      const first = child?.namespace === namespace ? agreement(child, tokens, at, wanted) : 0;
-      if (!child || first < BLOCK_TOKENS) {
-        const before = above.children[place - 1];
-        const last = before?.namespace === namespace ? agreement(before, tokens, at, wanted) : 0;
-        if (first >= last) offer(found, child, 0, first);
-        else offer(found, before, 0, last);
-        break;
-      }
-      const reach = Math.min(child.length, whole - at, inPublic ? key.publicBlocks - at : child.length);
-      if (reach > 1) prompt ??= comparable(tokens);
-      const equal = prompt ? commonBlocks(child, 0, prompt, at, reach) : reach;
-      found.blocks += equal;
-      found.run = child;
-      found.inRun = equal;
-      if (equal < child.length) {
-        const stillOurs = found.blocks < key.publicBlocks === inPublic;
-        const rest = Math.min(BLOCK_TOKENS, maxTokens - found.blocks * BLOCK_TOKENS);
-        const start = found.blocks * BLOCK_TOKENS;
-        if (stillOurs && rest > 0)
-          offer(found, child, equal, commonTokens(child.tokens, equal * BLOCK_TOKENS, tokens, start, rest));
-        break;
-      }
-      above = child;
-    }
-    return found;
-  }
-
   /**
    * The block that stands for tokens[start, start + 16) after `parent` (-1: first in the namespace): the one that is indexed
    * already, or else `block`, which is from now on.
@@ -171,7 +108,7 @@ export class PrefixIndex {
     const place = above.place(namespace, tokens, start, count);
     // Whatever begins with these tokens follows their place at once.
     const next = above.children[place];
-    if (next?.namespace === namespace && agreement(next, tokens, start / BLOCK_TOKENS, count) === count) return false;
+    if (next?.namespace === namespace && next.agreement(tokens, start, count) === count) return false;
     this.#branch(above, place, namespace, tokens, start, count, block).partialTokens = count;
     return true;
   }
@@ -182,7 +119,7 @@ export class PrefixIndex {
     if (parent >= 0 && above.lastBlock !== parent) return -1;
     const before = above.children[above.place(namespace, tokens, start, count) - 1];
     if (!before?.partialTokens || before.namespace !== namespace) return -1;
-    const agreed = agreement(before, tokens, start / BLOCK_TOKENS, count);
+    const agreed = before.agreement(tokens, start, count);
     return agreed === before.partialTokens ? before.blocks[0]! : -1;
   }
 
@@ -310,17 +247,6 @@ export class PrefixIndex {
     for (let i = 0; i < at; i++) this.#run[head.blocks[i]!] = head;
     return head;
   }
-}
-
-/** How many of the `count` tokens of prompt block `at` the run begins with. */
-function agreement(run: PrefixRun, tokens: Int32Array, at: number, count: number): number {
-  return commonTokens(run.tokens, 0, tokens, at * BLOCK_TOKENS, Math.min(run.keyTokens, count));
-}
-
-function offer(found: PrefixMatch, run: PrefixRun | undefined, inRun: number, tokens: number): void {
-  if (!run || tokens === 0) return;
-  found.copySource = run.blocks[inRun]!;
-  found.copyTokens = tokens;
 }
 
 /** Runs that hang off `run`, parents before children. */

@@ -5,7 +5,7 @@
 //     run A [ b0 b1 b2 ] ─┬─ run B [ b3 b4 b5 b6 ]
 //                         └─ run C [ b7 ]  partial: 5 of its 16 tokens
 import { BLOCK_TOKENS } from './modelRunner.ts';
-import { type ComparableTokens, comparable } from './tokenBlocks.ts';
+import { type ComparableTokens, commonTokens, comparable } from './tokenBlocks.ts';
 
 /** Blocks whose tokens are compared with one another: what a tenant (or the operator) has under one `extra`. */
 export class Namespace {
@@ -133,6 +133,11 @@ export class PrefixRun implements ComparableTokens {
       else high = middle;
     }
     return low;
+  }
+
+  /** How many of tokens[start, start + count) it begins with. */
+  agreement(tokens: Int32Array, start: number, count: number): number {
+    return commonTokens(this.#tokens, 0, tokens, start, Math.min(this.keyTokens, count));
   }
 
   /** By namespace, then by the first block's tokens; of which one is the other's beginning, the shorter is first. */
