@@ -301,17 +301,18 @@ describe('engine', () => {
     expect(harness.engine.status()).toMatchObject({ running: 0, waiting: 0 });
   });
 
-  it('counts what it did', async () => {
-    const harness = new EngineHarness();
+  it.each([1, 2])('counts what it did, a prompt of many steps once, with %i steps in flight', async (stepsInFlight) => {
+    const harness = new EngineHarness({ stepsInFlight, maxStepTokens: 16 });
     harness.engine.submit(request('one', prompt(40), { maxTokens: 3 }));
     await harness.finish();
-    harness.engine.submit(request('two', prompt(40), { maxTokens: 3 }));
+    harness.engine.submit(request('two', prompt(60), { maxTokens: 3 }));
     await harness.finish();
+    // The first in steps of 16, 16, 8 and two decodes; 20 more positions of the second in two, and two decodes.
     expect(harness.engine.status()).toMatchObject({
-      promptTokens: 80,
-      cachedTokens: 39,
+      promptTokens: 100,
+      cachedTokens: 40,
       outputTokens: 6,
-      steps: 6,
+      steps: 9,
       preemptions: 0,
       waitingTokens: 0,
     });

@@ -260,7 +260,6 @@ export class Engine {
     this.#begin(plan);
     const { chunks } = plan;
     if (chunks.length === 0) return null;
-    for (const { sequence } of chunks) this.#countPrompt(sequence);
     const result = this.#options.runner.step(chunks.map(stepChunk));
     // Its failure is met where it is awaited; until then it must not count as met by nobody.
     result.catch(() => {});
@@ -312,6 +311,7 @@ export class Engine {
       row += chunk.rows.length;
       invariant(answers.length >= row, 'the runner answers each wanted row', { row, answers: answers.length });
       if (!this.#scheduler.take(chunk)) continue;
+      this.#countPrompt(chunk.sequence);
       const output = advance(chunk, answers.slice(first, row));
       this.#settle(chunk, output);
       if (tells(output)) outputs.push(output);
