@@ -1,6 +1,6 @@
 // A step as a list of dispatches, built once: pipelines and bind groups are fixed, only the number of tokens and wanted rows changes. Encoding
 // a step walks the list and allocates nothing.
-import { TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { columnsFor, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 
 /** Which rows a dispatch works on: every token of the step, those whose logits are wanted, or attention's work items of either kind. */
 export type Rows = 'tokens' | 'wanted' | 'queryTiles' | 'singleQueries';
@@ -18,9 +18,8 @@ export interface RowDispatch {
 
 export interface MatmulDispatch {
   type: 'matmul';
-  /** For one or two rows, and for more: the same bits. */
-  single: GPUComputePipeline;
-  quad: GPUComputePipeline;
+  /** One for each of COLUMNS, in order: the same bits. */
+  pipelines: readonly GPUComputePipeline[];
   bindGroup: GPUBindGroup;
   rows: Rows;
   workgroups: number;
@@ -96,10 +95,10 @@ function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, row
     const group = first / TOKEN_GROUP;
     offsets[0] = group * dispatch.xGroupBytes;
     offsets[1] = group * dispatch.outGroupBytes;
-    const few = count <= 2;
-    pass.setPipeline(few ? dispatch.single : dispatch.quad);
+    const columns = columnsFor(count);
+    pass.setPipeline(dispatch.pipelines[columns - 1] as GPUComputePipeline);
     pass.setBindGroup(0, dispatch.bindGroup, offsets);
-    pass.dispatchWorkgroups(dispatch.workgroups, few ? count : Math.ceil(count / 4));
+    pass.dispatchWorkgroups(dispatch.workgroups, Math.ceil(count / columns));
   }
 }
 

@@ -4,7 +4,14 @@ import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
 import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
-import { type Activations, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
+import {
+  type Activations,
+  broadcastLanes,
+  COLUMNS,
+  type MatmulVariant,
+  TOKEN_GROUP,
+  X_PARTS,
+} from '../../wgsl/matmul/variant.ts';
 import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
@@ -243,12 +250,9 @@ class GraphBuilder {
         columns: 1,
         weights,
         x: software && xGroupBytes <= UNIFORM_WINDOW_BYTES ? 'uniform' : 'storage',
-        subgroup: weights === 'uniform' && (subgroupSize === 8 || subgroupSize === 4) ? subgroupSize : null,
+        subgroup: weights === 'uniform' ? broadcastLanes(subgroupSize) : null,
       };
-      const [single, quad] = await Promise.all([
-        this.#pipelines.matmul(variant),
-        this.#pipelines.matmul({ ...variant, columns: 4 }),
-      ]);
+      const pipelines = await Promise.all(COLUMNS.map((columns) => this.#pipelines.matmul({ ...variant, columns })));
       for (const part of matrix.parts)
         for (let tile = part.firstTile; tile < part.firstTile + part.tiles; tile++) {
           const params = this.#constant(
@@ -266,8 +270,7 @@ class GraphBuilder {
           ];
           this.#dispatches.push({
             type: 'matmul',
-            single,
-            quad,
+            pipelines,
             bindGroup: this.#device.createBindGroup({ layout: this.#pipelines.matmulLayout(variant), entries }),
             rows,
             workgroups: tileWorkgroups(variant, layout, tile),

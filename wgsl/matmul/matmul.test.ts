@@ -3,12 +3,14 @@ import { describe, expect, test } from 'vitest';
 import { dequantize } from '../../engine/model/dequantize.ts';
 import { BLOCK_LAYOUT } from '../../engine/model/tensorTypes.ts';
 import { TENSOR_TYPES } from '../../engine/model/types.ts';
+import { testDevice } from '../../test/support/gpu.ts';
 import { type MatmulCase, runMatmul, variantsOf } from '../../test/support/matmulRig.ts';
 import { quantize } from '../../test/support/quantize.ts';
 import { randomOf } from '../../test/support/random.ts';
 import { hasScales, KINDS } from './layout.ts';
 import { KIND_OF } from './pack.ts';
 import { matmulReference } from './reference.ts';
+import { columnsFor } from './variant.ts';
 
 /** rows not of 8, several tiles, a token count that fills no group of four, one block, the shapes of a real layer. */
 const SHAPES = [
@@ -72,11 +74,14 @@ describe('matrix kernel', () => {
     '$type × $activations $rows×$cols, $tokens tokens, $weights, broadcast $broadcast',
     async (given) => {
       const { source, weights, x } = sample(given);
-      const variants = await variantsOf(given);
+      const variants = variantsOf(await testDevice(), given);
       const results: Float32Array[] = [];
-      for (const variant of variants) results.push(await runMatmul(given, variant, source, x));
-      const [one, four] = results as [Float32Array, Float32Array];
-      expect(new Uint32Array(four.buffer), 'four columns give the bits of one').toEqual(new Uint32Array(one.buffer));
+      for (const variant of variants) results.push(await runMatmul(await testDevice(), given, variant, source, x));
+      const [one = new Float32Array(0), ...others] = results;
+      for (const [index, other] of others.entries())
+        expect(new Uint32Array(other.buffer), `${index + 2} columns give the bits of one`).toEqual(
+          new Uint32Array(one.buffer),
+        );
 
       const input = given.activations === 'int8' ? rounded(x) : x;
       const expected = matmulReference(weights, input, given.rows, given.cols, given.tokens);
@@ -116,8 +121,8 @@ describe('matrix kernel', () => {
       dequantize(type, source, weights);
       const expected = matmulReference(weights, x, given.rows, given.cols, given.tokens);
       const largest = Math.max(...expected.map(Math.abs));
-      for (const variant of await variantsOf(given)) {
-        const actual = await runMatmul(given, variant, source, x);
+      for (const variant of variantsOf(await testDevice(), given)) {
+        const actual = await runMatmul(await testDevice(), given, variant, source, x);
         actual.forEach((value, i) => {
           expect(Math.abs(value - (expected[i] as number))).toBeLessThanOrEqual(1e-5 * largest);
         });
@@ -136,13 +141,19 @@ describe('matrix kernel', () => {
       broadcast: true,
     };
     const { source, x } = sample(given);
-    const [single, quad] = await variantsOf(given);
-    const together = await runMatmul(given, quad as NonNullable<typeof quad>, source, x);
+    const [single, , , quad] = variantsOf(await testDevice(), given);
+    const together = await runMatmul(await testDevice(), given, quad as NonNullable<typeof quad>, source, x);
     for (const token of [0, 3, 7, 15]) {
       const alone = { ...given, tokens: 1 };
       const part = x.slice(token * given.cols, (token + 1) * given.cols);
-      const out = await runMatmul(alone, single as NonNullable<typeof single>, source, part);
+      const out = await runMatmul(await testDevice(), alone, single as NonNullable<typeof single>, source, part);
       expect(out).toEqual(together.slice(token * given.rows, (token + 1) * given.rows));
     }
   });
+});
+
+test('rows in groups of the chosen columns stay within a group of 16, and cost the least', () => {
+  const chosen = Array.from({ length: 16 }, (_, i) => columnsFor(i + 1));
+  expect(chosen).toEqual([1, 2, 3, 4, 3, 3, 4, 4, 3, 4, 4, 4, 4, 4, 4, 4]);
+  for (const [i, columns] of chosen.entries()) expect(Math.ceil((i + 1) / columns) * columns).toBeLessThanOrEqual(16);
 });

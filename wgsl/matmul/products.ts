@@ -22,10 +22,12 @@ const inBoth = (bias: number): string => hex(bias * 0x10001);
 /** Brings x of one token and block into vec4 x{c}_0.. (words or floats) and, for int8, the starts of its sums, da{c} and daSum{c}. */
 export function loadX({ activations, subgroup, kind }: MatmulVariant, c: number): string {
   const vectors = activations === 'int8' ? 4 : 8;
+  // One load of the whole block per subgroup.
+  const shared = subgroup === 8 || subgroup === 16;
   const direct = (i: number): string => `x[xAt${c} + ${i}u]`;
   const out = [`    let xAt${c} = ((token + ${c}u) * p.blocks + block) * ${X_PARTS[activations]}u;`];
-  if (subgroup === 8) {
-    const last = activations === 'int8' ? 'min(sub, 4u)' : 'sub';
+  if (shared) {
+    const last = activations === 'int8' ? 'min(sub, 4u)' : 'sub % 8u';
     out.push(`    let own${c} = x[xAt${c} + ${last}];`);
     for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = subgroupBroadcast(own${c}, ${i}u);`);
   } else if (subgroup === 4) {
@@ -36,7 +38,7 @@ export function loadX({ activations, subgroup, kind }: MatmulVariant, c: number)
     for (let i = 0; i < vectors; i++) out.push(`    let x${c}_${i} = ${direct(i)};`);
   }
   if (activations === 'int8') {
-    out.push(`    let meta${c} = ${subgroup === 8 ? `subgroupBroadcast(own${c}, 4u)` : direct(4)};`);
+    out.push(`    let meta${c} = ${shared ? `subgroupBroadcast(own${c}, 4u)` : direct(4)};`);
     out.push(`    let da${c} = bitcast<f32>(meta${c}.y);`, `    let daSum${c} = bitcast<f32>(meta${c}.z);`);
     out.push(...starts(kind, c));
   } else {

@@ -85,7 +85,7 @@ ${lines(columns, (c) => lines(ROWS_PER_LANE, (r) => `  var acc${r}_${c} = 0.0;`)
   let laneBase = (lane / ${LANE_GROUP}u) * (p.blocks / ${span}u);
 ${loop}
   let row = p.firstRow + lane * ${ROWS_PER_LANE}u;
-  if (row < p.endRow) {
+  if (lane < p.lanes && row < p.endRow) {
 ${lines(
   columns,
   (c) => `    let at${c} = ((token + ${c}u) * p.outStride + row) / 4u;

@@ -3,17 +3,30 @@ import { LANE_GROUP, type WeightKind } from './layout.ts';
 
 export type Activations = 'int8' | 'f32';
 
+/** Tokens per lane that there are variants for. */
+export const COLUMNS = [1, 2, 3, 4] as const;
+export type Columns = (typeof COLUMNS)[number];
+
+/**
+ * The variant for `rows` tokens, the last group padded. Loading and unpacking weights costs as much as two columns of arithmetic: measured on
+ * lavapipe for 4 and 8 bits, where 1, 2, 3 and 4 columns take 162, 216, 265 and 329 µs (2048 × 1024 in Q4_1).
+ */
+export function columnsFor(rows: number): Columns {
+  const cost = (columns: Columns): number => Math.ceil(rows / columns) * (2 + columns);
+  return COLUMNS.reduce((best, columns) => (cost(columns) <= cost(best) ? columns : best));
+}
+
 export interface MatmulVariant {
   kind: WeightKind;
   activations: Activations;
   /** Tokens per lane: weights are loaded once for all of them. */
-  columns: 1 | 4;
+  columns: Columns;
   /** `uniform`: ten windows of at most 64 KiB; `storage`: the tile as one storage buffer. */
   weights: 'uniform' | 'storage';
   /** x fits the uniform window of a group of 16 tokens. */
   x: 'uniform' | 'storage';
   /** Lanes of a subgroup when one load of x can be shared by broadcast, otherwise null. */
-  subgroup: 8 | 4 | null;
+  subgroup: 16 | 8 | 4 | null;
 }
 
 /** vec4 per token and block of x. */
@@ -22,7 +35,12 @@ export const X_PARTS: Record<Activations, number> = { int8: 5, f32: 8 };
 /** Tokens that share one dynamic offset of x and out. 16 · 80 bytes is a multiple of 256 for any number of blocks. */
 export const TOKEN_GROUP = 16;
 
-export const workgroupLanes = (variant: MatmulVariant): number => (variant.weights === 'uniform' ? LANE_GROUP : 64);
+/** The subgroup size that broadcasts can be written for, or null. */
+export const broadcastLanes = (subgroupSize: number | null): MatmulVariant['subgroup'] =>
+  subgroupSize === 16 || subgroupSize === 8 || subgroupSize === 4 ? subgroupSize : null;
+
+export const workgroupLanes = (variant: MatmulVariant): number =>
+  variant.weights === 'uniform' ? Math.max(LANE_GROUP, variant.subgroup ?? 0) : 64;
 
 export const variantLabel = (v: MatmulVariant): string =>
   `matmul ${v.kind} ${v.activations} ${v.columns} ${v.weights} x-${v.x} subgroup-${v.subgroup ?? 'none'}`;

@@ -1,0 +1,5 @@
+// The operations that `npm run bench:kernels` knows, by name.
+import { matmul } from './matmul.ts';
+import type { Operation } from './operation.ts';
+
+export const OPERATIONS: readonly Operation[] = [matmul];

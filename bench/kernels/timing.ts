@@ -1,0 +1,41 @@
+// Times cases in turn, round after round, so that a busy moment of the machine falls on all of them.
+import type { Clock } from './clock.ts';
+import type { KernelCase, Timed } from './operation.ts';
+
+/** A sample lasts at least this long: against it, submitting and waiting are small. */
+const SAMPLE_SECONDS = 0.03;
+/** Stops the search for a count on a device that is done at once whatever it is given. */
+const MAX_REPEATS = 2 ** 16;
+
+async function sample(device: GPUDevice, clock: Clock, given: KernelCase, repeats: number): Promise<number> {
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  for (let i = 0; i < repeats; i++) given.encode(pass);
+  pass.end();
+  const commands = encoder.finish();
+  const seconds = clock.start();
+  device.queue.submit([commands]);
+  await device.queue.onSubmittedWorkDone();
+  return seconds();
+}
+
+/** Seconds per `encode` of each case in each round; every second round goes backwards. */
+export async function time(
+  device: GPUDevice,
+  clock: Clock,
+  cases: readonly { operation: string; case: KernelCase }[],
+  rounds: number,
+): Promise<Timed[]> {
+  const timed: (Timed & { repeats: number })[] = [];
+  for (const given of cases) {
+    let repeats = 1;
+    // The first run compiles: not counted.
+    await sample(device, clock, given.case, 1);
+    while (repeats < MAX_REPEATS && (await sample(device, clock, given.case, repeats)) < SAMPLE_SECONDS) repeats *= 2;
+    timed.push({ ...given, seconds: [], repeats });
+  }
+  for (let round = 0; round < rounds; round++)
+    for (const given of round % 2 ? timed.toReversed() : timed)
+      given.seconds.push((await sample(device, clock, given.case, given.repeats)) / given.repeats);
+  return timed;
+}
