@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { request } from '../test/support/engineHarness.ts';
 import { type Admission, BlockManager, type BlockManagerOptions, type BlockTable } from './blockManager.ts';
+import { MAX_IDLE_ACCOUNTS } from './cacheStatistics.ts';
 import { LruEviction } from './eviction/lru.ts';
 import type { BlockFacts } from './eviction/policy.ts';
 import { Scheduler } from './scheduler.ts';
@@ -418,6 +419,15 @@ describe('what the block manager tells', () => {
     });
     blocks.checkInvariants([b]);
   });
+});
+
+it('remembers a bounded number of tenants that hold nothing any more', () => {
+  const blocks = new BlockManager(8);
+  // Each leaves one full block: seven are kept, the eighth is free for a last, partly filled one.
+  for (let i = 0; i < 1_000; i++) blocks.release(run(blocks, text(20, 1), `tenant-${i}`));
+  expect(blocks.status(10_000).accounts.length).toBe(7 + MAX_IDLE_ACCOUNTS + 1);
+  expect(blocks.status(10_000).namespaces).toBe(7);
+  blocks.checkInvariants([]);
 });
 
 it('one manager serves two schedulers: each finds what the other computed', () => {

