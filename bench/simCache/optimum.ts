@@ -1,7 +1,7 @@
 // The best that any policy could do, knowing the future: evict the block whose next use is farthest away (Belady 1966). Counted in
 // blocks this is exact, also with the running request's blocks pinned, and it respects the chain by itself: an ancestor's
 // next use is never later than its descendant's.
-import { HeapKeys, IndexedHeap } from '../../engine/eviction/indexedHeap.ts';
+import { BlockHeap, HeapKeys } from '../../engine/eviction/blockHeap.ts';
 import type { Outcome } from './replay.ts';
 import type { Trace } from './trace.ts';
 
@@ -24,7 +24,7 @@ function nextUses({ requests, blockCount }: Trace): Float64Array {
 export function playOptimum(trace: Trace, capacityBlocks: number): Outcome {
   const next = nextUses(trace);
   const isCached = new Uint8Array(trace.blockCount);
-  const idle = new IndexedHeap(new HeapKeys(trace.blockCount));
+  const idle = new BlockHeap(new HeapKeys(trace.blockCount));
   const outcome: Outcome = { servedBlocks: 0, hitBlocks: 0, evictions: 0, seconds: 0, tenants: new Map() };
   const startedAt = performance.now();
   let cached = 0;

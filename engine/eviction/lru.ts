@@ -1,6 +1,6 @@
 // Least recently used first, whoever it is of: by a logical counter of uses.
 import { invariant } from '../invariant.ts';
-import { HeapKeys, IndexedHeap } from './indexedHeap.ts';
+import { BlockHeap, HeapKeys } from './blockHeap.ts';
 import { type BlockFacts, type EvictionPolicy, retentionTicks } from './policy.ts';
 
 /** A heap and not a list, because a parent that becomes a leaf joins in the middle of the order. */
@@ -12,7 +12,7 @@ export class LruEviction implements EvictionPolicy {
   /** What its priority adds to that, [capacityBlocks]. */
   readonly #retained: Float64Array;
   readonly #keys: HeapKeys;
-  readonly #leaves: IndexedHeap;
+  readonly #leaves: BlockHeap;
   #clock = 0;
 
   constructor(capacityBlocks: number) {
@@ -20,7 +20,7 @@ export class LruEviction implements EvictionPolicy {
     this.#usedAt = new Float64Array(capacityBlocks);
     this.#retained = new Float64Array(capacityBlocks);
     this.#keys = new HeapKeys(capacityBlocks);
-    this.#leaves = new IndexedHeap(this.#keys);
+    this.#leaves = new BlockHeap(this.#keys);
   }
 
   get size(): number {

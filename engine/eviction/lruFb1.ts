@@ -1,6 +1,6 @@
 // LRU with a bonus for use: the block with the least `last use + capacity × min(uses - 1, 3)` leaves first, and before all of them
 // the partly filled ends of sequences, which only an exact continuation hits. Uses are remembered across evictions.
-import { HeapKeys, IndexedHeap } from './indexedHeap.ts';
+import { BlockHeap, HeapKeys } from './blockHeap.ts';
 import { type BlockFacts, type EvictionPolicy, retentionTicks } from './policy.ts';
 import { UseHistory } from './useHistory.ts';
 
@@ -21,7 +21,7 @@ export class LruFb1Eviction implements EvictionPolicy {
   readonly #uses: Int32Array;
   readonly #digests: Float64Array;
   readonly #history: UseHistory;
-  readonly #leaves: IndexedHeap;
+  readonly #leaves: BlockHeap;
   /** Blocks served. */
   #now = 0;
 
@@ -32,7 +32,7 @@ export class LruFb1Eviction implements EvictionPolicy {
     this.#uses = new Int32Array(capacityBlocks);
     this.#digests = new Float64Array(capacityBlocks);
     this.#history = new UseHistory(Math.max(MIN_HISTORY_BLOCKS, HISTORY_CAPACITIES * capacityBlocks));
-    this.#leaves = new IndexedHeap(new HeapKeys(capacityBlocks));
+    this.#leaves = new BlockHeap(new HeapKeys(capacityBlocks));
   }
 
   get size(): number {

@@ -1,4 +1,5 @@
 // Every eviction policy by its name, as configuration and the simulator call it.
+import { LearnedEviction } from './learned.ts';
 import { LruEviction } from './lru.ts';
 import { LruFb1Eviction } from './lruFb1.ts';
 import type { EvictionPolicy } from './policy.ts';
@@ -8,6 +9,8 @@ export type MakeEvictionPolicy = (capacityBlocks: number) => EvictionPolicy;
 export const EVICTION_POLICIES: Readonly<Record<string, MakeEvictionPolicy>> = {
   lru: (capacityBlocks) => new LruEviction(capacityBlocks),
   'lru-fb1': (capacityBlocks) => new LruFb1Eviction(capacityBlocks),
+  learned: (capacityBlocks) => new LearnedEviction(capacityBlocks),
+  default: (capacityBlocks) => new LearnedEviction(capacityBlocks),
 };
 
 export class UnknownPolicyError extends Error {

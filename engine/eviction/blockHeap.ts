@@ -1,5 +1,6 @@
-// A binary heap that knows where each of its items stands, so that any of them can leave from the middle in O(log n). Items are small
-// integers (block ids). Several heaps may share one set of keys and places, as long as an item is in one of them at a time.
+// A binary heap of block ids by a number, from the middle of which any block can leave in O(log n): keys and places are flat arrays, and
+// several heaps may share them, as long as a block is in one of them at a time. (engine/indexedHeap.ts does this for a few objects; here are
+// 100,000 numbers, and a Map of them would be most of the cost.)
 import { invariant } from '../invariant.ts';
 
 /** Keys and places of items [0, capacity): what heaps over the same items share. */
@@ -15,7 +16,7 @@ export class HeapKeys {
 }
 
 /** Least key first. Equal keys come in an order that depends on nothing but the history of operations. */
-export class IndexedHeap {
+export class BlockHeap {
   readonly #keys: Float64Array;
   readonly #places: Int32Array;
   readonly #items: number[] = [];
