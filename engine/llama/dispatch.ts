@@ -1,6 +1,7 @@
 // A step as a list of dispatches, built once: pipelines and bind groups are fixed, only the number of tokens and wanted rows changes. Encoding
 // a step walks the list and allocates nothing.
-import { columnsFor, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import type { MatmulFamily } from './matmulFamily.ts';
 
 /** Which rows a dispatch works on: every token of the step, those whose logits are wanted, or attention's work items of either kind. */
 export type Rows = 'tokens' | 'wanted' | 'queryTiles' | 'singleQueries';
@@ -18,8 +19,7 @@ export interface RowDispatch {
 
 export interface MatmulDispatch {
   type: 'matmul';
-  /** One for each of COLUMNS, in order: the same bits. */
-  pipelines: readonly GPUComputePipeline[];
+  family: MatmulFamily;
   bindGroup: GPUBindGroup;
   rows: Rows;
   workgroups: number;
@@ -95,8 +95,8 @@ function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, row
     const group = first / TOKEN_GROUP;
     offsets[0] = group * dispatch.xGroupBytes;
     offsets[1] = group * dispatch.outGroupBytes;
-    const columns = columnsFor(count);
-    pass.setPipeline(dispatch.pipelines[columns - 1] as GPUComputePipeline);
+    const columns = dispatch.family.columnsFor(count);
+    pass.setPipeline(dispatch.family.pipeline(columns));
     pass.setBindGroup(0, dispatch.bindGroup, offsets);
     pass.dispatchWorkgroups(dispatch.workgroups, Math.ceil(count / columns));
   }

@@ -7,7 +7,6 @@ import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import {
   type Activations,
   broadcastLanes,
-  COLUMNS,
   type MatmulVariant,
   TOKEN_GROUP,
   X_PARTS,
@@ -252,7 +251,7 @@ class GraphBuilder {
         x: software && xGroupBytes <= UNIFORM_WINDOW_BYTES ? 'uniform' : 'storage',
         subgroup: weights === 'uniform' ? broadcastLanes(subgroupSize) : null,
       };
-      const pipelines = await Promise.all(COLUMNS.map((columns) => this.#pipelines.matmul({ ...variant, columns })));
+      const family = await this.#pipelines.matmulFamily(variant);
       for (const part of matrix.parts)
         for (let tile = part.firstTile; tile < part.firstTile + part.tiles; tile++) {
           const params = this.#constant(
@@ -270,7 +269,7 @@ class GraphBuilder {
           ];
           this.#dispatches.push({
             type: 'matmul',
-            pipelines,
+            family,
             bindGroup: this.#device.createBindGroup({ layout: this.#pipelines.matmulLayout(variant), entries }),
             rows,
             workgroups: tileWorkgroups(variant, layout, tile),

@@ -3,7 +3,8 @@
 import { createHash } from 'node:crypto';
 import { hasScales } from '../../wgsl/matmul/layout.ts';
 import { matmulShader } from '../../wgsl/matmul/shader.ts';
-import { type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
+import { COLUMNS, type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
+import { MatmulFamily } from './matmulFamily.ts';
 
 /** A shader that the driver or the WGSL compiler refused: our bug or the driver's. Carries the compiler's words. */
 export class ShaderError extends Error {
@@ -15,6 +16,7 @@ export class Pipelines {
   readonly device: GPUDevice;
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #matmulLayouts = new Map<string, GPUBindGroupLayout>();
+  readonly #families = new Map<string, Promise<MatmulFamily>>();
   readonly #sources = new Map<string, string>();
 
   constructor(device: GPUDevice) {
@@ -29,6 +31,21 @@ export class Pipelines {
   matmul(variant: MatmulVariant): Promise<GPUComputePipeline> {
     const layout = this.device.createPipelineLayout({ bindGroupLayouts: [this.matmulLayout(variant)] });
     return this.#compile(variantLabel(variant), () => matmulShader(variant), layout);
+  }
+
+  /** The variants of this one for all numbers of columns. The sources of all count in the digest, compiled or not. */
+  matmulFamily(variant: MatmulVariant): Promise<MatmulFamily> {
+    const key = variantLabel({ ...variant, columns: 1 });
+    let family = this.#families.get(key);
+    if (!family) {
+      for (const columns of COLUMNS) {
+        const each = { ...variant, columns };
+        this.#sources.set(variantLabel(each), matmulShader(each));
+      }
+      family = MatmulFamily.create((columns) => this.matmul({ ...variant, columns }));
+      this.#families.set(key, family);
+    }
+    return family;
   }
 
   /** Bind group layout of a matrix kernel; the number of columns does not matter for it. */
@@ -56,7 +73,7 @@ export class Pipelines {
     return layout;
   }
 
-  /** SHA-256 over every shader compiled so far, in order of label. */
+  /** SHA-256 over every shader asked for so far, in order of label. */
   sourceDigest(): string {
     const hash = createHash('sha256');
     for (const label of [...this.#sources.keys()].sort()) hash.update(`${label}\n${this.#sources.get(label)}\n`);

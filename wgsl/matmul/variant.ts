@@ -8,12 +8,19 @@ export const COLUMNS = [1, 2, 3, 4] as const;
 export type Columns = (typeof COLUMNS)[number];
 
 /**
- * The variant for `rows` tokens, the last group padded. Loading and unpacking weights costs as much as two columns of arithmetic: measured on
+ * The cheapest variant for `rows` tokens, the last group padded, of those that `available` has something for at columns - 1. Loading and unpacking weights costs as much as two columns of arithmetic: measured on
  * lavapipe for 4 and 8 bits, where 1, 2, 3 and 4 columns take 162, 216, 265 and 329 µs (2048 × 1024 in Q4_1).
  */
-export function columnsFor(rows: number): Columns {
-  const cost = (columns: Columns): number => Math.ceil(rows / columns) * (2 + columns);
-  return COLUMNS.reduce((best, columns) => (cost(columns) <= cost(best) ? columns : best));
+export function columnsFor(rows: number, available: readonly unknown[] = COLUMNS): Columns {
+  let best: Columns = 1;
+  let least = Number.POSITIVE_INFINITY;
+  for (const columns of COLUMNS) {
+    const cost = Math.ceil(rows / columns) * (2 + columns);
+    if (!available[columns - 1] || cost > least) continue;
+    best = columns;
+    least = cost;
+  }
+  return best;
 }
 
 export interface MatmulVariant {
