@@ -2,9 +2,10 @@
 // Prints one line of JSON in the form of bench/peers/llamaCpp.mjs. The same sequence of steps as the pool's: chunks of 64, greedy.
 
 import { openDevice } from '../engine/gpu/device.ts';
+import { invariant } from '../engine/invariant.ts';
 import { createLlamaRunner } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
-import { BLOCK_TOKENS } from '../engine/modelRunner.ts';
+import { BLOCK_TOKENS, type RowWish } from '../engine/modelRunner.ts';
 
 interface Task {
   model: string;
@@ -24,11 +25,14 @@ const runner = await createLlamaRunner({ gpu, file, activations: task.activation
 const loadMs = performance.now() - began;
 const blockTable = Int32Array.from({ length: kvBlocks }, (_, i) => i);
 
-function argmax(row: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < row.length; i++) if ((row[i] as number) > (row[best] as number)) best = i;
-  return best;
-}
+const DRAW: RowWish = {
+  kind: 'draw',
+  sampling: {
+    ...{ temperature: 0, topP: 1, topK: 0, minP: 0, seed: '0' },
+    ...{ frequencyPenalty: 0, presencePenalty: 0, repetitionPenalty: 1, logitBias: [] },
+  },
+  ...{ noise: [0, 0], adjustments: null, logprobs: null, slot: 0, pending: false },
+};
 
 /** Computes tokens from `start`; the most likely next one when `wanted`. */
 async function advance(tokens: readonly number[], start: number, wanted: boolean): Promise<number> {
@@ -36,10 +40,16 @@ async function advance(tokens: readonly number[], start: number, wanted: boolean
   for (let at = 0; at < tokens.length; at += 64) {
     const part = Int32Array.from(tokens.slice(at, at + 64));
     const last = wanted && at + part.length === tokens.length;
-    const { logits } = await runner.step([
-      { tokens: part, start: start + at, blockTable, logitsFor: last ? [part.length - 1] : [] },
+    const { answers } = await runner.step([
+      {
+        ...{ tokens: part, start: start + at, blockTable },
+        ...(last ? { logitsFor: [part.length - 1], wishes: [DRAW] } : { logitsFor: [] }),
+      },
     ]);
-    if (last) next = argmax(logits);
+    if (!last) continue;
+    const id = answers[0]?.id ?? null;
+    invariant(id !== null, 'a step draws a token');
+    next = id;
   }
   return next;
 }

@@ -45,7 +45,7 @@ export interface RunnerOptions {
   maxBindingBytes?: number;
   /** Default: the model's own. */
   contextLength?: number;
-  /** Steps submitted and not yet answered; default 2 on hardware, 1 on a software adapter: that one computes a step as it is submitted. */
+  /** Steps submitted and not yet answered; default 2 on hardware, 1 on a software adapter, which computes on the host's cores. */
   stepsInFlight?: number;
   /** Stages `weights` (bytes) and `shaders` (kernels). */
   onProgress?: (stage: 'weights' | 'shaders', done: number, total: number) => void;
