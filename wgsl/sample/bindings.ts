@@ -22,7 +22,7 @@ struct Row {  // wgsl/sample/row.ts
   scale: f32, noiseHigh: u32, noiseLow: u32, given: u32,
   adjustAt: u32, adjustments: u32, keptAt: u32, above: f32,
   below: f32, frequency: f32, presence: f32, slot: u32,
-  pending: u32, top: u32, ${Array.from({ length: ROW_WORDS - 18 }, (_, i) => `pad${i}: u32`).join(', ')},
+  pending: u32, top: u32, heavy: u32, ${Array.from({ length: ROW_WORDS - 19 }, (_, i) => `pad${i}: u32`).join(', ')},
 }
 @group(0) @binding(0) var<storage, read> rows: array<Row>;                // [row]
 @group(0) @binding(1) var<storage, read_write> logits: array<vec4u>;      // [row][stride / 4], bits of f32
@@ -35,7 +35,8 @@ struct Row {  // wgsl/sample/row.ts
 const STRIDE4 = ${stride / 4}u;
 const CHUNKS = ${at.chunks}u;
 const CHUNK_BEST = ${at.chunkBest}u;    // [row][chunk]: key, id
-const TILE_BEST = ${at.tileBest}u;      // [row][chunk][lane]: key, id
+const TILE_BEST = ${at.tileBest}u;      // [row][chunk][lane]: key, id; used up by the search for alternatives
+const TILE_KEYS = ${at.tileKeys}u;      // [row][chunk][lane]: the same keys, of the adjusted logits, for cuts
 const CHUNK_SUMS = ${at.chunkSums}u;    // [row][chunk]: weight low, high, ties
 const CUTS = ${at.cuts}u;               // [row]: border, ties that stay
 const KEPT = ${at.kept}u;               // unadjusted logits

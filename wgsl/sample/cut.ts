@@ -1,17 +1,19 @@
 // Where top_k and top_p cut: one workgroup per row turns both into a border on the distance from the best token. Each cut is found in two
 // passes over the row, by a histogram of the upper 10 bits of the distance and one of the lower 11 inside the bin where it crosses:
-// exact without a sort, and since all is in integers, the same whatever the order of additions.
+// exact without a sort, and since all is in integers, the same whatever the order of additions. Most tokens are too far away to be on either
+// side of a border, and are not counted one by one: at least k tiles have their best within a bound, so k tokens are; and what is light
+// enough not to be in top_p even all together only adds to the total.
 //
 //   top_k   all that are no further than the k-th nearest stay: the border lies behind its ties
 //   top_p   a token stays while those nearer weigh less than top_p of all that top_k and min_p leave; ties by id
 import { sampleBindings } from './bindings.ts';
-import { FLAGS, type SampleShape } from './row.ts';
+import { CHUNK, FLAGS, type SampleShape } from './row.ts';
 import { DISTANCE_CAP } from './weight.ts';
 
 const FINE = 2048;
 const COARSE = DISTANCE_CAP / FINE;
 
-/** `lanes`: a power of 2 up to 1024. */
+/** `lanes`: a power of 2 from SCAN_LANES up to 1024; every SCAN_LANES of them take the tiles of a chunk. */
 export function cutShader(shape: SampleShape, lanes: number): string {
   return `${sampleBindings(shape)}
 const LANES = ${lanes}u;
@@ -29,28 +31,61 @@ struct Crossing {
 }
 var<workgroup> bins: array<atomic<u32>, ${Math.max(3 * COARSE, FINE)}>;
 var<workgroup> gathered: array<vec2u, LANES>;
+var<workgroup> lights: array<vec2u, LANES>;  // weighed, and in no bin
 var<workgroup> crossing: Crossing;
 var<workgroup> top: f32;
 var<workgroup> total: vec2u;
 
-fn collect(row: u32, lane: u32, best: f32, limit: u32, mode: u32, coarse: u32) {
+fn clear(lane: u32) {
   for (var i = lane; i < ${Math.max(3 * COARSE, FINE)}u; i += LANES) { atomicStore(&bins[i], 0u); }
   workgroupBarrier();
-  for (var v = lane; v < STRIDE4; v += LANES) {
-    let distance = distances(best, load(row, v), rows[row].scale);
-    if (!any(distance <= vec4u(limit))) { continue; }
-    var weighed = vec4u(0u);
-    if (mode == WEIGHTS) { weighed = weights(distance); }
-    for (var c = 0u; c < 4u; c++) {
-      let bin = distance[c] / FINE;
-      if (distance[c] > limit) { continue; }
-      if (mode == COUNTS) { atomicAdd(&bins[bin], 1u); }
-      else if (mode == WEIGHTS) {
-        let before = atomicAdd(&bins[COARSE + bin], weighed[c]);
-        if (before + weighed[c] < before) { atomicAdd(&bins[2u * COARSE + bin], 1u); }
-      } else if (bin == coarse) { atomicAdd(&bins[distance[c] % FINE], 1u); }
+}
+
+/** How near the best of a tile is. */
+fn tileDistance(row: u32, chunk: u32, lane: u32, best: f32) -> u32 {
+  let key = scratch[TILE_KEYS + (row * CHUNKS + chunk) * SCAN_LANES + lane % SCAN_LANES];
+  if (key == 0u) { return DISTANCE_CAP; }
+  return distances(best, bitcast<vec4u>(vec4f(valueOf(key))), rows[row].scale).x;
+}
+
+/** Counts the tiles by their best. */
+fn collectTiles(row: u32, lane: u32, best: f32, limit: u32) {
+  clear(lane);
+  for (var chunk = lane / SCAN_LANES; chunk < CHUNKS; chunk += LANES / SCAN_LANES) {
+    let distance = tileDistance(row, chunk, lane, best);
+    if (distance <= limit) { atomicAdd(&bins[distance / FINE], 1u); }
+  }
+  workgroupBarrier();
+}
+
+/** Counts or weighs the tokens up to \`limit\`. */
+fn collect(row: u32, lane: u32, best: f32, limit: u32, mode: u32, coarse: u32) {
+  clear(lane);
+  let heavy = rows[row].heavy;
+  var light = vec2u(0u);
+  for (var chunk = lane / SCAN_LANES; chunk < CHUNKS; chunk += LANES / SCAN_LANES) {
+    if (tileDistance(row, chunk, lane, best) > limit) { continue; }
+    let end = min((chunk + 1u) * ${CHUNK / 4}u, STRIDE4);
+    for (var v = chunk * ${CHUNK / 4}u + lane % SCAN_LANES; v < end; v += SCAN_LANES) {
+      let distance = distances(best, load(row, v), rows[row].scale);
+      if (!any(distance <= vec4u(limit))) { continue; }
+      var weighed = vec4u(0u);
+      if (mode == WEIGHTS) { weighed = weights(distance); }
+      for (var c = 0u; c < 4u; c++) {
+        let bin = distance[c] / FINE;
+        if (distance[c] > limit) { continue; }
+        if (mode == COUNTS) { atomicAdd(&bins[bin], 1u); }
+        else if (mode == FINE_COUNTS) {
+          if (bin == coarse) { atomicAdd(&bins[distance[c] % FINE], 1u); }
+        } else if (distance[c] > heavy) { light = add64(light, vec2u(weighed[c], 0u)); }
+        else {
+          let before = atomicAdd(&bins[COARSE + bin], weighed[c]);
+          if (before + weighed[c] < before) { atomicAdd(&bins[2u * COARSE + bin], 1u); }
+        }
+      }
     }
   }
+  lights[lane] = light;
   workgroupBarrier();
 }
 
@@ -61,7 +96,7 @@ fn content(mode: u32, bin: u32, coarse: u32) -> vec2u {
   return vec2u(count, 0u);
 }
 
-/** Sums each lane's bins, and all of them. */
+/** Sums each lane's bins, and everything collected. */
 fn gather(lane: u32, mode: u32, size: u32, coarse: u32) {
   var sum = vec2u(0u);
   for (var bin = lane * (size / LANES); bin < (lane + 1u) * (size / LANES); bin++) { sum = add64(sum, content(mode, bin, coarse)); }
@@ -69,7 +104,7 @@ fn gather(lane: u32, mode: u32, size: u32, coarse: u32) {
   workgroupBarrier();
   if (lane == 0u) {
     total = vec2u(0u);
-    for (var i = 0u; i < LANES; i++) { total = add64(total, gathered[i]); }
+    for (var i = 0u; i < LANES; i++) { total = add64(total, add64(gathered[i], lights[i])); }
   }
 }
 
@@ -101,11 +136,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var limit = rows[row].limit;
   let topK = vec2u(rows[row].topK, 0u);
   if (topK.x > 0u) {
+    collectTiles(row, lane, best, limit);
+    gather(lane, COUNTS, COARSE, 0u);
+    limit = min(limit, cross(lane, COUNTS, COARSE, 0u, topK).bin * FINE + (FINE - 1u));
     collect(row, lane, best, limit, COUNTS, 0u);
     gather(lane, COUNTS, COARSE, 0u);
     let coarse = cross(lane, COUNTS, COARSE, 0u, topK);
     if (coarse.bin < COARSE) {
-      collect(row, lane, best, limit, FINE_COUNTS, coarse.bin);
+      collect(row, lane, best, min(limit, coarse.bin * FINE + (FINE - 1u)), FINE_COUNTS, coarse.bin);
       gather(lane, FINE_COUNTS, FINE, 0u);
       limit = coarse.bin * FINE + cross(lane, FINE_COUNTS, FINE, 0u, subtract64(topK, coarse.before)).bin;
     }
@@ -119,7 +157,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var goal = multiplyHigh64(vec2u(0u, rows[row].topP), all);
     if (goal.x == 0u && goal.y == 0u) { goal.x = 1u; }
     let coarse = cross(lane, WEIGHTS, COARSE, 0u, goal);
-    collect(row, lane, best, limit, FINE_COUNTS, coarse.bin);
+    collect(row, lane, best, min(limit, coarse.bin * FINE + (FINE - 1u)), FINE_COUNTS, coarse.bin);
     gather(lane, SHARES, FINE, coarse.bin);
     let rest = subtract64(goal, coarse.before);
     let fine = cross(lane, SHARES, FINE, coarse.bin, rest);

@@ -1,6 +1,6 @@
 // What the sampling kernels are told of one row of logits, what they answer, and where a step's rows lie in memory. The CPU reference reads
 // and writes the same words.
-import { distanceLimit, distanceScale } from './weight.ts';
+import { DISTANCE_CAP, distanceLimit, distanceScale, WEIGHT_ONE } from './weight.ts';
 
 /** Words of a row's instructions; the struct `Row` of the shaders has the same order. */
 export const ROW = {
@@ -29,6 +29,8 @@ export const ROW = {
   /** Slot with a drawn id that the adjustments do not count yet. */
   pending: 16,
   top: 17,
+  /** Tokens further than this are so light that all of them together are not what top_p keeps. */
+  heavy: 18,
 } as const;
 export const ROW_WORDS = 20;
 
@@ -128,7 +130,16 @@ export function writeRow({ u32, f32 }: Words, at: number, row: RowInstructions, 
   f32[at + ROW.presence] = draw?.presencePenalty ?? 0;
   u32[at + ROW.slot] = row.slot ?? NO_SLOT;
   u32[at + ROW.pending] = pending ?? NO_SLOT;
+  u32[at + ROW.heavy] = heavyLimit(topP, vocabSize);
   u32[at + ROW.top] = Math.min(top ?? 0, MAX_TOP, vocabSize);
+}
+
+/** `topP` in units of 2^-32. Each light token weighs less than what top_p leaves out, divided by the vocabulary; an octave in reserve. */
+function heavyLimit(topP: number, vocabSize: number): number {
+  const left = 1 - topP / 2 ** 32;
+  // Where so little is left out, the rounding of weights would use up the reserve.
+  if (left * WEIGHT_ONE < vocabSize) return DISTANCE_CAP - 1;
+  return Math.min(DISTANCE_CAP - 1, distanceLimit(left / vocabSize) + 2 ** 16);
 }
 
 /** Logits per chunk: one workgroup of the kernels that read whole rows. */
@@ -150,8 +161,9 @@ export function scratchLayout({ stride, maxRows, maxKept }: SampleShape) {
   const chunks = Math.ceil(stride / CHUNK);
   const chunkBest = 0;
   const tileBest = chunkBest + maxRows * chunks * 2;
-  const chunkSums = tileBest + maxRows * chunks * SCAN_LANES * 2;
+  const tileKeys = tileBest + maxRows * chunks * SCAN_LANES * 2;
+  const chunkSums = tileKeys + maxRows * chunks * SCAN_LANES;
   const cuts = chunkSums + maxRows * chunks * 3;
   const kept = cuts + maxRows * 2;
-  return { chunks, chunkBest, tileBest, chunkSums, cuts, kept, words: kept + maxKept };
+  return { chunks, chunkBest, tileBest, tileKeys, chunkSums, cuts, kept, words: kept + maxKept };
 }

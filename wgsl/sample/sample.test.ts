@@ -112,4 +112,16 @@ describe('sampling kernels', () => {
     }
     expect(drawn).toBeGreaterThan(count / 2);
   });
+
+  it('what top_p can never keep still counts in its total', async () => {
+    // 4,098 tokens of 2.2e-5 each make 0.8 of the total more than the best token alone.
+    const logits = new Float32Array(4100).fill(Math.log(2.2e-5));
+    logits[7] = 0;
+    logits[3000] = Math.log(0.2);
+    const off = { minP: 0, topK: 0, frequencyPenalty: 0, presencePenalty: 0, repetitionPenalty: 1 };
+    const draw = { ...off, temperature: 1, topP: 0.8, noise: [0xf000_0000, 0] as const };
+    const { actual, expected } = await runSampling([{ logits, draw, top: null, adjusted: [] }], 4100);
+    expect(expected[RESULT.id]).toBe(3000);
+    expect(actual[RESULT.id]).toBe(3000);
+  });
 });

@@ -33,6 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let ids = at + vec4u(0u, 1u, 2u, 3u);
   let mine = better(better(vec2u(keys.x, ids.x), vec2u(keys.y, ids.y)), better(vec2u(keys.z, ids.z), vec2u(keys.w, ids.w)));
   best[lane] = mine;
+  if ((rows[row].flags & ${FLAGS.cut}u) != 0u) { scratch[TILE_KEYS + (row * CHUNKS + group.x) * SCAN_LANES + lane] = mine.x; }
   ${
     adjusted
       ? ''
