@@ -1,5 +1,6 @@
 // The operations that `npm run bench:kernels` knows, by name.
 import { matmul } from './matmul.ts';
 import type { Operation } from './operation.ts';
+import { sample } from './sample.ts';
 
-export const OPERATIONS: readonly Operation[] = [matmul];
+export const OPERATIONS: readonly Operation[] = [matmul, sample];

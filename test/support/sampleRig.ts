@@ -1,4 +1,5 @@
 // Runs the sampling kernels over rows of logits on the GPU, and the CPU reference over the same words.
+import type { OpenedDevice } from '../../engine/gpu/device.ts';
 import { Pipelines } from '../../engine/llama/pipelines.ts';
 import { SampleStage } from '../../engine/llama/sampleStage.ts';
 import { sampleReference } from '../../wgsl/sample/reference.ts';
@@ -29,9 +30,9 @@ const words = (length: number): Words => {
   return { u32, f32: new Float32Array(u32.buffer) };
 };
 
-/** Both answers of each case, [cases, RESULT_WORDS], and the slots after it, one per case. */
-export async function runSampling(cases: readonly SampleCase[], vocabSize: number) {
-  const { device, software } = await testDevice();
+/** Uploads the cases, one row each with a slot of its own; `encode` answers them all, as often as wanted where none is adjusted. */
+export async function prepareSampling(gpu: OpenedDevice, cases: readonly SampleCase[], vocabSize: number) {
+  const { device, software } = gpu;
   const stride = Math.ceil(vocabSize / 8) * 8;
   const entries = cases.reduce((sum, { adjusted }) => sum + adjusted.length, 0);
   const shape = { vocabSize, stride, maxRows: cases.length, maxKept: entries + cases.length };
@@ -55,23 +56,29 @@ export async function runSampling(cases: readonly SampleCase[], vocabSize: numbe
     }
   }
   const { STORAGE } = GPUBufferUsage;
-  const buffers = {
+  const stage = await SampleStage.build(new Pipelines(device), shape, cases.length, software, {
     rows: { buffer: upload(device, rows.u32, STORAGE) },
     adjustments: { buffer: upload(device, adjustments.u32, STORAGE) },
     logits: upload(device, logits, STORAGE),
-  };
-  const stage = await SampleStage.build(new Pipelines(device), shape, cases.length, software, buffers);
+  });
   device.queue.writeBuffer(stage.slots, 0, slots);
   const flags = cases.reduce((all, _, i) => all | rows.u32[i * ROW_WORDS]!, 0);
-  const encoder = device.createCommandEncoder();
+  const encode = (pass: GPUComputePassEncoder): void => stage.encode(pass, cases.length, flags);
+  return { encode, results: stage.results, rows, adjustments, slots };
+}
+
+/** Both answers of each case, [cases, RESULT_WORDS]. */
+export async function runSampling(cases: readonly SampleCase[], vocabSize: number) {
+  const gpu = await testDevice();
+  const { encode, results, rows, adjustments, slots } = await prepareSampling(gpu, cases, vocabSize);
+  const encoder = gpu.device.createCommandEncoder();
   const pass = encoder.beginComputePass();
-  stage.encode(pass, cases.length, flags);
+  encode(pass);
   pass.end();
-  device.queue.submit([encoder.finish()]);
-  const actual = new Uint32Array(await download(device, stage.results));
+  gpu.device.queue.submit([encoder.finish()]);
+  const actual = new Uint32Array(await download(gpu.device, results));
   const expected = new Uint32Array(cases.length * RESULT_WORDS);
-  for (const [i, { logits: own }] of cases.entries())
-    expected.set(sampleReference(own, rows, i * ROW_WORDS, adjustments, slots), i * RESULT_WORDS);
-  for (const buffer of [buffers.rows.buffer, buffers.adjustments.buffer, buffers.logits]) buffer.destroy();
+  for (const [i, { logits }] of cases.entries())
+    expected.set(sampleReference(logits, rows, i * ROW_WORDS, adjustments, slots), i * RESULT_WORDS);
   return { actual, expected };
 }
