@@ -1,6 +1,7 @@
 // The operations that `npm run bench:kernels` knows, by name.
+import { attention } from './attention.ts';
 import { matmul } from './matmul.ts';
 import type { Operation } from './operation.ts';
 import { sample } from './sample.ts';
 
-export const OPERATIONS: readonly Operation[] = [matmul, sample];
+export const OPERATIONS: readonly Operation[] = [matmul, attention, sample];
