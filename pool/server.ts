@@ -181,9 +181,14 @@ function cacheOf(context: SignedContext): Grant['cache'] {
   if (kvFloorShare > 1)
     throw invalidRequest('The header hearth-kv-floor needs a share from 0 to 1.', 'hearth-kv-floor');
   return {
-    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : Buffer.from(cacheSeal, 'hex') },
+    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : sealBytes(cacheSeal) },
     account: { name: context.tenant ?? '', weight: weightOf(context), floorShare: kvFloorShare },
   };
+}
+
+/** In a buffer of its own: it crosses a thread border, and one from Node's pool would take its neighbours along. */
+function sealBytes(hex: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(hex, 'hex'));
 }
 
 /** The gateway's signed priority, or else what the request says among the requests of its own tenant. */
