@@ -7,7 +7,7 @@ import { DEFAULT_MODEL } from './defaultModel.ts';
 
 const { bounds, journal, tiers, models: poolModels } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
-const { mode, defaults, limits, synchronous, drainMs } = gatewaySection.shape;
+const { mode, defaults, limits, publicPrefixes, synchronous, drainMs } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
 const { id, activations, kvFormat, contextLength, kvBlocks } = poolModels.element.shape;
 
@@ -62,7 +62,7 @@ const pool = z.strictObject({
   kvWriteThrough: kvTiers.writeThrough,
 });
 
-const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous });
+const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous, publicPrefixes });
 
 export const hearthConfig = z
   .strictObject({

@@ -59,10 +59,11 @@ export function gatewaySectionOf(
   options: { poolPort: number; port: number | null },
 ): GatewaySectionInput {
   const { mode, host, dataDir, behindTls, drainMs, maxBodyBytes } = config.server;
-  const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, ...limits } = config.gateway;
+  const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, publicPrefixes, ...limits } =
+    config.gateway;
   const models = config.models.map(({ id }) => id);
   return {
-    ...{ mode, host, dataDir, drainMs, synchronous },
+    ...{ mode, host, dataDir, drainMs, synchronous, publicPrefixes },
     port: options.port ?? config.server.port,
     trustProxy: behindTls,
     ...(adminKey !== null && { adminKey }),

@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
+import type { EnginePrefixes } from './publicPrefixes.ts';
 
 /** The engine thread is gone: device lost, a crash, or a model that could not be opened. */
 export class EngineDown extends Error {
@@ -81,6 +82,11 @@ export class EngineClient implements EnginePort {
 
   cancel(model: string, ids: string[]): void {
     if (ids.length > 0 && !this.#down) this.#post({ type: 'cancel', model, ids });
+  }
+
+  /** In place of all that were public before. */
+  declarePrefixes(model: string, prefixes: EnginePrefixes): void {
+    if (!this.#down) this.#post({ type: 'publicPrefixes', model, ...prefixes });
   }
 
   /** Lets the engine put its device away; resolves when the thread is gone, by force after `limitMs` or where it can't hear. */

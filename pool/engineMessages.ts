@@ -1,6 +1,7 @@
 // What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { EngineBounds, TiersSection } from './config.ts';
+import type { EnginePrefixes } from './publicPrefixes.ts';
 
 export interface EngineModel {
   id: string;
@@ -33,6 +34,7 @@ export type ToEngine =
   /** All sequences of one request, taken together or not at all. Answered by `taken` with the same ticket. */
   | { type: 'submit'; ticket: number; model: string; sequences: SequenceRequest[] }
   | { type: 'cancel'; model: string; ids: string[] }
+  | ({ type: 'publicPrefixes'; model: string } & EnginePrefixes)
   | { type: 'stop' };
 
 /** `bug`: the engine found the request inconsistent, which the pool should have seen; it took nothing. */

@@ -1,4 +1,5 @@
 // What the HTTP side of a pool is made of, once everything is open: no sockets, no processes. The server's routes read it.
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus } from '../engine/request.ts';
 import type { Identity } from './authenticate.ts';
@@ -7,6 +8,7 @@ import type { Journal } from './journal.ts';
 import type { Log } from './log.ts';
 import type { PoolMetrics } from './metrics.ts';
 import { NonceMemory } from './nonces.ts';
+import { type EnginePrefixes, PublicPrefixes } from './publicPrefixes.ts';
 import type { Requests } from './requests.ts';
 import type { PoolModel } from './servedModel.ts';
 import type { PoolStatus } from './wire/events.ts';
@@ -18,6 +20,7 @@ export interface PoolParts {
   journal: Journal;
   metrics: PoolMetrics;
   engineStatus: (model: string) => EngineStatus | null;
+  declarePrefixes: (model: string, prefixes: EnginePrefixes) => void;
   maxBodyBytes: number;
   /** 64 random bits, for a request that brings no seed. */
   drawSeed: () => bigint;
@@ -28,6 +31,7 @@ export interface PoolParts {
 export class Pool {
   readonly parts: PoolParts;
   readonly nonces = new NonceMemory();
+  readonly publicPrefixes: PublicPrefixes;
   readonly #models: ReadonlyMap<string, PoolModel>;
   #draining = false;
 
@@ -35,6 +39,11 @@ export class Pool {
     invariant(parts.models.length > 0, 'a pool serves a model');
     this.parts = parts;
     this.#models = new Map(parts.models.map((model) => [model.id, model]));
+    this.publicPrefixes = new PublicPrefixes({
+      model: (id) => this.model(id),
+      declare: parts.declarePrefixes,
+      pause: () => yieldToEvents(),
+    });
   }
 
   model(id: string): PoolModel | undefined {
@@ -84,6 +93,7 @@ export class Pool {
       blocks_total: total((status) => status.blocksTotal),
       // What the prefix index alone holds is given up on demand.
       blocks_free: total((status) => status.blocksFree + status.blocksCached),
+      public_prefixes: this.publicPrefixes.digest,
     };
   }
 }

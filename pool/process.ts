@@ -130,6 +130,7 @@ class PoolProcess {
       journal: this.#journal,
       metrics: this.#metrics,
       engineStatus: (model) => this.#engine.status(model),
+      declarePrefixes: (model, prefixes) => this.#engine.declarePrefixes(model, prefixes),
       maxBodyBytes,
       drawSeed: () => randomBytes(8).readBigUInt64LE(),
       now: Date.now,

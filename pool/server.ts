@@ -9,12 +9,14 @@ import { errorText } from './log.ts';
 import { METRICS_CONTENT_TYPE } from './metrics.ts';
 import { type Grant, type Inference, planRequest } from './plan.ts';
 import type { Pool } from './pool.ts';
+import { prefixTokens } from './prefixTokens.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
 import { acknowledge, listReceipts } from './receiptRoutes.ts';
 import type { PoolModel } from './servedModel.ts';
 import { parseBody } from './validate.ts';
 import { acknowledgeBody } from './wire/events.ts';
 import { chatRequest, completionRequest, countRequest } from './wire/inference.ts';
+import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
 import { type SignedContext, signAnswer } from './wire/signing.ts';
 
 /** A request whose signature held, with its body. */
@@ -85,6 +87,17 @@ export function createPoolApp(pool: Pool): Hono {
       status: 200,
       body: acknowledge(parts.journal, parseBody(acknowledgeBody, body).request_ids),
     })),
+  );
+  app.put(
+    '/pool/public_prefixes',
+    signed(async ({ body }) => ({ status: 200, body: await pool.publicPrefixes.replace(parseBody(prefixSet, body)) })),
+  );
+  app.post(
+    '/pool/public_prefixes/render',
+    signed(({ body }) => {
+      const declaration = parseBody(prefixDeclaration, body);
+      return { status: 200, body: { tokens: prefixTokens(modelOf(pool, declaration.model), declaration).length } };
+    }),
   );
   app.post(
     '/pool/drain',
