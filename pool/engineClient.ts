@@ -3,6 +3,7 @@
 import { Worker } from 'node:worker_threads';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { BlockChanges } from './blockFeed.ts';
 import type { EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
@@ -18,7 +19,7 @@ export class EngineDown extends Error {
 }
 
 export interface EngineStep {
-  model: string;
+  engine: string;
   outputs: SequenceOutput[];
   elapsedMs: number;
 }
@@ -34,6 +35,7 @@ export interface EngineListeners {
   onProgress: (stage: string, done: number, total: number) => void;
   onStep: (step: EngineStep) => void;
   onNotice: (message: string) => void;
+  onBlocks: (engine: string, changes: BlockChanges) => void;
   onDown: (error: EngineDown) => void;
 }
 
@@ -67,9 +69,9 @@ export class EngineClient implements EnginePort {
     return this.#ready.promise;
   }
 
-  /** As of the last message; null before a model's first. */
-  status(model: string): EngineStatus | null {
-    return this.#status.get(model) ?? null;
+  /** As of the last message; null before the engine is ready. */
+  status(engine: string): EngineStatus | null {
+    return this.#status.get(engine) ?? null;
   }
 
   submit(model: string, sequences: SequenceRequest[], onAnswer: (answer: TakeAnswer) => void): void {
@@ -114,14 +116,17 @@ export class EngineClient implements EnginePort {
         return;
       }
       case 'step':
-        this.#status.set(message.model, message.status);
+        this.#status.set(message.engine, message.status);
         this.#listeners.onStep(message);
         return;
       case 'status':
-        this.#status.set(message.model, message.status);
+        this.#status.set(message.engine, message.status);
         return;
       case 'notice':
         this.#listeners.onNotice(message.message);
+        return;
+      case 'blocks':
+        this.#listeners.onBlocks(message.engine, message.changes);
         return;
       case 'fatal':
         this.#fall(new EngineDown(message.code, message.message));

@@ -5,6 +5,7 @@ import type { EngineStatus } from '../engine/request.ts';
 import type { Identity } from './authenticate.ts';
 import { poolStopping } from './errors.ts';
 import type { Journal } from './journal.ts';
+import type { KvEvents } from './kvEvents.ts';
 import type { Log } from './log.ts';
 import type { PoolMetrics } from './metrics.ts';
 import { NonceMemory } from './nonces.ts';
@@ -19,7 +20,8 @@ export interface PoolParts {
   requests: Requests;
   journal: Journal;
   metrics: PoolMetrics;
-  engineStatus: (model: string) => EngineStatus | null;
+  kvEvents: KvEvents;
+  engineStatus: (engine: string) => EngineStatus | null;
   declarePrefixes: (model: string, prefixes: EnginePrefixes) => void;
   maxBodyBytes: number;
   /** 64 random bits, for a request that brings no seed. */
@@ -63,10 +65,11 @@ export class Pool {
     this.parts.log('info', 'draining', { running: this.parts.requests.count });
   }
 
+  /** By engine; models of one file and equal settings share one. */
   engines(): Map<string, EngineStatus> {
-    const statuses = this.parts.models.flatMap(({ id }) => {
-      const status = this.parts.engineStatus(id);
-      return status ? [[id, status] as const] : [];
+    const statuses = this.parts.models.flatMap(({ engine }) => {
+      const status = this.parts.engineStatus(engine);
+      return status ? [[engine, status] as const] : [];
     });
     return new Map(statuses);
   }

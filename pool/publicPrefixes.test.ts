@@ -7,7 +7,14 @@ import { type EnginePrefixes, PublicPrefixes } from './publicPrefixes.ts';
 import { poolModel } from './servedModel.ts';
 import type { PrefixSet, PublicPrefix } from './wire/publicPrefixes.ts';
 
-const warm = { vocabSize: 260, contextLength: 100, capacityBlocks: 10, fingerprint: 'f', adapter: 'a' };
+const warm = {
+  engine: 'bytes',
+  vocabSize: 260,
+  contextLength: 100,
+  capacityBlocks: 10,
+  fingerprint: 'f',
+  adapter: 'a',
+};
 const MODEL = poolModel(byteText(), { id: 'bytes', ...warm }, 0);
 const TEXT = 'sixteen letters!';
 
@@ -68,7 +75,7 @@ describe('a set', () => {
     return { registry, told, renders: () => renders };
   }
   const setOf = (...list: PublicPrefix[]): PrefixSet => ({
-    ...{ namespace: 'n', seal: 'ab'.repeat(32), weight: 2, kv_floor_share: 0.5 },
+    seal: 'ab'.repeat(32),
     prefixes: list,
   });
   const good: PublicPrefix = { id: 'good', model: 'bytes', text: TEXT };
@@ -89,10 +96,7 @@ describe('a set', () => {
       [
         'bytes',
         {
-          cache: {
-            scope: { namespace: 'n', sealKey: Buffer.alloc(32, 0xab) },
-            account: { name: 'public', weight: 2, floorShare: 0.5 },
-          },
+          sealKey: Buffer.alloc(32, 0xab),
           prefixes: [{ id: 'good', tokens: Int32Array.from(Buffer.from(TEXT)) }],
         },
       ],

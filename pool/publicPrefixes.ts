@@ -1,17 +1,13 @@
 // The public prefixes of this pool, as the gateway last pushed them: renders each once, tells every engine the ids of its model, and
 // reports what became of each. A set replaces the one before; what it has in common with it is not rendered again.
-import type { RequestCache } from '../engine/request.ts';
 import { PoolError } from './errors.ts';
 import { prefixTokens } from './prefixTokens.ts';
 import type { PoolModel } from './servedModel.ts';
 import { contentOf, digestOfSet, type PrefixReport, type PrefixSet, type PublicPrefix } from './wire/publicPrefixes.ts';
 
-/** The account that public blocks count against: no project has such a name. */
-export const PUBLIC_ACCOUNT = 'public';
-
-/** All that prompts of one model may share publicly, and the cache that it lives in. */
+/** All that prompts of one model may share publicly, and the key of its blocks outside the process. */
 export interface EnginePrefixes {
-  cache: Pick<RequestCache, 'scope' | 'account'>;
+  sealKey: Uint8Array;
   prefixes: { id: string; tokens: Int32Array }[];
 }
 
@@ -75,10 +71,7 @@ export class PublicPrefixes {
     if (!this.#options.model(model)) return;
     const own = results.filter((one) => one.model === model && one.refused === null);
     this.#options.declare(model, {
-      cache: {
-        scope: { namespace: set.namespace, sealKey: Buffer.from(set.seal, 'hex') },
-        account: { name: PUBLIC_ACCOUNT, weight: set.weight, floorShare: set.kv_floor_share },
-      },
+      sealKey: Buffer.from(set.seal, 'hex'),
       prefixes: own.map(({ id, tokens }) => ({ id, tokens })),
     });
   }

@@ -16,9 +16,6 @@ import type { Keyring } from '../keys/keyring.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { PoolState } from './poolRegistry.ts';
 
-/** Public blocks as one tenant beside the others: what keeps them is that everybody uses them. */
-const PUBLIC_SHARE = { weight: 1, kv_floor_share: 0 };
-
 export interface KnownPrefix {
   prefix: PublicPrefix;
   source: 'configuration' | 'api';
@@ -28,7 +25,7 @@ export interface KnownPrefix {
 export class PublicPrefixes {
   readonly #store: PrefixStore;
   readonly #configured: readonly KnownPrefix[];
-  readonly #cache: { namespace: string; seal: string };
+  readonly #seal: string;
   readonly #log: Log;
   readonly #reports = new Map<string, Map<string, PrefixReport>>();
   readonly #publishing = new Map<string, Promise<void>>();
@@ -42,7 +39,7 @@ export class PublicPrefixes {
       createdAtMs: null,
     }));
     // The operator's own: declared content is public, so that no salt has to be destroyed.
-    this.#cache = deriveCache(cacheSecret, new Uint8Array(0), 'public');
+    this.#seal = deriveCache(cacheSecret, new Uint8Array(0), 'public').seal;
     this.#log = log;
   }
 
@@ -79,7 +76,7 @@ export class PublicPrefixes {
   /** Of the models that a pool serves. */
   setFor(models: ReadonlySet<string>): PrefixSet {
     const prefixes = this.all.map(({ prefix }) => prefix).filter(({ model }) => models.has(model));
-    return { ...this.#cache, ...PUBLIC_SHARE, prefixes };
+    return { seal: this.#seal, prefixes };
   }
 
   /** Pushes the set where the pool has another one. Never rejects: the next status shows what is missing. One at a time per pool. */

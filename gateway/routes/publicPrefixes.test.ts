@@ -92,7 +92,7 @@ describe('a pool', () => {
     expect(atPool()).toEqual([]);
   });
 
-  test('gets only those of its models, in a cache that is the installation’s own', async () => {
+  test('gets only those of its models, under a key that is the installation’s own', async () => {
     const { ports, db } = rig;
     const configured = [
       { model: 'tiny', text: TEXT },
@@ -100,7 +100,7 @@ describe('a pool', () => {
     ];
     const make = () => new PublicPrefixes(new SqlitePrefixes(db), configured, ports.keyring, ports.log);
     const set = make().setFor(new Set(['tiny']));
-    expect(set).toMatchObject({ prefixes: [{ model: 'tiny' }], namespace: expect.stringMatching(/^[0-9a-f]{32}$/) });
+    expect(set).toMatchObject({ prefixes: [{ model: 'tiny' }], seal: expect.stringMatching(/^[0-9a-f]{64}$/) });
     expect(make().setFor(new Set(['tiny']))).toEqual(set);
   });
 });

@@ -46,13 +46,9 @@ export function declarationBytes(value: PrefixDeclaration): number {
 export const publicPrefix = declaration.extend({ id: z.string().min(1).max(128) });
 export type PublicPrefix = z.output<typeof publicPrefix>;
 
-/** Body of PUT /pool/public_prefixes: all of them, and the cache that they live in. */
+/** Body of PUT /pool/public_prefixes: all of them, and the key that seals their blocks outside the pool's process. */
 export const prefixSet = z.strictObject({
-  namespace: z.string().min(1).max(128),
   seal: z.string().regex(/^[0-9a-f]{64}$/),
-  /** Share of the KV cache that public prefixes have as one tenant beside the others. */
-  weight: z.number().gt(0),
-  kv_floor_share: z.number().min(0).max(1),
   prefixes: z.array(publicPrefix).max(PREFIX_LIMITS.prefixes),
 });
 export type PrefixSet = z.output<typeof prefixSet>;
@@ -64,10 +60,10 @@ export function contentOf({ model, text, messages, token_ids }: PrefixDeclaratio
 }
 
 /** Names a set: 32 hex digits. */
-export function digestOfSet({ namespace, seal, weight, kv_floor_share, prefixes }: PrefixSet): string {
+export function digestOfSet({ seal, prefixes }: PrefixSet): string {
   const declared = prefixes.map((prefix) => [prefix.id, contentOf(prefix)]);
   return createHash('sha256')
-    .update(JSON.stringify([namespace, seal, weight, kv_floor_share, declared]))
+    .update(JSON.stringify([seal, declared]))
     .digest('hex')
     .slice(0, 32);
 }
