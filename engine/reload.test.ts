@@ -23,7 +23,6 @@ function source(held: number, msPerBlock: number, rate: number): BlockSource {
       },
     },
     prefillTokensPerMs: () => rate,
-    publicSealKey: () => null,
   };
 }
 

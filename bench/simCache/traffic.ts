@@ -47,7 +47,7 @@ function zipf(random: Random, count: number, exponent: number): () => number {
 
 /** Conversations of some turns with think times between, each on one of a few system prompts. */
 function* chats(random: Random, ids: Ids, meanThink = 300): Paths {
-  const systems = Array.from({ length: 5 }, () => ids.take(2 + Math.floor(4 * random())));
+  const systems = Array.from({ length: 5 }, () => ids.take(1));
   const system = zipf(random, systems.length, 1);
   const due: { at: number; path: number[] }[] = [];
   for (let now = 0; now < REQUESTS; now++) {

@@ -17,6 +17,8 @@ const MIN_YOUNGEST_TICKS = 8;
 /** Reuse is watched for some turnovers of the cache; of a small one for many, so that it learns what it keeps missing. */
 const HISTORY_TURNOVERS = 4;
 const MIN_HISTORY_TICKS = 65_536;
+/** What was seen fades with this half-life, in histories: habits change. */
+const HALF_LIFE_HISTORIES = 4;
 /** Values follow the counts after so many ticks: they change slowly. */
 const REVALUE_TICKS = 512;
 /** Priorities fall into so many levels, the middle one neutral; the highest is worth as much as that many times the reuse. */
@@ -164,6 +166,8 @@ export class LearnedEviction implements EvictionPolicy {
     this.#log.stamp(entry, this.#onAged);
     if (this.#log.now < this.#revalueAt) return;
     this.#revalueAt = this.#log.now + REVALUE_TICKS;
+    const halfLifeTicks = HALF_LIFE_HISTORIES * this.#statistics.bounds.at(-1)!;
+    this.#statistics.fade(2 ** (-REVALUE_TICKS / halfLifeTicks));
     this.#statistics.revalue();
   }
 

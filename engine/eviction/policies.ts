@@ -2,15 +2,48 @@
 import { LearnedEviction } from './learned.ts';
 import { LruEviction } from './lru.ts';
 import { LruFb1Eviction } from './lruFb1.ts';
+import { MultiTenantEviction } from './multiTenant.ts';
 import type { EvictionPolicy } from './policy.ts';
 
 export type MakeEvictionPolicy = (capacityBlocks: number) => EvictionPolicy;
 
+/** A tenant lends once it is a tenth of its share ahead: about what can be lost before the guarantee takes effect. */
+const LENDING_MARGIN_SHARES = 0.1;
+
+const lru: MakeEvictionPolicy = (capacityBlocks) => new LruEviction(capacityBlocks);
+const lruFb1: MakeEvictionPolicy = (capacityBlocks) => new LruFb1Eviction(capacityBlocks);
+const learned: MakeEvictionPolicy = (capacityBlocks) => new LearnedEviction(capacityBlocks);
+
+/** Learning may cost that much of a capacity in hits before LRU takes over, once in so many turnovers: 0.6 % of what is served at most. */
+const LEARNING_DEBT_SHARES = 0.1;
+const LEARNING_TURNOVERS = 16;
+
+/** The learned policy; what LRU would hold stays while that would have had more hits lately. */
+const guarded: MakeEvictionPolicy = (capacityBlocks) =>
+  new MultiTenantEviction(capacityBlocks, 'default', {
+    inner: learned(capacityBlocks),
+    makeAlone: lru,
+    lendingMargin: -LEARNING_DEBT_SHARES,
+    debtTurnovers: LEARNING_TURNOVERS,
+    isSole: true,
+  });
+
+const multiTenant =
+  (name: string, makeInner: MakeEvictionPolicy): MakeEvictionPolicy =>
+  (capacityBlocks) =>
+    new MultiTenantEviction(capacityBlocks, name, {
+      inner: makeInner(capacityBlocks),
+      makeAlone: makeInner,
+      lendingMargin: LENDING_MARGIN_SHARES,
+    });
+
 export const EVICTION_POLICIES: Readonly<Record<string, MakeEvictionPolicy>> = {
-  lru: (capacityBlocks) => new LruEviction(capacityBlocks),
-  'lru-fb1': (capacityBlocks) => new LruFb1Eviction(capacityBlocks),
-  learned: (capacityBlocks) => new LearnedEviction(capacityBlocks),
-  default: (capacityBlocks) => new LearnedEviction(capacityBlocks),
+  default: guarded,
+  lru,
+  'lru-fb1': lruFb1,
+  learned,
+  'multi-tenant': multiTenant('multi-tenant', learned),
+  'multi-tenant-lru': multiTenant('multi-tenant-lru', lru),
 };
 
 export class UnknownPolicyError extends Error {

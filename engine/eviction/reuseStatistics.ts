@@ -64,6 +64,14 @@ export class ReuseStatistics {
     return value + part * (this.#value[at + 1]! - value);
   }
 
+  /** What was counted so far weighs `factor` as much from now on. */
+  fade(factor: number): void {
+    for (let at = 0; at < this.#reached.length; at++) {
+      this.#reached[at]! *= factor;
+      this.#used[at]! *= factor;
+    }
+  }
+
   /** Brings the values up to what has been counted. O(classes × bins²). */
   revalue(): void {
     const { bins, bounds } = this;

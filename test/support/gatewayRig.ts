@@ -9,7 +9,6 @@ import { invariant } from '../../engine/invariant.ts';
 import { createApp } from '../../gateway/app.ts';
 import { systemClock } from '../../gateway/clock.ts';
 import { SqliteDirectory } from '../../gateway/directory/sqliteDirectory.ts';
-import { SqlitePrefixes } from '../../gateway/directory/sqlitePrefixes.ts';
 import { createKeyring } from '../../gateway/keys/keyring.ts';
 import type { LedgerEntry } from '../../gateway/ledger/port.ts';
 import { SqliteLedger } from '../../gateway/ledger/sqliteLedger.ts';
@@ -20,12 +19,10 @@ import type { GatewayPorts, GatewaySettings } from '../../gateway/ports.ts';
 import { PoolClient } from '../../gateway/relay/poolClient.ts';
 import { PoolRegistry } from '../../gateway/relay/poolRegistry.ts';
 import { PromptCounts } from '../../gateway/relay/promptCount.ts';
-import { PublicPrefixes } from '../../gateway/relay/publicPrefixes.ts';
 import { Settler } from '../../gateway/relay/settler.ts';
 import { openDatabase } from '../../gateway/sqlite.ts';
 import { feedUsage } from '../../gateway/usage/feed.ts';
 import { SqliteUsage } from '../../gateway/usage/sqliteUsage.ts';
-import type { PrefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import { ScriptedPool } from './scriptedPool.ts';
 
 export const ADMIN_KEY = 'sk-admin-of-the-test-rig-0000';
@@ -73,9 +70,8 @@ export class GatewayRig {
   constructor(
     pool: ScriptedPool,
     settings: Partial<GatewaySettings> = {},
-    prefixes: readonly PrefixDeclaration[] = [],
+    folder = mkdtempSync(join(tmpdir(), 'hearth-')),
   ) {
-    const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
     this.pool = pool;
     const db = openDatabase(join(folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
     this.db = db;
@@ -89,15 +85,14 @@ export class GatewayRig {
       clock,
     );
     const log = jsonLog((line) => this.logged.push(line), clock.now);
-    const keyring = createKeyring({
-      adminKey: ADMIN_KEY,
-      namespaceSecret: Buffer.alloc(32, 1),
-      peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
-    });
-    const publicPrefixes = new PublicPrefixes(new SqlitePrefixes(db), prefixes, keyring, log);
     this.ports = {
       settings: { ...SETTINGS, ...settings },
-      ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log },
+      keyring: createKeyring({
+        adminKey: ADMIN_KEY,
+        namespaceSecret: Buffer.alloc(32, 1),
+        peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
+      }),
+      ...{ ledger, metrics, registry, clock, random, log },
       directory: new SqliteDirectory(db),
       usage: new SqliteUsage(db),
       counts: new PromptCounts(),
@@ -111,13 +106,10 @@ export class GatewayRig {
     };
   }
 
-  static async start(
-    settings: Partial<GatewaySettings> = {},
-    prefixes: readonly PrefixDeclaration[] = [],
-  ): Promise<GatewayRig> {
+  static async start(settings: Partial<GatewaySettings> = {}): Promise<GatewayRig> {
     const pool = new ScriptedPool();
     await pool.start();
-    const rig = new GatewayRig(pool, settings, prefixes);
+    const rig = new GatewayRig(pool, settings);
     await rig.refresh();
     return rig;
   }
@@ -130,11 +122,7 @@ export class GatewayRig {
 
   /** Asks the pool for its status, as the host's loop does. */
   async refresh(): Promise<void> {
-    const { registry, publicPrefixes } = this.ports;
-    for (const pool of registry.pools) {
-      await registry.refresh(pool);
-      await publicPrefixes.publish(pool);
-    }
+    for (const pool of this.ports.registry.pools) await this.ports.registry.refresh(pool);
   }
 
   async request(
