@@ -5,11 +5,11 @@ import { gatewaySection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
 
-const { bounds, journal, tiers, models: poolModels } = poolSection.shape;
+const { bounds, journal, kvBytes, tiers, models: poolModels } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
-const { mode, defaults, limits, synchronous, drainMs } = gatewaySection.shape;
+const { mode, defaults, limits, publicPrefixes, synchronous, drainMs } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
-const { id, activations, kvFormat, contextLength, kvBlocks } = poolModels.element.shape;
+const { id, activations, kvFormat, contextLength, kvBlocks, kvWeight } = poolModels.element.shape;
 
 const model = z.strictObject({
   id,
@@ -28,6 +28,7 @@ const model = z.strictObject({
   kvFormat,
   contextLength,
   kvBlocks,
+  kvWeight,
 });
 export type ModelEntry = z.infer<typeof model>;
 
@@ -51,6 +52,7 @@ const server = z.strictObject({
 
 const pool = z.strictObject({
   ...bounds.unwrap().shape,
+  kvBytes,
   journalFsync: journal.shape.fsync,
   journalSegmentBytes: journal.shape.segmentBytes,
   maxReceipts: journal.shape.maxReceipts,
@@ -62,7 +64,7 @@ const pool = z.strictObject({
   kvWriteThrough: kvTiers.writeThrough,
 });
 
-const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous });
+const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous, publicPrefixes });
 
 export const hearthConfig = z
   .strictObject({

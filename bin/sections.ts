@@ -23,17 +23,19 @@ export function poolSectionOf(
   identity: PoolIdentity,
   options: { modelPaths: readonly string[]; dawnFlags: string[]; port: number | null },
 ): PoolSectionInput {
-  const { journalFsync, journalSegmentBytes, maxReceipts, ...others } = config.pool;
+  const { kvBytes, journalFsync, journalSegmentBytes, maxReceipts, ...others } = config.pool;
   const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...bounds } = others;
   return {
     host: POOL_HOST,
     port: options.port ?? 0,
     poolId: identity.poolId,
     keys: [{ id: identity.keyId, secretHex: identity.secretHex }],
-    models: config.models.map(({ id, activations, kvFormat, kvBlocks, contextLength }, i) => ({
-      ...{ id, activations, kvFormat, kvBlocks, path: options.modelPaths[i] ?? '' },
+    models: config.models.map(({ id, activations, kvFormat, kvBlocks, kvWeight, contextLength }, i) => ({
+      ...{ id, activations, kvFormat, kvWeight, path: options.modelPaths[i] ?? '' },
+      ...(kvBlocks !== undefined && { kvBlocks }),
       ...(contextLength !== undefined && { contextLength }),
     })),
+    ...(kvBytes !== undefined && { kvBytes }),
     bounds,
     journal: {
       folder: join(config.server.dataDir, 'journal'),
@@ -59,10 +61,11 @@ export function gatewaySectionOf(
   options: { poolPort: number; port: number | null },
 ): GatewaySectionInput {
   const { mode, host, dataDir, behindTls, drainMs, maxBodyBytes } = config.server;
-  const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, ...limits } = config.gateway;
+  const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, publicPrefixes, ...limits } =
+    config.gateway;
   const models = config.models.map(({ id }) => id);
   return {
-    ...{ mode, host, dataDir, drainMs, synchronous },
+    ...{ mode, host, dataDir, drainMs, synchronous, publicPrefixes },
     port: options.port ?? config.server.port,
     trustProxy: behindTls,
     ...(adminKey !== null && { adminKey }),

@@ -14,6 +14,7 @@ import { setTimeout as sleep, setImmediate as yieldToEvents } from 'node:timers/
 import { checkConsistent, refuseImpossible } from './admissionChecks.ts';
 import { advance, standing, stepChunk, tells } from './advance.ts';
 import { type Attribution, attribute } from './attribution.ts';
+import { joinListeners } from './blockListeners.ts';
 import { BlockManager } from './blockManager.ts';
 import type { EvictionPolicy } from './eviction/policy.ts';
 import { queueTokens, type TokenCosts } from './fairQueue.ts';
@@ -26,7 +27,7 @@ import { type PlannedChunk, type Preparation, Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 import { StepRates } from './stepRates.ts';
 import { TierLoads } from './tierLoads.ts';
-import type { KvTiers } from './tiers/port.ts';
+import type { BlockListener, KvTiers } from './tiers/port.ts';
 import { WakeUp } from './wakeUp.ts';
 
 export interface EngineLimits extends QueueLimits {
@@ -59,6 +60,8 @@ export interface EngineOptions {
   costs?: TokenCosts;
   /** Blocks outside the GPU, filled through the runner's transfer; absent: there are none. */
   tiers?: KvTiers;
+  /** Hears what enters and leaves the prefix index, as the tiers do. */
+  listener?: BlockListener;
   /** One call per step, with what it did for each sequence that has news. */
   onOutputs: (outputs: SequenceOutput[], step: StepReport) => void;
   /** The runner failed; all sequences have ended and the engine takes no more. */
@@ -96,14 +99,15 @@ export class Engine {
   #totals = { steps: 0, promptTokens: 0, cachedTokens: 0, outputTokens: 0 };
 
   constructor(options: EngineOptions) {
-    const { runner, tiers, costs } = options;
+    const { runner, tiers, costs, publicPrefixes } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_QUEUE_LIMITS, maxRunning: DEFAULT_MAX_RUNNING, ...options.limits };
+    const listener = joinListeners([tiers, options.listener]);
     this.#blocks = new BlockManager(runner.capacityBlocks, options.eviction, {
       copyBlock: (from, to, tokens) => runner.copyBlock(from, to, tokens),
       clock: options.clock,
-      ...(tiers && { listener: tiers }),
-      ...(options.publicPrefixes && { publicPrefixes: options.publicPrefixes }),
+      ...(listener && { listener }),
+      ...(publicPrefixes && { publicPrefixes }),
     });
     this.#scheduler = new Scheduler(
       this.#blocks,
@@ -114,7 +118,13 @@ export class Engine {
       },
       {
         ...(costs && { costs }),
-        source: tiers ? { tiers, prefillTokensPerMs: () => this.#rates.prefillTokensPerMs } : null,
+        source: tiers
+          ? {
+              tiers,
+              prefillTokensPerMs: () => this.#rates.prefillTokensPerMs,
+              publicSealKey: () => this.#blocks.publicPrefixes.sealKey,
+            }
+          : null,
       },
     );
     this.#loads = tiers ? new TierLoads(tiers, () => this.#wakeUp.ring()) : null;

@@ -22,6 +22,8 @@ interface Declared extends ComparableTokens {
 }
 
 export class PublicPrefixes {
+  /** Seals public blocks outside this process, as a tenant's key does the tenant's; null: they stay in it. */
+  sealKey: Uint8Array | null = null;
   /** Sorted by tokens, the shorter of two that agree first. */
   readonly #sorted: Declared[] = [];
   readonly #byId = new Map<string, Declared>();

@@ -23,6 +23,7 @@ function source(held: number, msPerBlock: number, rate: number): BlockSource {
       },
     },
     prefillTokensPerMs: () => rate,
+    publicSealKey: () => null,
   };
 }
 

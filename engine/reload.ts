@@ -6,9 +6,6 @@ import { BLOCK_TOKENS } from './modelRunner.ts';
 import type { BlockLoad, Sequence } from './sequence.ts';
 import type { CachedPath, KvTiers } from './tiers/port.ts';
 
-/** No key of the operator's comes with a request: public blocks stay in this process. */
-const PUBLIC_SCOPE = { namespace: PUBLIC_NAMESPACE, sealKey: null };
-
 /** A load that takes so much longer than estimated is given up, and its tokens are computed: a disk that hangs must hang no request. */
 const LATE_FACTOR = 4;
 const LATE_MS = 1_000;
@@ -18,24 +15,31 @@ export interface BlockSource {
   tiers: Pick<KvTiers, 'probe' | 'maxLoadBlocks'>;
   /** Prompt tokens computed per millisecond, as measured; 0: not known yet. */
   prefillTokensPerMs: () => number;
+  /** Seals the operator's blocks; null: they stay in this process. */
+  publicSealKey: () => Uint8Array | null;
 }
 
 /** Where the tiers would find the sequence's blocks; null: nowhere. `publicPositions`: leading ones whose blocks are the operator's. */
-function cachedPath({ tokens, request: { cache } }: Sequence, publicPositions: number): CachedPath | null {
+function cachedPath(
+  { tokens, request: { cache } }: Sequence,
+  publicPositions: number,
+  { publicSealKey }: BlockSource,
+): CachedPath | null {
   if (!cache) return null;
   const publicBlocks = publicPositions / BLOCK_TOKENS;
-  const publicScope = publicBlocks > 0 ? PUBLIC_SCOPE : null;
+  const publicScope = publicBlocks > 0 ? { namespace: PUBLIC_NAMESPACE, sealKey: publicSealKey() } : null;
   return { tokens, extra: cache.extra, scope: cache.scope, account: cache.account.name, publicScope, publicBlocks };
 }
 
 /** The load of blocks beyond those that the sequence has; null where there are none, or computing them is as quick. */
 export function planLoad(
   sequence: Sequence,
-  { tiers, prefillTokensPerMs }: BlockSource,
+  source: BlockSource,
   publicPositions: number,
   nowMs: number,
 ): BlockLoad | null {
-  const path = cachedPath(sequence, publicPositions);
+  const { tiers, prefillTokensPerMs } = source;
+  const path = cachedPath(sequence, publicPositions, source);
   if (!path) return null;
   const from = Math.floor(sequence.computed / BLOCK_TOKENS);
   // Also where nothing can be hit: the tiers keep blocks of namespaces that they have heard of.
@@ -59,9 +63,10 @@ export function recomputeCost(
   publicPositions: number,
 ): number {
   const own = Math.max(0, sequence.computed - shared);
-  const rate = source?.prefillTokensPerMs() ?? 0;
-  const path = cachedPath(sequence, publicPositions);
-  if (!source || !path || own < BLOCK_TOKENS || rate === 0) return own;
+  if (!source || own < BLOCK_TOKENS) return own;
+  const rate = source.prefillTokensPerMs();
+  const path = cachedPath(sequence, publicPositions, source);
+  if (!path || rate === 0) return own;
   const { blocks, loadMs } = source.tiers.probe(path, Math.floor(shared / BLOCK_TOKENS), sequence.computed);
   const kept = blocks * BLOCK_TOKENS;
   return own - kept + Math.min(kept, loadMs * rate);

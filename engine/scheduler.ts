@@ -298,9 +298,10 @@ export class Scheduler {
     return true;
   }
 
-  /** Leading positions whose blocks are the operator's: found by all tenants. */
-  #publicPositions({ tokens, length, request: { cache } }: Sequence): number {
-    return cache ? this.#blocks.publicPrefixes.leadingBlocks(tokens, length) * BLOCK_TOKENS : 0;
+  /** Leading positions whose blocks are the operator's: found by all tenants. A declaration that changes counts from the next admission on. */
+  #publicPositions({ table, tokens, length, request: { cache } }: Sequence): number {
+    if (!cache) return 0;
+    return (table?.publicBlocks ?? this.#blocks.publicPrefixes.leadingBlocks(tokens, length)) * BLOCK_TOKENS;
   }
 
   #start(sequence: Sequence, loads: Sequence[]): boolean {

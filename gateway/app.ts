@@ -12,6 +12,7 @@ import { inferenceRoutes } from './routes/inference.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { projectRoutes } from './routes/projects.ts';
+import { publicPrefixRoutes } from './routes/publicPrefixes.ts';
 import { quotaRoutes } from './routes/quotas.ts';
 import { servicePolicyRoutes } from './routes/servicePolicy.ts';
 import { usageRoutes } from './routes/usage.ts';
@@ -38,6 +39,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
   app.route('/v1/organization/projects', apiKeyRoutes(ports));
   app.route('/v1/organization/projects', quotaRoutes(ports));
   app.route('/v1/organization/projects', servicePolicyRoutes(ports));
+  app.route('/v1/organization/public_prefixes', publicPrefixRoutes(ports));
   app.route('/v1/organization/usage', usageRoutes(ports));
   app.route('/', inferenceRoutes(ports));
   app.route('/', modelRoutes(ports));

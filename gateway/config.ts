@@ -1,6 +1,7 @@
 // The gateway's section of the configuration, as its process gets it on stdin: complete, every default documented, unknown keys
 // refused. What would be unsafe together (an open address without an explicit admin key, pepper and TLS) is refused here.
 import { z } from 'zod';
+import { declarationBytes, PREFIX_LIMITS, prefixDeclaration } from '../pool/wire/publicPrefixes.ts';
 import { ADMIN_KEY_MIN_LENGTH } from './keys/adminKey.ts';
 
 const secretHex = z.string().regex(/^([0-9a-f]{2}){32,64}$/, 'must be 32 to 64 bytes in lower-case hex');
@@ -45,6 +46,9 @@ const limits = z.strictObject({
     .describe('A hold becomes unresolved this long after its request had to end.'),
 });
 
+/** The section reaches its process on stdin, as a line of at most 1 MiB. */
+const MAX_CONFIGURED_PREFIX_BYTES = 512 * 1024;
+
 const LOOPBACK = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1|localhost)$/;
 
 export function isLoopback(host: string): boolean {
@@ -80,6 +84,15 @@ export const gatewaySection = z
     pools: z.array(pool).max(256).default([]).describe('The pools that serve.'),
     defaults: defaults.prefault({}),
     limits: limits.prefault({}),
+    publicPrefixes: z
+      .array(prefixDeclaration)
+      .max(PREFIX_LIMITS.prefixes)
+      .refine(
+        (list) => list.reduce((sum, one) => sum + declarationBytes(one), 0) <= MAX_CONFIGURED_PREFIX_BYTES,
+        `more than ${MAX_CONFIGURED_PREFIX_BYTES} bytes in all; declare the longer ones by POST /v1/organization/public_prefixes`,
+      )
+      .default([])
+      .describe('Beginnings of prompts whose cached blocks all projects share; more can be declared while it runs.'),
     synchronous: z
       .enum(['NORMAL', 'FULL'])
       .default('NORMAL')

@@ -59,4 +59,7 @@ export const MIGRATIONS: readonly string[] = [
     kv_floor_share REAL NOT NULL CHECK (kv_floor_share BETWEEN 0 AND 1), cache_scope TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE public_prefixes (id TEXT NOT NULL UNIQUE, declaration TEXT NOT NULL, created_ms INTEGER NOT NULL) STRICT;
+  `,
 ];

@@ -10,6 +10,7 @@ import { type Clock, systemClock } from './clock.ts';
 import { ConfigError, type GatewaySection, isLoopback } from './config.ts';
 import { type DevCredentials, ensureDevCredentials } from './devCredentials.ts';
 import { SqliteDirectory } from './directory/sqliteDirectory.ts';
+import { SqlitePrefixes } from './directory/sqlitePrefixes.ts';
 import { invariant } from './invariant.ts';
 import { SqliteLedger } from './ledger/sqliteLedger.ts';
 import { errorFields, type Log } from './log.ts';
@@ -19,6 +20,7 @@ import type { GatewayPorts } from './ports.ts';
 import { PoolClient } from './relay/poolClient.ts';
 import { PoolRegistry } from './relay/poolRegistry.ts';
 import { PromptCounts } from './relay/promptCount.ts';
+import { PublicPrefixes } from './relay/publicPrefixes.ts';
 import { Settler } from './relay/settler.ts';
 import { openKeyring } from './secrets.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
@@ -54,6 +56,8 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const ledger = new SqliteLedger(db);
   const usage = new SqliteUsage(db);
   const metrics = new Metrics();
+  const publicPrefixes = new PublicPrefixes(new SqlitePrefixes(db), section.publicPrefixes, keyring, log);
+  await publicPrefixes.load();
   const registry = new PoolRegistry(
     section.pools.map(({ id, url, keyId, secretHex, models }) => ({
       client: new PoolClient(
@@ -63,12 +67,13 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
       models,
     })),
     clock,
+    (pool) => void publicPrefixes.publish(pool),
   );
   const settler = new Settler({ ledger, registry, clock, log, metrics });
   const hangUp = new AbortController();
   const ports: GatewayPorts = {
     settings: { ...section.defaults, ...section.limits },
-    ...{ keyring, ledger, usage, metrics, registry, settler, clock, random, log },
+    ...{ keyring, ledger, usage, metrics, registry, publicPrefixes, settler, clock, random, log },
     directory: new SqliteDirectory(db),
     counts: new PromptCounts(),
     hangUp: hangUp.signal,

@@ -7,6 +7,7 @@ import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { PoolRegistry } from './relay/poolRegistry.ts';
 import type { PromptCounts } from './relay/promptCount.ts';
+import type { PublicPrefixes } from './relay/publicPrefixes.ts';
 import type { Settler } from './relay/settler.ts';
 import type { UsageStore } from './usage/port.ts';
 
@@ -30,6 +31,7 @@ export interface GatewayPorts {
   directory: Directory;
   usage: UsageStore;
   registry: PoolRegistry;
+  publicPrefixes: PublicPrefixes;
   counts: PromptCounts;
   settler: Settler;
   metrics: Metrics;

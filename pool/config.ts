@@ -19,7 +19,17 @@ const servedModelSection = z.strictObject({
     .min(16)
     .optional()
     .describe('Most positions of one sequence; at most what the model was made for.'),
-  kvBlocks: z.int().min(2).default(1024).describe('Blocks of 16 tokens in the KV arena.'),
+  kvBlocks: z
+    .int()
+    .min(2)
+    .optional()
+    .describe('Blocks of 16 tokens in the KV arena. Default: a share of pool.kvBytes, or 1024 where that is not set.'),
+  kvWeight: z
+    .number()
+    .gt(0)
+    .max(1000)
+    .default(1)
+    .describe('Share of pool.kvBytes beside the other models that have no kvBlocks.'),
 });
 
 const bounds = z.strictObject({
@@ -100,6 +110,11 @@ export const poolSection = z
       .max(16)
       .describe('Keys that may sign requests: 32 bytes each, as hex. Several while they rotate.'),
     models: z.array(servedModelSection).min(1).max(16),
+    kvBytes: z
+      .int()
+      .min(1)
+      .optional()
+      .describe('Device memory for the KV of all models together. Without it each has its kvBlocks.'),
     bounds: bounds.prefault({}),
     journal: journalSection,
     tiers: tiersSection.prefault({}),

@@ -3,7 +3,9 @@
 import { Worker } from 'node:worker_threads';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { BlockChanges } from './blockFeed.ts';
 import type { EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
+import type { EnginePrefixes } from './publicPrefixes.ts';
 
 /** The engine thread is gone: device lost, a crash, or a model that could not be opened. */
 export class EngineDown extends Error {
@@ -17,7 +19,7 @@ export class EngineDown extends Error {
 }
 
 export interface EngineStep {
-  model: string;
+  engine: string;
   outputs: SequenceOutput[];
   elapsedMs: number;
 }
@@ -33,6 +35,7 @@ export interface EngineListeners {
   onProgress: (stage: string, done: number, total: number) => void;
   onStep: (step: EngineStep) => void;
   onNotice: (message: string) => void;
+  onBlocks: (engine: string, changes: BlockChanges) => void;
   onDown: (error: EngineDown) => void;
 }
 
@@ -66,9 +69,9 @@ export class EngineClient implements EnginePort {
     return this.#ready.promise;
   }
 
-  /** As of the last message; null before a model's first. */
-  status(model: string): EngineStatus | null {
-    return this.#status.get(model) ?? null;
+  /** As of the last message; null before the engine is ready. */
+  status(engine: string): EngineStatus | null {
+    return this.#status.get(engine) ?? null;
   }
 
   submit(model: string, sequences: SequenceRequest[], onAnswer: (answer: TakeAnswer) => void): void {
@@ -81,6 +84,11 @@ export class EngineClient implements EnginePort {
 
   cancel(model: string, ids: string[]): void {
     if (ids.length > 0 && !this.#down) this.#post({ type: 'cancel', model, ids });
+  }
+
+  /** In place of all that were public before. */
+  declarePrefixes(model: string, prefixes: EnginePrefixes): void {
+    if (!this.#down) this.#post({ type: 'publicPrefixes', model, ...prefixes });
   }
 
   /** Lets the engine put its device away; resolves when the thread is gone, by force after `limitMs` or where it can't hear. */
@@ -108,14 +116,17 @@ export class EngineClient implements EnginePort {
         return;
       }
       case 'step':
-        this.#status.set(message.model, message.status);
+        this.#status.set(message.engine, message.status);
         this.#listeners.onStep(message);
         return;
       case 'status':
-        this.#status.set(message.model, message.status);
+        this.#status.set(message.engine, message.status);
         return;
       case 'notice':
         this.#listeners.onNotice(message.message);
+        return;
+      case 'blocks':
+        this.#listeners.onBlocks(message.engine, message.changes);
         return;
       case 'fatal':
         this.#fall(new EngineDown(message.code, message.message));

@@ -1,19 +1,28 @@
 // What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import type { BlockChanges } from './blockFeed.ts';
 import type { EngineBounds, TiersSection } from './config.ts';
+import type { EnginePrefixes } from './publicPrefixes.ts';
 
+/** One engine: a model file with its settings, under as many names as it is configured. */
 export interface EngineModel {
+  /** The first of its names. */
   id: string;
   path: string;
   activations: 'int8' | 'f32';
   kvFormat: 'f16' | 'f32' | 'int8' | 'int4';
-  kvBlocks: number;
-  contextLength?: number;
+  /** null: a share of the KV budget. */
+  kvBlocks: number | null;
+  kvWeight: number;
+  /** Most positions of a sequence under each name; null: the model's own bound. */
+  served: { id: string; contextLength: number | null }[];
 }
 
 /** The worker's start data. */
 export interface EngineSetup {
   models: readonly EngineModel[];
+  /** Device memory for the KV of all engines; null: as much as each names. */
+  kvBytes: number | null;
   bounds: EngineBounds;
   tiers: TiersSection;
   dawnFlags: readonly string[];
@@ -22,6 +31,8 @@ export interface EngineSetup {
 /** What the HTTP thread must know of a model once it is warm. */
 export interface WarmModel {
   id: string;
+  /** Models of one engine share it: its runner, arena, index and queue. */
+  engine: string;
   vocabSize: number;
   contextLength: number;
   capacityBlocks: number;
@@ -33,6 +44,7 @@ export type ToEngine =
   /** All sequences of one request, taken together or not at all. Answered by `taken` with the same ticket. */
   | { type: 'submit'; ticket: number; model: string; sequences: SequenceRequest[] }
   | { type: 'cancel'; model: string; ids: string[] }
+  | ({ type: 'publicPrefixes'; model: string } & EnginePrefixes)
   | { type: 'stop' };
 
 /** `bug`: the engine found the request inconsistent, which the pool should have seen; it took nothing. */
@@ -43,9 +55,11 @@ export type FromEngine =
   | { type: 'ready'; models: WarmModel[] }
   | { type: 'taken'; ticket: number; answer: TakeAnswer }
   /** One engine step. `elapsedMs` is 0 when it only ended sequences. */
-  | { type: 'step'; model: string; outputs: SequenceOutput[]; elapsedMs: number; status: EngineStatus }
-  | { type: 'status'; model: string; status: EngineStatus }
+  | { type: 'step'; engine: string; outputs: SequenceOutput[]; elapsedMs: number; status: EngineStatus }
+  | { type: 'status'; engine: string; status: EngineStatus }
   /** Something that an operator should know and that stops nothing. */
   | { type: 'notice'; message: string }
+  /** What entered and left the prefix index since the last; in front of the step that did it. */
+  | { type: 'blocks'; engine: string; changes: BlockChanges }
   | { type: 'fatal'; code: string; message: string }
   | { type: 'stopped' };

@@ -5,16 +5,27 @@ import type { MessagePort } from 'node:worker_threads';
 import { Engine } from '../engine/engine.ts';
 import { DEFAULT_TOKEN_COSTS } from '../engine/fairQueue.ts';
 import { invariant } from '../engine/invariant.ts';
+import { divideKvBudget, type KvDemand } from '../engine/kvBudget.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
+import { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import { GREEDY, type SequenceOutput, type SequenceRequest } from '../engine/request.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
+import { BlockFeed } from './blockFeed.ts';
 import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
+import type { EnginePrefixes } from './publicPrefixes.ts';
 
-export type OpenRunner = (
-  model: EngineModel,
-  setup: EngineSetup,
-  onProgress: (stage: string, done: number, total: number) => void,
-) => Promise<{ runner: ModelRunner; adapter: string }>;
+/** A checked model file, before anything of it is on the device. */
+export interface PreparedModel {
+  /** Bytes of a KV block over all layers. */
+  blockBytes: number;
+  open(
+    kvBlocks: number,
+    onProgress: (stage: string, done: number, total: number) => void,
+  ): Promise<{ runner: ModelRunner; adapter: string }>;
+  close(): Promise<void>;
+}
+
+export type PrepareModel = (model: EngineModel, setup: EngineSetup) => Promise<PreparedModel>;
 
 /** Prompt of the warm-up: long enough for every kernel variant, short enough for seconds on a software adapter. */
 const WARM_UP_TOKENS = 24;
@@ -24,16 +35,24 @@ const TIERS_FLUSH_MS = 1000;
 const TIERS_LOOK_LIMIT_MS = 2000;
 
 interface Served {
+  /** The engine's name. */
   id: string;
   runner: ModelRunner;
   engine: Engine;
+  feed: BlockFeed;
+  publicPrefixes: PublicPrefixes;
+  /** Ids of public prefixes by model. */
+  declared: Map<string, ReadonlySet<string>>;
   /** Set while the warm-up's outputs are awaited; nothing of it leaves the thread. */
   warming: ((outputs: SequenceOutput[]) => void) | null;
 }
 
 export class EngineThread {
   readonly #port: MessagePort;
+  /** By engine. */
   readonly #served = new Map<string, Served>();
+  /** By every name of a model. */
+  readonly #byModel = new Map<string, Served>();
   readonly #statusDue = new Set<string>();
   #state: 'starting' | 'serving' | 'stopping' = 'starting';
   /** Of all engines; set by `start`. */
@@ -45,30 +64,48 @@ export class EngineThread {
   }
 
   /** Opens all models, generates one real token with each, reports `ready`, and serves until `stop`. Never rejects: it tells. */
-  async start(setup: EngineSetup, open: OpenRunner): Promise<void> {
+  async start(setup: EngineSetup, prepare: PrepareModel): Promise<void> {
+    const prepared: PreparedModel[] = [];
     try {
       this.#tiers = openTiers(setup.tiers, (message) => this.#post({ type: 'notice', message }));
       const looked = Promise.race([this.#tiers.start(), sleep(TIERS_LOOK_LIMIT_MS, undefined, { ref: false })]);
+      for (const model of setup.models) prepared.push(await prepare(model, setup));
       const warm: WarmModel[] = [];
-      for (const model of setup.models) warm.push(await this.#open(model, setup, open));
+      for (const [i, kvBlocks] of divideKvBudget(setup.kvBytes, demandsOf(setup.models, prepared)).entries())
+        warm.push(...(await this.#open(setup.models[i]!, prepared[i]!, kvBlocks, setup)));
       await looked;
       this.#throwIfStopping();
       this.#state = 'serving';
+      for (const { id, engine } of this.#served.values())
+        this.#post({ type: 'status', engine: id, status: engine.status() });
       this.#post({ type: 'ready', models: warm });
     } catch (error) {
       if (error instanceof StartCancelled) await this.#stop();
       else this.#fatal(error);
+    } finally {
+      for (const model of prepared) await model.close();
     }
   }
 
-  async #open(model: EngineModel, setup: EngineSetup, open: OpenRunner): Promise<WarmModel> {
-    const { runner, adapter } = await open(model, setup, (stage, done, total) => this.#progress(stage, done, total));
-    const served = this.#serve(model.id, runner, setup);
+  async #open(
+    { id: engine, served: names }: EngineModel,
+    prepared: PreparedModel,
+    kvBlocks: number,
+    setup: EngineSetup,
+  ): Promise<WarmModel[]> {
+    const { runner, adapter } = await prepared.open(kvBlocks, (stage, done, total) =>
+      this.#progress(stage, done, total),
+    );
+    const served = this.#serve(engine, runner, setup);
+    for (const { id } of names) this.#byModel.set(id, served);
     this.#progress('warm-up', 0, 1);
     await warmUp(served);
     this.#progress('warm-up', 1, 1);
-    const { vocabSize, contextLength, capacityBlocks, fingerprint } = runner;
-    return { id: model.id, vocabSize, contextLength, capacityBlocks, fingerprint, adapter };
+    const { vocabSize, capacityBlocks, fingerprint } = runner;
+    return names.map(({ id, contextLength }) => ({
+      ...{ id, engine, vocabSize, capacityBlocks, fingerprint, adapter },
+      contextLength: Math.min(contextLength ?? runner.contextLength, runner.contextLength),
+    }));
   }
 
   /** A start is cancelled here, between two pieces of work: a thread that is killed inside the driver takes the process with it. */
@@ -84,16 +121,19 @@ export class EngineThread {
   #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {
     const { maxRunning, cachedTokenCost, ...queue } = setup.bounds;
     const tiers = this.#tiers?.cacheFor(runner.transfer, runner.fingerprint);
+    const feed = new BlockFeed();
+    const publicPrefixes = new PublicPrefixes();
     const engine = new Engine({
       runner,
       ...(tiers && { tiers }),
+      ...{ publicPrefixes, listener: feed },
       clock: Date.now,
       costs: { ...DEFAULT_TOKEN_COSTS, cached: cachedTokenCost },
       limits: { ...queue, maxRunning: Math.min(maxRunning, runner.maxStepLogits, runner.maxStepTokens) },
       onOutputs: (outputs, step) => this.#step(id, outputs, step.elapsedMs),
       onFatal: (error) => this.#fatal(error),
     });
-    const served: Served = { id, runner, engine, warming: null };
+    const served: Served = { id, runner, engine, feed, publicPrefixes, declared: new Map(), warming: null };
     this.#served.set(id, served);
     engine.run().catch((error: unknown) => this.#fatal(error));
     return served;
@@ -104,12 +144,17 @@ export class EngineThread {
       case 'submit': {
         const served = this.#of(message.model);
         this.#post({ type: 'taken', ticket: message.ticket, answer: submitAll(served.engine, message.sequences) });
-        this.#statusSoon(message.model);
+        this.#statusSoon(served);
         return;
       }
-      case 'cancel':
-        for (const id of message.ids) this.#of(message.model).engine.cancel(id);
-        this.#statusSoon(message.model);
+      case 'cancel': {
+        const served = this.#of(message.model);
+        for (const id of message.ids) served.engine.cancel(id);
+        this.#statusSoon(served);
+        return;
+      }
+      case 'publicPrefixes':
+        declare(this.#of(message.model), message);
         return;
       case 'stop':
         if (this.#state === 'serving') void this.#stop();
@@ -127,23 +172,32 @@ export class EngineThread {
     this.#port.close();
   }
 
-  #step(model: string, outputs: SequenceOutput[], elapsedMs: number): void {
-    const served = this.#of(model);
+  #step(id: string, outputs: SequenceOutput[], elapsedMs: number): void {
+    const served = this.#served.get(id);
+    invariant(served, 'a step is of an engine that was opened', { id });
     if (served.warming) {
       served.warming(outputs);
       return;
     }
-    this.#post({ type: 'step', model, outputs, elapsedMs, status: served.engine.status() });
+    this.#tellBlocks(served);
+    this.#post({ type: 'step', engine: id, outputs, elapsedMs, status: served.engine.status() });
   }
 
   /** Queue lengths change without a step, too; told once per turn of the loop, behind whatever step is due. */
-  #statusSoon(model: string): void {
-    if (this.#statusDue.has(model)) return;
-    this.#statusDue.add(model);
+  #statusSoon(served: Served): void {
+    const { id, engine } = served;
+    if (this.#statusDue.has(id)) return;
+    this.#statusDue.add(id);
     setImmediate(() => {
-      this.#statusDue.delete(model);
-      this.#post({ type: 'status', model, status: this.#of(model).engine.status() });
+      this.#statusDue.delete(id);
+      this.#tellBlocks(served);
+      this.#post({ type: 'status', engine: id, status: engine.status() });
     });
+  }
+
+  #tellBlocks({ id, feed }: Served): void {
+    const changes = feed.take();
+    if (changes) this.#post({ type: 'blocks', engine: id, changes }, [changes.tokens.buffer]);
   }
 
   #fatal(error: unknown): void {
@@ -151,19 +205,41 @@ export class EngineThread {
   }
 
   #of(model: string): Served {
-    const served = this.#served.get(model);
+    const served = this.#byModel.get(model);
     invariant(served, 'messages name a served model', { model });
     return served;
   }
 
-  #post(message: FromEngine): void {
-    this.#port.postMessage(message);
+  #post(message: FromEngine, transfer: ArrayBuffer[] = []): void {
+    this.#port.postMessage(message, transfer);
   }
 }
 
 function openTiers({ ramBytes, diskFolder, ...others }: EngineSetup['tiers'], onNotice: (line: string) => void) {
   const options = { ...others, diskFolder: diskFolder ?? null, ...(ramBytes !== undefined && { ramBytes }) };
   return new TierStore(options, Date.now, onNotice);
+}
+
+/** A model's prefixes in place of those that it had. Models that share an engine share what is public, too. */
+function declare(
+  { publicPrefixes, declared }: Served,
+  { model, sealKey, prefixes }: { model: string } & EnginePrefixes,
+): void {
+  publicPrefixes.sealKey = sealKey;
+  const keep = new Set(prefixes.map(({ id }) => id));
+  for (const id of declared.get(model) ?? []) if (!keep.has(id)) publicPrefixes.withdraw(id);
+  for (const { id, tokens } of prefixes) {
+    const refusal = publicPrefixes.declare(id, tokens);
+    invariant(!refusal, 'the wire bounds public prefixes no less than the engine does', { refusal });
+  }
+  declared.set(model, keep);
+}
+
+function demandsOf(models: readonly EngineModel[], prepared: readonly PreparedModel[]): KvDemand[] {
+  return models.map(({ id, kvBlocks, kvWeight }, i) => ({
+    ...{ model: id, kvBlocks, weight: kvWeight },
+    blockBytes: prepared[i]!.blockBytes,
+  }));
 }
 
 /** Code and words of an error that ends the engine thread, as they cross to the HTTP thread. */

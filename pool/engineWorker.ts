@@ -2,35 +2,55 @@
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { openDevice } from '../engine/gpu/device.ts';
 import { invariant } from '../engine/invariant.ts';
+import { KvBudgetError } from '../engine/kvBudget.ts';
 import { createLlamaRunner } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
-import type { EngineModel, EngineSetup } from './engineMessages.ts';
-import { EngineThread, type OpenRunner } from './engineThread.ts';
+import { kvBlockBytes } from '../wgsl/kv/format.ts';
+import { contextLengthOf } from './engineGroups.ts';
+import type { EngineSetup } from './engineMessages.ts';
+import { EngineThread, type PrepareModel } from './engineThread.ts';
 
-const openLlama: OpenRunner = async (model: EngineModel, setup, onProgress) => {
+const prepareLlama: PrepareModel = async (model, setup) => {
   const { file } = await openModelFile(model.path);
-  const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
-  try {
-    const runner = await createLlamaRunner({
-      gpu,
-      file,
-      activations: model.activations,
-      kvFormat: model.kvFormat,
-      kvBlocks: model.kvBlocks,
-      maxStepTokens: setup.bounds.maxStepTokens,
-      maxStepLogits: Math.max(16, setup.bounds.maxRunning),
-      ...(model.contextLength !== undefined && { contextLength: model.contextLength }),
-      onProgress,
-    });
-    return { runner, adapter: gpu.adapterName };
-  } catch (error) {
-    gpu.destroy();
-    throw error;
-  } finally {
-    await file.close();
-  }
+  const { kvHeads, headDim, layers } = file.config;
+  const layerBytes = kvBlockBytes(model.kvFormat, kvHeads, headDim);
+  const contextLength = contextLengthOf(model);
+  return {
+    blockBytes: layerBytes * layers,
+    open: async (kvBlocks, onProgress) => {
+      const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
+      try {
+        refuseOverBinding(model.id, kvBlocks, layerBytes, gpu.device.limits.maxStorageBufferBindingSize);
+        const runner = await createLlamaRunner({
+          gpu,
+          file,
+          activations: model.activations,
+          kvFormat: model.kvFormat,
+          kvBlocks,
+          maxStepTokens: setup.bounds.maxStepTokens,
+          maxStepLogits: Math.max(16, setup.bounds.maxRunning),
+          ...(contextLength !== undefined && { contextLength }),
+          onProgress,
+        });
+        return { runner, adapter: gpu.adapterName };
+      } catch (error) {
+        gpu.destroy();
+        throw error;
+      }
+    },
+    close: () => file.close(),
+  };
 };
+
+/** A layer's arena is one binding, and adapters bound those. Throws KvBudgetError. */
+function refuseOverBinding(model: string, kvBlocks: number, layerBytes: number, mostBytes: number): void {
+  const most = Math.floor(mostBytes / layerBytes);
+  if (kvBlocks > most)
+    throw new KvBudgetError(
+      `${model} would have ${kvBlocks} KV blocks, and this adapter binds at most ${most}. Set its models[].kvBlocks to at most that, or lower pool.kvBytes.`,
+    );
+}
 
 invariant(!isMainThread && parentPort, 'the engine worker runs in a thread of its own');
 const setup: EngineSetup = workerData;
-await new EngineThread(parentPort).start(setup, openLlama);
+await new EngineThread(parentPort).start(setup, prepareLlama);

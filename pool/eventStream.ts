@@ -1,4 +1,4 @@
-// The answer of one inference request: server-sent events, each signed with its place in the stream, so that none can be dropped,
+// An answer of many parts, such as that of an inference request: server-sent events, each signed with its place in the stream, so that none can be dropped,
 // swapped or added on the way. It never waits for a slow reader; a reader that stays behind too far is given up.
 import type { PoolEvent } from './wire/events.ts';
 import { signEvent } from './wire/signing.ts';
@@ -6,12 +6,12 @@ import { signEvent } from './wire/signing.ts';
 /** Bytes kept for a reader that is behind: a scored prompt of 8k tokens with 20 alternatives is about 16 MB. */
 export const MAX_BUFFERED_BYTES = 64 * 2 ** 20;
 
-export interface EventSink {
-  send(event: PoolEvent): void;
+export interface EventSink<E = PoolEvent> {
+  send(event: E): void;
   end(): void;
 }
 
-export class EventStream implements EventSink {
+export class EventStream<E = PoolEvent> implements EventSink<E> {
   readonly body: ReadableStream<Uint8Array>;
   readonly #secret: Uint8Array;
   readonly #nonce: string;
@@ -41,7 +41,7 @@ export class EventStream implements EventSink {
     );
   }
 
-  send(event: PoolEvent): void {
+  send(event: E): void {
     const controller = this.#controller;
     if (!controller) return;
     const data = JSON.stringify(event);

@@ -117,7 +117,7 @@ export class PoolMetrics {
     SECONDS,
   );
 
-  /** `engines` by model id: as many series as models are configured. */
+  /** `engines` by name, that of the first of its models: no more series than models are configured. */
   render(engines: ReadonlyMap<string, EngineStatus>): string {
     const parts = [
       this.promptTokens,

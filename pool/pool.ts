@@ -1,12 +1,15 @@
 // What the HTTP side of a pool is made of, once everything is open: no sockets, no processes. The server's routes read it.
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus } from '../engine/request.ts';
 import type { Identity } from './authenticate.ts';
 import { poolStopping } from './errors.ts';
 import type { Journal } from './journal.ts';
+import type { KvEvents } from './kvEvents.ts';
 import type { Log } from './log.ts';
 import type { PoolMetrics } from './metrics.ts';
 import { NonceMemory } from './nonces.ts';
+import { type EnginePrefixes, PublicPrefixes } from './publicPrefixes.ts';
 import type { Requests } from './requests.ts';
 import type { PoolModel } from './servedModel.ts';
 import type { PoolStatus } from './wire/events.ts';
@@ -17,7 +20,9 @@ export interface PoolParts {
   requests: Requests;
   journal: Journal;
   metrics: PoolMetrics;
-  engineStatus: (model: string) => EngineStatus | null;
+  kvEvents: KvEvents;
+  engineStatus: (engine: string) => EngineStatus | null;
+  declarePrefixes: (model: string, prefixes: EnginePrefixes) => void;
   maxBodyBytes: number;
   /** 64 random bits, for a request that brings no seed. */
   drawSeed: () => bigint;
@@ -28,6 +33,7 @@ export interface PoolParts {
 export class Pool {
   readonly parts: PoolParts;
   readonly nonces = new NonceMemory();
+  readonly publicPrefixes: PublicPrefixes;
   readonly #models: ReadonlyMap<string, PoolModel>;
   #draining = false;
 
@@ -35,6 +41,11 @@ export class Pool {
     invariant(parts.models.length > 0, 'a pool serves a model');
     this.parts = parts;
     this.#models = new Map(parts.models.map((model) => [model.id, model]));
+    this.publicPrefixes = new PublicPrefixes({
+      model: (id) => this.model(id),
+      declare: parts.declarePrefixes,
+      pause: () => yieldToEvents(),
+    });
   }
 
   model(id: string): PoolModel | undefined {
@@ -54,10 +65,11 @@ export class Pool {
     this.parts.log('info', 'draining', { running: this.parts.requests.count });
   }
 
+  /** By engine; models of one file and equal settings share one. */
   engines(): Map<string, EngineStatus> {
-    const statuses = this.parts.models.flatMap(({ id }) => {
-      const status = this.parts.engineStatus(id);
-      return status ? [[id, status] as const] : [];
+    const statuses = this.parts.models.flatMap(({ engine }) => {
+      const status = this.parts.engineStatus(engine);
+      return status ? [[engine, status] as const] : [];
     });
     return new Map(statuses);
   }
@@ -84,6 +96,7 @@ export class Pool {
       blocks_total: total((status) => status.blocksTotal),
       // What the prefix index alone holds is given up on demand.
       blocks_free: total((status) => status.blocksFree + status.blocksCached),
+      public_prefixes: this.publicPrefixes.digest,
     };
   }
 }

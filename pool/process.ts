@@ -3,12 +3,16 @@
 import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
+import { invariant } from '../engine/invariant.ts';
 import type { ModelText } from '../engine/model/types.ts';
 import { type PoolSection, poolSection } from './config.ts';
 import { EngineClient, type EngineDown } from './engineClient.ts';
-import type { WarmModel } from './engineMessages.ts';
+import { engineModels } from './engineGroups.ts';
+import type { EngineSetup, WarmModel } from './engineMessages.ts';
 import { poolStopping } from './errors.ts';
 import { Journal } from './journal.ts';
+import { KvEvents } from './kvEvents.ts';
 import { type Listening, listen } from './listen.ts';
 import { createLog, errorText, type Log } from './log.ts';
 import { PoolMetrics } from './metrics.ts';
@@ -59,6 +63,7 @@ class PoolProcess {
   readonly #log: Log;
   readonly #startedAtMs = Date.now();
   readonly #metrics = new PoolMetrics();
+  readonly #kvEvents = new KvEvents(randomBytes(8).toString('hex'), PUBLIC_NAMESPACE);
   readonly #down = Promise.withResolvers<EngineDown>();
   readonly #journal: Journal;
   readonly #engine: EngineClient;
@@ -82,6 +87,7 @@ class PoolProcess {
         this.#requests.onStep(step);
       },
       onNotice: (message) => log('warn', 'kv_tiers', { message }),
+      onBlocks: (engine, changes) => this.#kvEvents.apply(engine, changes),
       onDown: (error) => this.#down.resolve(error),
     });
     this.#requests = new Requests({
@@ -108,13 +114,20 @@ class PoolProcess {
 
   async #open(): Promise<PoolModel[]> {
     const texts = Promise.all(
-      this.#section.models.map(async ({ path }) => ({
+      this.#section.models.map(async ({ id, path }) => ({
+        id,
         text: await this.#parts.openText(path),
         created: Math.floor((await stat(path)).mtimeMs / 1000),
       })),
     );
     const [warm, opened] = await Promise.all([this.#engine.ready(), texts]);
-    return opened.map(({ text, created }, i) => poolModel(text, warm[i] as WarmModel, created));
+    for (const { id, served } of engineModels(this.#section.models))
+      this.#kvEvents.open({
+        id,
+        models: served.map((one) => one.id),
+        capacityBlocks: warmModel(warm, id).capacityBlocks,
+      });
+    return opened.map(({ id, text, created }) => poolModel(text, warmModel(warm, id), created));
   }
 
   async #serve(models: PoolModel[], stop: Promise<void>): Promise<number> {
@@ -129,7 +142,9 @@ class PoolProcess {
       requests: this.#requests,
       journal: this.#journal,
       metrics: this.#metrics,
-      engineStatus: (model) => this.#engine.status(model),
+      kvEvents: this.#kvEvents,
+      engineStatus: (engine) => this.#engine.status(engine),
+      declarePrefixes: (model, prefixes) => this.#engine.declarePrefixes(model, prefixes),
       maxBodyBytes,
       drawSeed: () => randomBytes(8).readBigUInt64LE(),
       now: Date.now,
@@ -178,18 +193,13 @@ class PoolProcess {
   }
 }
 
-function engineSetup({ models, bounds, tiers, dawnFlags }: PoolSection) {
-  return {
-    bounds,
-    tiers,
-    dawnFlags,
-    models: models.map(({ id, path, activations, kvFormat, kvBlocks, contextLength }) => ({
-      id,
-      path,
-      activations,
-      kvFormat,
-      kvBlocks,
-      ...(contextLength !== undefined && { contextLength }),
-    })),
-  };
+function engineSetup({ models, kvBytes, bounds, tiers, dawnFlags }: PoolSection): EngineSetup {
+  return { bounds, tiers, dawnFlags, kvBytes: kvBytes ?? null, models: engineModels(models) };
+}
+
+/** Models come warm in the order of their engines. */
+function warmModel(warm: readonly WarmModel[], wanted: string): WarmModel {
+  const model = warm.find(({ id }) => id === wanted);
+  invariant(model, 'every configured model is warm', { wanted });
+  return model;
 }

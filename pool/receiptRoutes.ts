@@ -1,8 +1,9 @@
 // Receipts over HTTP: the gateway lists what has ended, books it, and acknowledges. Listing changes nothing, acknowledging twice
 // neither, so that both can be repeated after a lost answer.
 import { z } from 'zod';
-import { invalidRequest, notFound } from './errors.ts';
+import { notFound } from './errors.ts';
 import type { Journal } from './journal.ts';
+import { parseQuery } from './validate.ts';
 import type { Receipt } from './wire/events.ts';
 
 /** Receipts per answer: about 300 kB. */
@@ -16,10 +17,7 @@ const query = z.object({
 
 /** With `request_id`: that one, running or ended; 404 when this pool knows nothing of it. Otherwise a page of ended ones. */
 export function listReceipts(journal: Journal, url: URL): { receipts: Receipt[]; has_more: boolean } {
-  const parsed = query.safeParse(Object.fromEntries(url.searchParams));
-  if (!parsed.success)
-    throw invalidRequest('Invalid receipts query.', String(parsed.error.issues[0]?.path[0] ?? 'query'));
-  const { request_id, after, limit } = parsed.data;
+  const { request_id, after, limit } = parseQuery(query, url);
   if (request_id === undefined) {
     const { receipts, hasMore } = journal.book.ended(after, limit);
     return { receipts, has_more: hasMore };

@@ -18,6 +18,7 @@ import type { PoolEvent } from './wire/events.ts';
 
 const MODEL: PoolModel = {
   id: 'bytes',
+  engine: 'bytes',
   created: 0,
   text: byteText(),
   contextLength: 512,
@@ -119,7 +120,7 @@ function output(index: number, text: string, more: Partial<SequenceOutput> = {})
 }
 
 function step(...outputs: SequenceOutput[]): void {
-  requests.onStep({ model: 'bytes', outputs, elapsedMs: 1 });
+  requests.onStep({ engine: 'bytes', outputs, elapsedMs: 1 });
 }
 
 describe('running requests', () => {

@@ -4,6 +4,8 @@ import type { WarmModel } from './engineMessages.ts';
 
 export interface PoolModel {
   id: string;
+  /** Models of one engine share it. */
+  engine: string;
   /** Unix seconds. */
   created: number;
   text: ModelText;
@@ -19,6 +21,6 @@ export function poolModel(text: ModelText, warm: WarmModel, created: number): Po
   let longestTokenBytes = 1;
   for (let id = 0; id < text.vocabSize; id++)
     longestTokenBytes = Math.max(longestTokenBytes, text.tokenBytes(id).length);
-  const { id, contextLength, vocabSize, fingerprint, adapter } = warm;
-  return { id, created, text, contextLength, vocabSize, fingerprint, adapter, longestTokenBytes };
+  const { id, engine, contextLength, vocabSize, fingerprint, adapter } = warm;
+  return { id, engine, created, text, contextLength, vocabSize, fingerprint, adapter, longestTokenBytes };
 }

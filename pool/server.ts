@@ -1,6 +1,7 @@
 // The pool's HTTP face (internal: its only client is the gateway). Everything but health and metrics must be signed, and is answered
 // signed: JSON answers in a header, streams event by event. It decides nothing itself; it carries between the wire and the pool.
 import { type Context, Hono } from 'hono';
+import { z } from 'zod';
 import { authenticate } from './authenticate.ts';
 import { readBody } from './body.ts';
 import { internalError, invalidRequest, notFound, PoolError } from './errors.ts';
@@ -9,12 +10,15 @@ import { errorText } from './log.ts';
 import { METRICS_CONTENT_TYPE } from './metrics.ts';
 import { type Grant, type Inference, planRequest } from './plan.ts';
 import type { Pool } from './pool.ts';
+import { prefixTokens } from './prefixTokens.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
 import { acknowledge, listReceipts } from './receiptRoutes.ts';
 import type { PoolModel } from './servedModel.ts';
-import { parseBody } from './validate.ts';
+import { parseBody, parseQuery } from './validate.ts';
 import { acknowledgeBody } from './wire/events.ts';
 import { chatRequest, completionRequest, countRequest } from './wire/inference.ts';
+import type { KvEvent } from './wire/kvEvents.ts';
+import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
 import { type SignedContext, signAnswer } from './wire/signing.ts';
 
 /** A request whose signature held, with its body. */
@@ -28,6 +32,9 @@ interface Reply {
   status: number;
   body: unknown;
 }
+
+/** Kept for a reader of kv-events that is behind: more than the whole index of most pools. Past it the reader has to come again. */
+const MAX_READER_BYTES = 16 * 2 ** 20;
 
 /** Longest request id and tenant that a receipt can carry. */
 const MAX_NAME_CHARS = 128;
@@ -86,6 +93,21 @@ export function createPoolApp(pool: Pool): Hono {
       body: acknowledge(parts.journal, parseBody(acknowledgeBody, body).request_ids),
     })),
   );
+  app.get(
+    '/pool/kv-events',
+    signed((request, raw) => kvEvents(pool, request, raw)),
+  );
+  app.put(
+    '/pool/public_prefixes',
+    signed(async ({ body }) => ({ status: 200, body: await pool.publicPrefixes.replace(parseBody(prefixSet, body)) })),
+  );
+  app.post(
+    '/pool/public_prefixes/render',
+    signed(({ body }) => {
+      const declaration = parseBody(prefixDeclaration, body);
+      return { status: 200, body: { tokens: prefixTokens(modelOf(pool, declaration.model), declaration).length } };
+    }),
+  );
   app.post(
     '/pool/drain',
     signed(() => {
@@ -114,12 +136,37 @@ async function infer(pool: Pool, request: Signed, raw: Request, kind: Inference[
   const model = modelOf(pool, inference.request.model);
   const plan = planRequest(model, inference, withPriority(grant, request.context, inference), parts.drawSeed);
   const stream = new EventStream(request.secret, request.context.nonce, () => parts.requests.abort(grant.requestId));
-  if (raw.signal.aborted) stream.abandon();
-  else raw.signal.addEventListener('abort', () => stream.abandon(), { once: true });
+  const response = streaming(stream, raw);
   await parts.requests.start(model, plan, grant, stream);
+  return response;
+}
+
+/** The answer; its reader leaving abandons the stream. */
+function streaming<E>(stream: EventStream<E>, { signal }: Request): Response {
+  if (signal.aborted) stream.abandon();
+  else signal.addEventListener('abort', () => stream.abandon(), { once: true });
   return new Response(stream.body, {
     headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' },
   });
+}
+
+const kvEventsQuery = z.object({
+  epoch: z.string().max(64).default(''),
+  after: z.coerce.number().int().min(-1).default(-1),
+  tokens: z.enum(['true', 'false']).default('false'),
+});
+
+/** A signed cache scope narrows the stream to it, and may ask for its tokens. */
+function kvEvents(pool: Pool, { context, secret }: Signed, raw: Request): Response {
+  const { epoch, after, tokens } = parseQuery(kvEventsQuery, new URL(raw.url));
+  const { cacheScope: namespace = null, nonce } = context;
+  if (tokens === 'true' && namespace === null)
+    throw invalidRequest("'tokens' are told of the signed namespace only: sign hearth-cache-scope.", 'tokens');
+  let leave = () => {};
+  const stream = new EventStream<KvEvent>(secret, nonce, () => leave(), MAX_READER_BYTES);
+  const from = after < 0 ? null : { epoch, sequence: after };
+  leave = pool.parts.kvEvents.subscribe({ from, namespace, tokens: tokens === 'true' }, stream);
+  return streaming(stream, raw);
 }
 
 function countTokens(pool: Pool, body: Uint8Array): { prompt_tokens: number[] } {
@@ -181,9 +228,14 @@ function cacheOf(context: SignedContext): Grant['cache'] {
   if (kvFloorShare > 1)
     throw invalidRequest('The header hearth-kv-floor needs a share from 0 to 1.', 'hearth-kv-floor');
   return {
-    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : Buffer.from(cacheSeal, 'hex') },
+    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : sealBytes(cacheSeal) },
     account: { name: context.tenant ?? '', weight: weightOf(context), floorShare: kvFloorShare },
   };
+}
+
+/** In a buffer of its own: it crosses a thread border, and one from Node's pool would take its neighbours along. */
+function sealBytes(hex: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(hex, 'hex'));
 }
 
 /** The gateway's signed priority, or else what the request says among the requests of its own tenant. */

@@ -15,6 +15,13 @@ export function parseBody<T extends z.ZodType>(schema: T, body: Uint8Array): z.o
   return parsed.data;
 }
 
+/** A query to a value of the schema. Throws PoolError (400) that names the first wrong field. */
+export function parseQuery<T extends z.ZodType>(schema: T, url: URL): z.output<T> {
+  const parsed = schema.safeParse(Object.fromEntries(url.searchParams));
+  if (!parsed.success) throw describe(parsed.error.issues);
+  return parsed.data;
+}
+
 function describe(issues: readonly z.core.$ZodIssue[]): PoolError {
   const issue = issues[0];
   if (!issue) return invalidRequest('The request is not valid.', null);

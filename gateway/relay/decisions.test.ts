@@ -20,7 +20,7 @@ function pool(id: string, extra: Partial<PoolState> = {}, status: Partial<PoolSt
   const target = { id, url: 'http://127.0.0.1:9', keyId: 'k', secret: new Uint8Array(32) };
   const told: PoolStatus = {
     ...{ pool_id: id, started_at_ms: 0, state: 'warm', models: [MODEL], adapter: '' },
-    ...{ running: 0, waiting: 0, blocks_total: 1, blocks_free: 1, ...status },
+    ...{ running: 0, waiting: 0, blocks_total: 1, blocks_free: 1, public_prefixes: null, ...status },
   };
   return {
     client: new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) }),

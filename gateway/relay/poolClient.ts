@@ -10,6 +10,13 @@ import {
   receiptsAnswer,
 } from '../../pool/wire/events.ts';
 import type { ChatRequest, CompletionRequest } from '../../pool/wire/inference.ts';
+import {
+  type PrefixDeclaration,
+  type PrefixReport,
+  type PrefixSet,
+  prefixSetAnswer,
+  renderAnswer,
+} from '../../pool/wire/publicPrefixes.ts';
 import { verifyEvent } from '../../pool/wire/signing.ts';
 import {
   broken,
@@ -67,6 +74,16 @@ export class PoolClient {
 
   status(): Promise<PoolStatus> {
     return this.#ask('GET', '/pool/status', poolStatus);
+  }
+
+  /** In place of all that were public there. */
+  setPublicPrefixes(set: PrefixSet): Promise<{ digest: string; prefixes: PrefixReport[] }> {
+    return this.#ask('PUT', '/pool/public_prefixes', prefixSetAnswer, set);
+  }
+
+  /** Tokens that prompts with this beginning share; refused (400) where that is less than a block. */
+  async renderPrefix(declaration: PrefixDeclaration): Promise<number> {
+    return (await this.#ask('POST', '/pool/public_prefixes/render', renderAnswer, declaration)).tokens;
   }
 
   receipts(limit: number): Promise<{ receipts: Receipt[]; has_more: boolean }> {

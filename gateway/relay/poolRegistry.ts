@@ -48,9 +48,16 @@ export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: 
 export class PoolRegistry {
   readonly pools: readonly PoolState[];
   readonly #clock: Clock;
+  readonly #onStatus: (pool: PoolState) => void;
 
-  constructor(pools: readonly { client: PoolClient; models: readonly string[] }[], clock: Clock) {
+  /** `onStatus`: a pool has told its status; the registry waits for nothing that follows from it. */
+  constructor(
+    pools: readonly { client: PoolClient; models: readonly string[] }[],
+    clock: Clock,
+    onStatus: (pool: PoolState) => void = () => {},
+  ) {
     this.#clock = clock;
+    this.#onStatus = onStatus;
     this.pools = pools.map(({ client, models }) => ({
       client,
       declaredModels: models,
@@ -97,7 +104,9 @@ export class PoolRegistry {
       pool.failures = 0;
     } catch {
       pool.failures += 1;
+      return;
     }
+    this.#onStatus(pool);
   }
 
   /** Asks every pool until the signal aborts. */

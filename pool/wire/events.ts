@@ -133,5 +133,7 @@ export const poolStatus = z.object({
   waiting: count,
   blocks_total: count,
   blocks_free: count,
+  /** Digest of the set of public prefixes that it has; null: none was pushed since its start. */
+  public_prefixes: z.string().nullable(),
 });
 export type PoolStatus = z.infer<typeof poolStatus>;

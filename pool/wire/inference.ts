@@ -32,12 +32,12 @@ const textPart = z.strictObject({ type: z.literal('text'), text: z.string() });
 /** A message's content: a string, or text parts, which are joined. Other modalities are refused. */
 const content = z.union([z.string(), listOf(textPart, { min: 1, max: LIMITS.parts })]);
 
-const message = z.strictObject({
-  role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content,
-  name: z.string().max(64).optional(),
+export const chatMessage = z.strictObject({
+  role: z.enum(['system', 'developer', 'user', 'assistant']).describe('Who says it.'),
+  content: content.describe('What is said: text, or parts of text, which are joined.'),
+  name: z.string().max(64).optional().describe('Tells speakers of one role apart, where the template knows names.'),
 });
-export type ChatMessage = z.infer<typeof message>;
+export type ChatMessage = z.infer<typeof chatMessage>;
 
 const shared = {
   model: z.string().min(1).max(256),
@@ -71,7 +71,7 @@ const shared = {
 
 export const chatRequest = z.strictObject({
   ...shared,
-  messages: listOf(message, { min: 1, max: LIMITS.messages }),
+  messages: listOf(chatMessage, { min: 1, max: LIMITS.messages }),
   max_tokens: z.int().min(1).nullish(),
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),

@@ -42,7 +42,7 @@ function isMap(value: unknown): boolean {
 
 /** Token ids, one or more. Not an element schema: a batch has a million of them. */
 export const tokenIds = z
-  .array(z.unknown())
+  .array(z.unknown().describe('A token id.'))
   .min(1)
   .transform((entries, context): number[] => {
     const wrong = entries.findIndex((entry) => !Number.isSafeInteger(entry) || (entry as number) < 0);

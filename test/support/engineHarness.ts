@@ -1,27 +1,17 @@
 // Drives an Engine step by step over a PagedRunner with a hand-moved clock, and gathers what each sequence was told.
 import { Engine, type EngineLimits, type EngineOptions, type StepReport } from '../../engine/engine.ts';
 import {
+  GREEDY,
   NEUTRAL_RETENTION,
   type PositionLogprob,
   type RequestCache,
-  type SamplingParams,
   type SequenceEnd,
   type SequenceOutput,
   type SequenceRequest,
 } from '../../engine/request.ts';
 import { PagedRunner, type PagedRunnerOptions } from './pagedRunner.ts';
 
-export const GREEDY: SamplingParams = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-  seed: '0',
-};
+export { GREEDY };
 
 /** The cache of one namespace that stays in this process, on an account of its own without a floor. */
 export function cacheOf(namespace: string, over: Partial<RequestCache> = {}): RequestCache {

@@ -9,6 +9,7 @@ import { invariant } from '../../engine/invariant.ts';
 import { createApp } from '../../gateway/app.ts';
 import { systemClock } from '../../gateway/clock.ts';
 import { SqliteDirectory } from '../../gateway/directory/sqliteDirectory.ts';
+import { SqlitePrefixes } from '../../gateway/directory/sqlitePrefixes.ts';
 import { createKeyring } from '../../gateway/keys/keyring.ts';
 import type { LedgerEntry } from '../../gateway/ledger/port.ts';
 import { SqliteLedger } from '../../gateway/ledger/sqliteLedger.ts';
@@ -19,10 +20,12 @@ import type { GatewayPorts, GatewaySettings } from '../../gateway/ports.ts';
 import { PoolClient } from '../../gateway/relay/poolClient.ts';
 import { PoolRegistry } from '../../gateway/relay/poolRegistry.ts';
 import { PromptCounts } from '../../gateway/relay/promptCount.ts';
+import { PublicPrefixes } from '../../gateway/relay/publicPrefixes.ts';
 import { Settler } from '../../gateway/relay/settler.ts';
 import { openDatabase } from '../../gateway/sqlite.ts';
 import { feedUsage } from '../../gateway/usage/feed.ts';
 import { SqliteUsage } from '../../gateway/usage/sqliteUsage.ts';
+import type { PrefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import { ScriptedPool } from './scriptedPool.ts';
 
 export const ADMIN_KEY = 'sk-admin-of-the-test-rig-0000';
@@ -70,8 +73,9 @@ export class GatewayRig {
   constructor(
     pool: ScriptedPool,
     settings: Partial<GatewaySettings> = {},
-    folder = mkdtempSync(join(tmpdir(), 'hearth-')),
+    prefixes: readonly PrefixDeclaration[] = [],
   ) {
+    const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
     this.pool = pool;
     const db = openDatabase(join(folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
     this.db = db;
@@ -85,14 +89,15 @@ export class GatewayRig {
       clock,
     );
     const log = jsonLog((line) => this.logged.push(line), clock.now);
+    const keyring = createKeyring({
+      adminKey: ADMIN_KEY,
+      namespaceSecret: Buffer.alloc(32, 1),
+      peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
+    });
+    const publicPrefixes = new PublicPrefixes(new SqlitePrefixes(db), prefixes, keyring, log);
     this.ports = {
       settings: { ...SETTINGS, ...settings },
-      keyring: createKeyring({
-        adminKey: ADMIN_KEY,
-        namespaceSecret: Buffer.alloc(32, 1),
-        peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
-      }),
-      ...{ ledger, metrics, registry, clock, random, log },
+      ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log },
       directory: new SqliteDirectory(db),
       usage: new SqliteUsage(db),
       counts: new PromptCounts(),
@@ -106,10 +111,13 @@ export class GatewayRig {
     };
   }
 
-  static async start(settings: Partial<GatewaySettings> = {}): Promise<GatewayRig> {
+  static async start(
+    settings: Partial<GatewaySettings> = {},
+    prefixes: readonly PrefixDeclaration[] = [],
+  ): Promise<GatewayRig> {
     const pool = new ScriptedPool();
     await pool.start();
-    const rig = new GatewayRig(pool, settings);
+    const rig = new GatewayRig(pool, settings, prefixes);
     await rig.refresh();
     return rig;
   }
@@ -122,7 +130,11 @@ export class GatewayRig {
 
   /** Asks the pool for its status, as the host's loop does. */
   async refresh(): Promise<void> {
-    for (const pool of this.ports.registry.pools) await this.ports.registry.refresh(pool);
+    const { registry, publicPrefixes } = this.ports;
+    for (const pool of registry.pools) {
+      await registry.refresh(pool);
+      await publicPrefixes.publish(pool);
+    }
   }
 
   async request(

@@ -5,14 +5,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { z } from 'zod';
 import { invariant } from '../../engine/invariant.ts';
+import { contextLengthOf } from '../../pool/engineGroups.ts';
 import type { EngineSetup } from '../../pool/engineMessages.ts';
-import { EngineThread } from '../../pool/engineThread.ts';
+import { EngineThread, type PrepareModel } from '../../pool/engineThread.ts';
 import { BYTE_TEXT_VOCAB } from './byteText.ts';
 import { PagedRunner } from './pagedRunner.ts';
 
 export const pagedModelFile = z.object({
   stepMs: z.number().default(0),
   contextLength: z.int().default(512),
+  /** What the KV budget counts for a block. */
+  blockBytes: z.int().default(1024),
   /** The runner throws in this step. */
   throwAtStep: z.int().optional(),
   /** The whole thread dies in this step. */
@@ -28,21 +31,27 @@ class GpuGone extends Error {
 
 invariant(parentPort, 'runs as a worker');
 const setup: EngineSetup = workerData;
-await new EngineThread(parentPort).start(setup, async (model) => {
+const prepare: PrepareModel = async (model) => {
   const file = pagedModelFile.parse(JSON.parse(readFileSync(model.path, 'utf8')));
   if (file.refuse) throw new Error(file.refuse);
   let steps = 0;
-  const runner = new PagedRunner({
-    vocabSize: BYTE_TEXT_VOCAB,
-    contextLength: Math.min(file.contextLength, model.contextLength ?? file.contextLength),
-    capacityBlocks: model.kvBlocks,
-    maxStepTokens: setup.bounds.maxStepTokens,
-    during: async () => {
-      steps += 1;
-      if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
-      if (steps === file.crashAtStep) process.exit(7);
-      if (file.stepMs > 0) await sleep(file.stepMs);
-    },
-  });
-  return { runner, adapter: 'paged runner' };
-});
+  const open = (kvBlocks: number) =>
+    new PagedRunner({
+      vocabSize: BYTE_TEXT_VOCAB,
+      contextLength: Math.min(file.contextLength, contextLengthOf(model) ?? file.contextLength),
+      capacityBlocks: kvBlocks,
+      maxStepTokens: setup.bounds.maxStepTokens,
+      during: async () => {
+        steps += 1;
+        if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
+        if (steps === file.crashAtStep) process.exit(7);
+        if (file.stepMs > 0) await sleep(file.stepMs);
+      },
+    });
+  return {
+    blockBytes: file.blockBytes,
+    open: async (kvBlocks) => ({ runner: open(kvBlocks), adapter: 'paged runner' }),
+    close: async () => {},
+  };
+};
+await new EngineThread(parentPort).start(setup, prepare);

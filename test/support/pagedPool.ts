@@ -18,7 +18,10 @@ export interface PagedPool {
 }
 
 export interface PagedPoolOptions {
+  /** The file that all models share which have none of their own. */
   model?: PagedModelFile;
+  /** Default: one, `bytes`, of 256 blocks. */
+  models?: readonly ({ id: string; file?: PagedModelFile } & Record<string, unknown>)[];
   section?: Record<string, unknown>;
   supervisor?: Partial<SupervisorOptions>;
 }
@@ -26,8 +29,16 @@ export interface PagedPoolOptions {
 const MAIN = fileURLToPath(new URL('./pagedPoolMain.ts', import.meta.url));
 
 export function pagedPoolOptions(folder: string, secret: Uint8Array, options: PagedPoolOptions): SupervisorOptions {
-  const path = join(folder, 'model.json');
-  writeFileSync(path, JSON.stringify(options.model ?? {}));
+  const write = (name: string, file: PagedModelFile) => {
+    const path = join(folder, `${name}.json`);
+    writeFileSync(path, JSON.stringify(file));
+    return path;
+  };
+  const shared = write('model', options.model ?? {});
+  const models = (options.models ?? [{ id: 'bytes', kvBlocks: 256 }]).map(({ file, ...model }, i) => ({
+    path: file ? write(`model-${i}`, file) : shared,
+    ...model,
+  }));
   return {
     name: 'pool',
     command: process.execPath,
@@ -39,7 +50,7 @@ export function pagedPoolOptions(folder: string, secret: Uint8Array, options: Pa
       port: port ?? 0,
       poolId: 'pool-1',
       keys: [{ id: 'key-1', secretHex: Buffer.from(secret).toString('hex') }],
-      models: [{ id: 'bytes', path, kvBlocks: 256 }],
+      models,
       journal: { folder: join(folder, 'journal') },
       ...options.section,
     }),

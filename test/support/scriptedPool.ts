@@ -5,6 +5,13 @@ import { invariant } from '../../engine/invariant.ts';
 import type { PoolEvent, PoolStatus, Receipt, TokenLogprob, WireError } from '../../pool/wire/events.ts';
 import { acknowledgeBody } from '../../pool/wire/events.ts';
 import { chatRequest, completionRequest, contentText, countRequest, promptsOf } from '../../pool/wire/inference.ts';
+import {
+  digestOfSet,
+  type PrefixDeclaration,
+  type PrefixSet,
+  prefixDeclaration,
+  prefixSet,
+} from '../../pool/wire/publicPrefixes.ts';
 import { type SignedContext, signAnswer, signEvent, verifyRequest } from '../../pool/wire/signing.ts';
 
 export interface Script {
@@ -38,6 +45,8 @@ export class ScriptedPool {
   /** Every inference that was accepted or refused, in order. */
   readonly requests: { context: SignedContext; body: Record<string, unknown> }[] = [];
   counted = 0;
+  /** As last pushed. */
+  prefixes: PrefixSet | null = null;
   readonly #receipts = new Map<string, Receipt>();
   readonly #nonces = new Set<string>();
   #server: Server | undefined;
@@ -51,6 +60,7 @@ export class ScriptedPool {
   /** Listens; again on the same port after `kill`. Requests that ran at the kill are lost, as a journal tells it. */
   async start(): Promise<void> {
     this.#startedAtMs = Date.now();
+    this.prefixes = null;
     const server = createServer((request, response) => void this.#handle(request, response));
     this.#server = server;
     await new Promise<void>((resolve, reject) => {
@@ -116,6 +126,8 @@ export class ScriptedPool {
         ).map((p) => p.length),
       });
     }
+    if (path === '/pool/public_prefixes') return json(200, this.#setPrefixes(prefixSet.parse(value)));
+    if (path === '/pool/public_prefixes/render') return this.#renderPrefix(prefixDeclaration.parse(value), json);
     if (path.startsWith('/pool/receipts')) {
       const answer = this.#answerReceipts(request.method ?? '', path, value);
       return json(answer.status, answer.value);
@@ -143,7 +155,21 @@ export class ScriptedPool {
       waiting: 0,
       blocks_total: 100,
       blocks_free: 100,
+      public_prefixes: this.prefixes && digestOfSet(this.prefixes),
     };
+  }
+
+  #setPrefixes(set: PrefixSet): object {
+    this.prefixes = set;
+    const prefixes = set.prefixes.map(({ id, text }) => ({ id, state: 'declared', tokens: text?.length ?? 0 }));
+    return { digest: digestOfSet(set), prefixes };
+  }
+
+  /** A prefix of text, one token per character, of which a block is the least. */
+  #renderPrefix({ text = '' }: PrefixDeclaration, json: (status: number, value: unknown) => void): void {
+    const error = { message: 'too short', type: 'invalid_request_error', param: 'text', code: null };
+    if (text.length >= 16) json(200, { tokens: text.length });
+    else json(400, { error });
   }
 
   #answerReceipts(method: string, path: string, value: unknown): { status: number; value: unknown } {

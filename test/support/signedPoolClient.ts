@@ -1,8 +1,10 @@
 // The gateway's half of the wire, for tests of a pool: signs requests, verifies every event and every JSON answer, and fails loudly
 // on anything that does not hold.
 import { randomBytes } from 'node:crypto';
+import type { z } from 'zod';
 import { invariant } from '../../engine/invariant.ts';
 import { type PoolEvent, poolEvent } from '../../pool/wire/events.ts';
+import { type KvEvent, kvEvent } from '../../pool/wire/kvEvents.ts';
 import { type SignedContext, signRequest, verifyAnswer, verifyEvent } from '../../pool/wire/signing.ts';
 
 export interface PoolAddress {
@@ -41,7 +43,7 @@ export function inferenceContext(): Partial<SignedContext> {
   };
 }
 
-export async function askPool(pool: PoolAddress, ask: Ask): Promise<PoolAnswer> {
+async function send(pool: PoolAddress, ask: Ask): Promise<{ response: Response; nonce: string }> {
   const body = Buffer.from(ask.body === undefined ? '' : JSON.stringify(ask.body));
   const method = ask.method ?? 'POST';
   const nonce = randomBytes(16).toString('hex');
@@ -53,22 +55,37 @@ export async function askPool(pool: PoolAddress, ask: Ask): Promise<PoolAnswer> 
     ...(method !== 'GET' && { body }),
     ...(ask.signal && { signal: ask.signal }),
   });
+  return { response, nonce: context.nonce };
+}
+
+export async function askPool(pool: PoolAddress, ask: Ask): Promise<PoolAnswer> {
+  const { secret } = pool;
+  const { response, nonce } = await send(pool, ask);
   const answer = { status: response.status, headers: response.headers };
   if (response.headers.get('content-type')?.startsWith('text/event-stream'))
-    return { ...answer, json: null, events: verified(response, secret, context.nonce) };
+    return { ...answer, json: null, events: verified(response, secret, nonce, poolEvent) };
   const bytes = new Uint8Array(await response.arrayBuffer());
   const signature = response.headers.get('hearth-signature');
   if (signature !== null)
-    invariant(
-      verifyAnswer(secret, context.nonce, response.status, bytes, signature),
-      'the answer is signed by the pool',
-    );
+    invariant(verifyAnswer(secret, nonce, response.status, bytes, signature), 'the answer is signed by the pool');
   return { ...answer, json: JSON.parse(new TextDecoder().decode(bytes)), events: none() };
 }
 
 async function* none(): AsyncGenerator<PoolEvent> {}
 
-async function* verified(response: Response, secret: Uint8Array, nonce: string): AsyncGenerator<PoolEvent> {
+/** The stream of kv-events from the pool: each verified as it comes. Ends with the signal. */
+export async function* kvEventsOf(pool: PoolAddress, ask: Omit<Ask, 'body'>): AsyncGenerator<KvEvent> {
+  const { response, nonce } = await send(pool, { ...ask, method: 'GET' });
+  invariant(response.ok, 'the stream is granted', { status: response.status });
+  yield* verified(response, pool.secret, nonce, kvEvent);
+}
+
+async function* verified<T extends z.ZodType>(
+  response: Response,
+  secret: Uint8Array,
+  nonce: string,
+  schema: T,
+): AsyncGenerator<z.output<T>> {
   const decoder = new TextDecoder();
   let sequence = 0;
   let rest = '';
@@ -83,7 +100,7 @@ async function* verified(response: Response, secret: Uint8Array, nonce: string):
         sequence,
       });
       sequence += 1;
-      yield poolEvent.parse(JSON.parse(data));
+      yield schema.parse(JSON.parse(data));
     }
   }
   invariant(rest === '', 'a stream ends with a whole event');

@@ -1,0 +1,114 @@
+// The operator's public prefixes, and that every pool has them: those of the configuration and those that were declared, in memory as
+// one set. A pool whose status tells another digest than the set's gets the set pushed: after its start, after a change, after a push
+// that failed. No request waits for any of it; until then its prompts are merely computed.
+import { createHash } from 'node:crypto';
+import {
+  contentOf,
+  digestOfSet,
+  type PrefixDeclaration,
+  type PrefixReport,
+  type PrefixSet,
+  type PublicPrefix,
+} from '../../pool/wire/publicPrefixes.ts';
+import type { PrefixStore } from '../directory/publicPrefixes.ts';
+import { deriveCache } from '../keys/cacheScope.ts';
+import type { Keyring } from '../keys/keyring.ts';
+import { errorFields, type Log } from '../log.ts';
+import type { PoolState } from './poolRegistry.ts';
+
+export interface KnownPrefix {
+  prefix: PublicPrefix;
+  source: 'configuration' | 'api';
+  createdAtMs: number | null;
+}
+
+export class PublicPrefixes {
+  readonly #store: PrefixStore;
+  readonly #configured: readonly KnownPrefix[];
+  readonly #seal: string;
+  readonly #log: Log;
+  readonly #reports = new Map<string, Map<string, PrefixReport>>();
+  readonly #publishing = new Map<string, Promise<void>>();
+  #declared: KnownPrefix[] = [];
+
+  constructor(store: PrefixStore, configured: readonly PrefixDeclaration[], { cacheSecret }: Keyring, log: Log) {
+    this.#store = store;
+    this.#configured = configured.map((declaration) => ({
+      prefix: { id: idOf(declaration), ...declaration },
+      source: 'configuration',
+      createdAtMs: null,
+    }));
+    // The operator's own: declared content is public, so that no salt has to be destroyed.
+    this.#seal = deriveCache(cacheSecret, new Uint8Array(0), 'public').seal;
+    this.#log = log;
+  }
+
+  /** Before the first use. */
+  async load(): Promise<void> {
+    const stored = await this.#store.prefixes();
+    this.#declared = stored.map(({ prefix, createdAtMs }) => ({ prefix, createdAtMs, source: 'api' }));
+  }
+
+  get all(): readonly KnownPrefix[] {
+    return [...this.#configured, ...this.#declared];
+  }
+
+  /** What became of it at each pool that has been told. */
+  reports(id: string): { pool: string; report: PrefixReport }[] {
+    return [...this.#reports].flatMap(([pool, reports]) => {
+      const report = reports.get(id);
+      return report ? [{ pool, report }] : [];
+    });
+  }
+
+  async add(prefix: PublicPrefix, createdAtMs: number): Promise<void> {
+    await this.#store.addPrefix({ prefix, createdAtMs });
+    this.#declared = [...this.#declared, { prefix, createdAtMs, source: 'api' }];
+  }
+
+  /** False when none was declared with this id. */
+  async delete(id: string): Promise<boolean> {
+    const existed = await this.#store.deletePrefix(id);
+    this.#declared = this.#declared.filter(({ prefix }) => prefix.id !== id);
+    return existed;
+  }
+
+  /** Of the models that a pool serves. */
+  setFor(models: ReadonlySet<string>): PrefixSet {
+    const prefixes = this.all.map(({ prefix }) => prefix).filter(({ model }) => models.has(model));
+    return { seal: this.#seal, prefixes };
+  }
+
+  /** Pushes the set where the pool has another one. Never rejects: the next status shows what is missing. One at a time per pool. */
+  publish(pool: PoolState): Promise<void> {
+    const { id } = pool.client.target;
+    const before = this.#publishing.get(id) ?? Promise.resolve();
+    const next = before
+      .then(() => this.#publish(pool))
+      .catch((error: unknown) => this.#log.warn('public_prefixes_failed', { pool: id, ...errorFields(error) }))
+      .finally(() => {
+        if (this.#publishing.get(id) === next) this.#publishing.delete(id);
+      });
+    this.#publishing.set(id, next);
+    return next;
+  }
+
+  async #publish({ client, status }: PoolState): Promise<void> {
+    if (!status) return;
+    const set = this.setFor(new Set(status.models.map(({ id }) => id)));
+    if (status.public_prefixes === digestOfSet(set)) return;
+    if (status.public_prefixes === null && set.prefixes.length === 0) return;
+    const { digest, prefixes } = await client.setPublicPrefixes(set);
+    status.public_prefixes = digest;
+    this.#reports.set(client.target.id, new Map(prefixes.map((report) => [report.id, report])));
+    const refused = prefixes.filter(({ state }) => state === 'refused');
+    this.#log.info('public_prefixes_pushed', { pool: client.target.id, prefixes: prefixes.length });
+    for (const { id, reason } of refused)
+      this.#log.warn('public_prefix_refused', { pool: client.target.id, prefix: id, reason: reason ?? '' });
+  }
+}
+
+/** The same declaration has the same id at every start. */
+function idOf(declaration: PrefixDeclaration): string {
+  return `prefix_${createHash('sha256').update(contentOf(declaration)).digest('hex').slice(0, 24)}`;
+}
