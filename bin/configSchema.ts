@@ -5,7 +5,7 @@ import { gatewaySection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
 
-const { bounds, journal, kvBytes, tiers, models: poolModels } = poolSection.shape;
+const { bounds, journal, kvBytes, tiers, evictionPolicy, tenantMetrics, models: poolModels } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, publicPrefixes, synchronous, drainMs } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
@@ -53,6 +53,8 @@ const server = z.strictObject({
 const pool = z.strictObject({
   ...bounds.unwrap().shape,
   kvBytes,
+  evictionPolicy,
+  tenantMetrics,
   journalFsync: journal.shape.fsync,
   journalSegmentBytes: journal.shape.segmentBytes,
   maxReceipts: journal.shape.maxReceipts,

@@ -23,7 +23,8 @@ export function poolSectionOf(
   identity: PoolIdentity,
   options: { modelPaths: readonly string[]; dawnFlags: string[]; port: number | null },
 ): PoolSectionInput {
-  const { kvBytes, journalFsync, journalSegmentBytes, maxReceipts, ...others } = config.pool;
+  const { kvBytes, evictionPolicy, tenantMetrics, journalFsync, journalSegmentBytes, maxReceipts, ...others } =
+    config.pool;
   const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...bounds } = others;
   return {
     host: POOL_HOST,
@@ -36,6 +37,7 @@ export function poolSectionOf(
       ...(contextLength !== undefined && { contextLength }),
     })),
     ...(kvBytes !== undefined && { kvBytes }),
+    ...{ evictionPolicy, tenantMetrics },
     bounds,
     journal: {
       folder: join(config.server.dataDir, 'journal'),

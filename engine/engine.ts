@@ -15,7 +15,7 @@ import { checkConsistent, refuseImpossible } from './admissionChecks.ts';
 import { advance, standing, stepChunk, tells } from './advance.ts';
 import { type Attribution, attribute } from './attribution.ts';
 import { joinListeners } from './blockListeners.ts';
-import { BlockManager } from './blockManager.ts';
+import { BlockManager, type BlockStatus } from './blockManager.ts';
 import type { EvictionPolicy } from './eviction/policy.ts';
 import { queueTokens, type TokenCosts } from './fairQueue.ts';
 import { invariant } from './invariant.ts';
@@ -241,6 +241,11 @@ export class Engine {
       evictions: this.#blocks.evictions,
       tiers: this.#options.tiers?.status() ?? null,
     };
+  }
+
+  /** Blocks by account and state, who evicted whom, how long blocks live: `most` accounts by name. */
+  cacheStatus(most: number): BlockStatus {
+    return this.#blocks.status(most);
   }
 
   /** Use by tenant: the `top` largest, and the rest in sum. */

@@ -1,6 +1,10 @@
 // The pool process' section of the configuration. It comes as one JSON line on stdin, so that no secret stands in argv or in the
 // environment, and is checked here once; the rest of the pool trusts it.
 import { z } from 'zod';
+import { EVICTION_POLICIES } from '../engine/eviction/policies.ts';
+
+/** Floors and weights per tenant, over the policy that learns. */
+const DEFAULT_EVICTION = 'multi-tenant';
 
 const port = z.int().min(0).max(65_535);
 
@@ -118,6 +122,16 @@ export const poolSection = z
     bounds: bounds.prefault({}),
     journal: journalSection,
     tiers: tiersSection.prefault({}),
+    evictionPolicy: z
+      .enum(Object.keys(EVICTION_POLICIES))
+      .default(DEFAULT_EVICTION)
+      .describe('Which cached KV block leaves when one is needed.'),
+    tenantMetrics: z
+      .int()
+      .min(0)
+      .max(100)
+      .default(0)
+      .describe('Tenants per engine that /metrics names, the largest; the others are one series. 0: none.'),
     maxBodyBytes: z.int().min(1024).default(8_388_608).describe('Largest request body.'),
     drainMs: z.int().min(0).max(600_000).default(30_000).describe('How long running requests may finish after a stop.'),
     dawnFlags: z.array(z.string()).max(64).default([]).describe('Toggles for the WebGPU implementation.'),

@@ -1,9 +1,11 @@
 // The HTTP thread's face of the engine thread. Answers come by callback in the order of the messages, never by promise, so that a
 // step can't overtake the news that its request was taken. When the thread dies, everything waiting hears of it exactly once.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { BlockChanges } from './blockFeed.ts';
+import type { EngineFigures } from './engineDetail.ts';
 import type { EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
@@ -22,6 +24,7 @@ export interface EngineStep {
   engine: string;
   outputs: SequenceOutput[];
   elapsedMs: number;
+  tokens: number;
 }
 
 /** What the pool's request handling needs of an engine; a test may stand in for the thread. */
@@ -43,6 +46,7 @@ export class EngineClient implements EnginePort {
   readonly #worker: Worker;
   readonly #listeners: EngineListeners;
   readonly #tickets = new Map<number, (answer: TakeAnswer) => void>();
+  readonly #asked = new Map<number, (figures: EngineFigures[]) => void>();
   readonly #status = new Map<string, EngineStatus>();
   readonly #ready = Promise.withResolvers<WarmModel[]>();
   readonly #gone = Promise.withResolvers<void>();
@@ -72,6 +76,21 @@ export class EngineClient implements EnginePort {
   /** As of the last message; null before the engine is ready. */
   status(engine: string): EngineStatus | null {
     return this.#status.get(engine) ?? null;
+  }
+
+  /** Of all engines, `most` tenants by name; null when the thread is gone or takes longer than `limitMs`. */
+  async figures(most: number, limitMs: number): Promise<EngineFigures[] | null> {
+    if (this.#down) return null;
+    const ticket = this.#nextTicket++;
+    const answer = new Promise<EngineFigures[]>((resolve) => this.#asked.set(ticket, resolve));
+    this.#post({ type: 'figures', ticket, most });
+    const late = new AbortController();
+    try {
+      return await Promise.race([answer, sleep(limitMs, null, { signal: late.signal, ref: false })]);
+    } finally {
+      late.abort();
+      this.#asked.delete(ticket);
+    }
   }
 
   submit(model: string, sequences: SequenceRequest[], onAnswer: (answer: TakeAnswer) => void): void {
@@ -124,6 +143,9 @@ export class EngineClient implements EnginePort {
         return;
       case 'notice':
         this.#listeners.onNotice(message.message);
+        return;
+      case 'figures':
+        this.#asked.get(message.ticket)?.(message.engines);
         return;
       case 'blocks':
         this.#listeners.onBlocks(message.engine, message.changes);

@@ -2,6 +2,7 @@
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { BlockChanges } from './blockFeed.ts';
 import type { EngineBounds, TiersSection } from './config.ts';
+import type { EngineFigures } from './engineDetail.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
 /** One engine: a model file with its settings, under as many names as it is configured. */
@@ -25,6 +26,7 @@ export interface EngineSetup {
   kvBytes: number | null;
   bounds: EngineBounds;
   tiers: TiersSection;
+  evictionPolicy: string;
   dawnFlags: readonly string[];
 }
 
@@ -45,6 +47,8 @@ export type ToEngine =
   | { type: 'submit'; ticket: number; model: string; sequences: SequenceRequest[] }
   | { type: 'cancel'; model: string; ids: string[] }
   | ({ type: 'publicPrefixes'; model: string } & EnginePrefixes)
+  /** Answered by `figures` with the same ticket, between two steps; `most` tenants by name. */
+  | { type: 'figures'; ticket: number; most: number }
   | { type: 'stop' };
 
 /** `bug`: the engine found the request inconsistent, which the pool should have seen; it took nothing. */
@@ -55,11 +59,12 @@ export type FromEngine =
   | { type: 'ready'; models: WarmModel[] }
   | { type: 'taken'; ticket: number; answer: TakeAnswer }
   /** One engine step. `elapsedMs` is 0 when it only ended sequences. */
-  | { type: 'step'; engine: string; outputs: SequenceOutput[]; elapsedMs: number; status: EngineStatus }
+  | { type: 'step'; engine: string; outputs: SequenceOutput[]; elapsedMs: number; tokens: number; status: EngineStatus }
   | { type: 'status'; engine: string; status: EngineStatus }
   /** Something that an operator should know and that stops nothing. */
   | { type: 'notice'; message: string }
   /** What entered and left the prefix index since the last; in front of the step that did it. */
+  | { type: 'figures'; ticket: number; engines: EngineFigures[] }
   | { type: 'blocks'; engine: string; changes: BlockChanges }
   | { type: 'fatal'; code: string; message: string }
   | { type: 'stopped' };

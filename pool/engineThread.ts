@@ -2,7 +2,8 @@
 // the GPU alone, so that nothing the HTTP thread does can delay a step, and no step can delay a health check.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
-import { Engine } from '../engine/engine.ts';
+import { Engine, type StepReport } from '../engine/engine.ts';
+import { createEvictionPolicy } from '../engine/eviction/policies.ts';
 import { DEFAULT_TOKEN_COSTS } from '../engine/fairQueue.ts';
 import { invariant } from '../engine/invariant.ts';
 import { divideKvBudget, type KvDemand } from '../engine/kvBudget.ts';
@@ -11,6 +12,7 @@ import { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import { GREEDY, type SequenceOutput, type SequenceRequest } from '../engine/request.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
 import { BlockFeed } from './blockFeed.ts';
+import type { EngineFigures } from './engineDetail.ts';
 import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
@@ -127,10 +129,11 @@ export class EngineThread {
       runner,
       ...(tiers && { tiers }),
       ...{ publicPrefixes, listener: feed },
+      eviction: createEvictionPolicy(setup.evictionPolicy, runner.capacityBlocks),
       clock: Date.now,
       costs: { ...DEFAULT_TOKEN_COSTS, cached: cachedTokenCost },
       limits: { ...queue, maxRunning: Math.min(maxRunning, runner.maxStepLogits, runner.maxStepTokens) },
-      onOutputs: (outputs, step) => this.#step(id, outputs, step.elapsedMs),
+      onOutputs: (outputs, step) => this.#step(id, outputs, step),
       onFatal: (error) => this.#fatal(error),
     });
     const served: Served = { id, runner, engine, feed, publicPrefixes, declared: new Map(), warming: null };
@@ -153,6 +156,9 @@ export class EngineThread {
         this.#statusSoon(served);
         return;
       }
+      case 'figures':
+        this.#post({ type: 'figures', ticket: message.ticket, engines: this.#figures(message.most) });
+        return;
       case 'publicPrefixes':
         declare(this.#of(message.model), message);
         return;
@@ -172,7 +178,7 @@ export class EngineThread {
     this.#port.close();
   }
 
-  #step(id: string, outputs: SequenceOutput[], elapsedMs: number): void {
+  #step(id: string, outputs: SequenceOutput[], { elapsedMs, tokens }: StepReport): void {
     const served = this.#served.get(id);
     invariant(served, 'a step is of an engine that was opened', { id });
     if (served.warming) {
@@ -180,7 +186,7 @@ export class EngineThread {
       return;
     }
     this.#tellBlocks(served);
-    this.#post({ type: 'step', engine: id, outputs, elapsedMs, status: served.engine.status() });
+    this.#post({ type: 'step', engine: id, outputs, elapsedMs, tokens, status: served.engine.status() });
   }
 
   /** Queue lengths change without a step, too; told once per turn of the loop, behind whatever step is due. */
@@ -193,6 +199,15 @@ export class EngineThread {
       this.#tellBlocks(served);
       this.#post({ type: 'status', engine: id, status: engine.status() });
     });
+  }
+
+  #figures(most: number): EngineFigures[] {
+    return Array.from(this.#served.values(), ({ id, engine }) => ({
+      engine: id,
+      status: engine.status(),
+      use: engine.attribution(most),
+      cache: engine.cacheStatus(most),
+    }));
   }
 
   #tellBlocks({ id, feed }: Served): void {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Counter, Histogram, PoolMetrics } from './metrics.ts';
+import { Counter, Histogram } from './metrics.ts';
 
 describe('metrics', () => {
   it('keep their series bounded, whatever labels come', () => {
@@ -19,25 +19,5 @@ describe('metrics', () => {
       'h_sum 11.5',
       'h_count 3',
     ]);
-  });
-
-  it('escape a model name that an operator chose badly', () => {
-    const status = {
-      running: 1,
-      waiting: 0,
-      waitingTokens: 0,
-      blocksTotal: 2,
-      blocksFree: 1,
-      blocksCached: 0,
-      steps: 0,
-      promptTokens: 0,
-      cachedTokens: 0,
-      outputTokens: 0,
-      preemptions: 0,
-      evictions: 0,
-      tiers: null,
-    };
-    const text = new PoolMetrics().render(new Map([['a"b\\c\nd', status]]));
-    expect(text).toContain('hearth_pool_running{model="a\\"b\\\\c\\nd"} 1\n');
   });
 });

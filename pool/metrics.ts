@@ -1,7 +1,6 @@
 // The pool's counters and histograms, and their Prometheus text. Every label has a closed set of values, written down here, so that
 // no request can make the number of series grow.
 import { invariant } from '../engine/invariant.ts';
-import type { EngineStatus } from '../engine/request.ts';
 
 /** Prometheus exposition format, section "text-based format". */
 export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
@@ -78,6 +77,8 @@ export class Histogram {
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
+const STEP_TOKENS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
+
 const REFUSAL_CODES = [
   'invalid_signature',
   'request_too_large',
@@ -111,52 +112,29 @@ export class PoolMetrics {
   );
   readonly refusals = new Counter('hearth_pool_refusals_total', 'Requests refused, by code.', 'code', REFUSAL_CODES);
   readonly stepSeconds = new Histogram('hearth_pool_step_seconds', 'Duration of engine steps.', SECONDS);
+  readonly stepTokens = new Histogram('hearth_pool_step_tokens', 'Tokens computed in one step.', STEP_TOKENS);
   readonly ttftSeconds = new Histogram(
     'hearth_pool_ttft_seconds',
     'From acceptance to the first output token.',
     SECONDS,
   );
 
-  /** `engines` by name, that of the first of its models: no more series than models are configured. */
-  render(engines: ReadonlyMap<string, EngineStatus>): string {
-    const parts = [
+  /** All series; `engineLines`: what the engines tell. */
+  render(engineLines: readonly string[]): string {
+    const own = [
       this.promptTokens,
       this.cachedTokens,
       this.outputTokens,
       this.requests,
       this.refusals,
       this.stepSeconds,
+      this.stepTokens,
       this.ttftSeconds,
     ].flatMap((metric) => metric.lines());
-    return `${[...parts, ...GAUGES.flatMap((gauge) => gaugeLines(gauge, engines))].join('\n')}\n`;
+    return `${[...own, ...engineLines].join('\n')}\n`;
   }
 }
 
-interface Gauge {
-  name: string;
-  help: string;
-  type: 'gauge' | 'counter';
-  of: (status: EngineStatus) => number;
-}
-
-const GAUGES: readonly Gauge[] = [
-  { name: 'running', help: 'Sequences that share the steps.', type: 'gauge', of: (s) => s.running },
-  { name: 'waiting', help: 'Sequences that wait.', type: 'gauge', of: (s) => s.waiting },
-  { name: 'waiting_tokens', help: 'Prompt tokens that wait.', type: 'gauge', of: (s) => s.waitingTokens },
-  { name: 'blocks_total', help: 'Blocks in the KV arena.', type: 'gauge', of: (s) => s.blocksTotal },
-  { name: 'blocks_free', help: 'Blocks that hold nothing.', type: 'gauge', of: (s) => s.blocksFree },
-  { name: 'blocks_cached', help: 'Blocks held by the prefix index alone.', type: 'gauge', of: (s) => s.blocksCached },
-  { name: 'steps_total', help: 'Engine steps.', type: 'counter', of: (s) => s.steps },
-  { name: 'preemptions_total', help: 'Sequences put back to waiting.', type: 'counter', of: (s) => s.preemptions },
-  { name: 'evictions_total', help: 'Cached blocks given up.', type: 'counter', of: (s) => s.evictions },
-];
-
-function gaugeLines(gauge: Gauge, engines: ReadonlyMap<string, EngineStatus>): string[] {
-  const name = `hearth_pool_${gauge.name}`;
-  const samples = [...engines].map(([model, status]) => `${name}{model="${escapeLabel(model)}"} ${gauge.of(status)}`);
-  return [`# HELP ${name} ${gauge.help}`, `# TYPE ${name} ${gauge.type}`, ...samples];
-}
-
-function escapeLabel(value: string): string {
+export function escapeLabel(value: string): string {
   return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
 }

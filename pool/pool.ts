@@ -3,7 +3,9 @@ import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus } from '../engine/request.ts';
 import type { Identity } from './authenticate.ts';
-import { poolStopping } from './errors.ts';
+import { type EngineFigures, engineDetailOf, type PairPage, tiersDetailOf } from './engineDetail.ts';
+import { engineMetricLines } from './engineMetrics.ts';
+import { overloaded, poolStopping } from './errors.ts';
 import type { Journal } from './journal.ts';
 import type { KvEvents } from './kvEvents.ts';
 import type { Log } from './log.ts';
@@ -13,6 +15,9 @@ import { type EnginePrefixes, PublicPrefixes } from './publicPrefixes.ts';
 import type { Requests } from './requests.ts';
 import type { PoolModel } from './servedModel.ts';
 import type { PoolStatus } from './wire/events.ts';
+import type { StatusDetail } from './wire/status.ts';
+
+const FIGURES_RETRY_MS = 1000;
 
 export interface PoolParts {
   identity: Identity;
@@ -20,6 +25,10 @@ export interface PoolParts {
   requests: Requests;
   journal: Journal;
   metrics: PoolMetrics;
+  /** null: the engine thread did not answer in time. */
+  engineFigures: (most: number) => Promise<EngineFigures[] | null>;
+  /** Tenants that metrics name. */
+  tenantMetrics: number;
   kvEvents: KvEvents;
   engineStatus: (engine: string) => EngineStatus | null;
   declarePrefixes: (model: string, prefixes: EnginePrefixes) => void;
@@ -72,6 +81,24 @@ export class Pool {
       return status ? [[engine, status] as const] : [];
     });
     return new Map(statuses);
+  }
+
+  /** Throws PoolError (503) when the engine thread doesn't answer. `tenants` by name per engine. */
+  async detail(tenants: number, page: PairPage): Promise<StatusDetail> {
+    const figures = await this.parts.engineFigures(tenants);
+    if (!figures) throw overloaded('The engine is busy with a long step; ask again.', FIGURES_RETRY_MS);
+    const modelsOf = (engine: string) => this.parts.models.filter((one) => one.engine === engine).map(({ id }) => id);
+    return {
+      engines: figures.map((one) => engineDetailOf(modelsOf(one.engine), one, page)),
+      tiers: tiersDetailOf(figures[0]?.status.tiers ?? null),
+    };
+  }
+
+  /** Prometheus text. Without the engine's own figures when its thread doesn't answer. */
+  async metricsText(): Promise<string> {
+    const { metrics, tenantMetrics } = this.parts;
+    const detail = await this.detail(tenantMetrics, { offset: 0, limit: 0 }).catch(() => null);
+    return metrics.render(detail ? engineMetricLines(detail, tenantMetrics) : []);
   }
 
   status(): PoolStatus {

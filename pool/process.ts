@@ -24,6 +24,8 @@ import { createPoolApp } from './server.ts';
 
 /** How often a journal that failed is tried again. */
 const HEAL_INTERVAL_MS = 1000;
+/** For the engine thread to tell its figures: it answers between two steps. */
+const FIGURES_LIMIT_MS = 2000;
 /** For last events to reach their sockets. */
 const FLUSH_LIMIT_MS = 2000;
 /** For the engine to put the device away. */
@@ -84,6 +86,7 @@ class PoolProcess {
       onProgress: (stage, done, total) => parts.say({ type: 'progress', stage, done, total }),
       onStep: (step) => {
         if (step.elapsedMs > 0) this.#metrics.stepSeconds.observe(step.elapsedMs / 1000);
+        if (step.tokens > 0) this.#metrics.stepTokens.observe(step.tokens);
         this.#requests.onStep(step);
       },
       onNotice: (message) => log('warn', 'kv_tiers', { message }),
@@ -143,6 +146,8 @@ class PoolProcess {
       journal: this.#journal,
       metrics: this.#metrics,
       kvEvents: this.#kvEvents,
+      engineFigures: (most) => this.#engine.figures(most, FIGURES_LIMIT_MS),
+      tenantMetrics: this.#section.tenantMetrics,
       engineStatus: (engine) => this.#engine.status(engine),
       declarePrefixes: (model, prefixes) => this.#engine.declarePrefixes(model, prefixes),
       maxBodyBytes,
@@ -193,8 +198,8 @@ class PoolProcess {
   }
 }
 
-function engineSetup({ models, kvBytes, bounds, tiers, dawnFlags }: PoolSection): EngineSetup {
-  return { bounds, tiers, dawnFlags, kvBytes: kvBytes ?? null, models: engineModels(models) };
+function engineSetup({ models, kvBytes, bounds, tiers, evictionPolicy, dawnFlags }: PoolSection): EngineSetup {
+  return { bounds, tiers, evictionPolicy, dawnFlags, kvBytes: kvBytes ?? null, models: engineModels(models) };
 }
 
 /** Models come warm in the order of their engines. */

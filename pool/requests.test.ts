@@ -120,7 +120,7 @@ function output(index: number, text: string, more: Partial<SequenceOutput> = {})
 }
 
 function step(...outputs: SequenceOutput[]): void {
-  requests.onStep({ engine: 'bytes', outputs, elapsedMs: 1 });
+  requests.onStep({ engine: 'bytes', outputs, elapsedMs: 1, tokens: 1 });
 }
 
 describe('running requests', () => {

@@ -15,11 +15,12 @@ import { chatPrompt, completionPrompts } from './prompt.ts';
 import { acknowledge, listReceipts } from './receiptRoutes.ts';
 import type { PoolModel } from './servedModel.ts';
 import { parseBody, parseQuery } from './validate.ts';
-import { acknowledgeBody } from './wire/events.ts';
+import { acknowledgeBody, type PoolStatus } from './wire/events.ts';
 import { chatRequest, completionRequest, countRequest } from './wire/inference.ts';
 import type { KvEvent } from './wire/kvEvents.ts';
 import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
 import { type SignedContext, signAnswer } from './wire/signing.ts';
+import type { StatusDetail } from './wire/status.ts';
 
 /** A request whose signature held, with its body. */
 interface Signed {
@@ -80,7 +81,7 @@ export function createPoolApp(pool: Pool): Hono {
   );
   app.get(
     '/pool/status',
-    signed(() => ({ status: 200, body: pool.status() })),
+    signed(async (_, raw) => ({ status: 200, body: await statusOf(pool, raw) })),
   );
   app.get(
     '/pool/receipts',
@@ -118,9 +119,9 @@ export function createPoolApp(pool: Pool): Hono {
 
   app.get('/health/live', (c) => c.json({ status: 'live' }));
   app.get('/health/ready', (c) => c.json({ status: pool.ready ? 'ready' : 'not_ready' }, pool.ready ? 200 : 503));
-  app.get('/metrics', (c) => {
+  app.get('/metrics', async (c) => {
     if (!fromLoopback(c)) return c.notFound();
-    return c.body(parts.metrics.render(pool.engines()), 200, { 'content-type': METRICS_CONTENT_TYPE });
+    return c.body(await pool.metricsText(), 200, { 'content-type': METRICS_CONTENT_TYPE });
   });
   app.notFound((c) => c.json({ error: { ...notFound('There is no such route.', 'not_found', null).wire } }, 404));
   return app;
@@ -148,6 +149,21 @@ function streaming<E>(stream: EventStream<E>, { signal }: Request): Response {
   return new Response(stream.body, {
     headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' },
   });
+}
+
+const statusQuery = z.object({
+  detail: z.enum(['true', 'false']).default('false'),
+  /** Named per engine; the others in sum. */
+  tenants: z.coerce.number().int().min(1).max(256).default(20),
+  /** Of the pairs of who evicted whom. */
+  offset: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+});
+
+/** What the gateway asks each second; with `detail` what an operator wants to see of the engines. */
+async function statusOf(pool: Pool, raw: Request): Promise<PoolStatus & { detail?: StatusDetail }> {
+  const { detail, tenants, ...page } = parseQuery(statusQuery, new URL(raw.url));
+  return { ...pool.status(), ...(detail === 'true' && { detail: await pool.detail(tenants, page) }) };
 }
 
 const kvEventsQuery = z.object({

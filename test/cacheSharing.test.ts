@@ -2,9 +2,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
 import { blockIds, scopeKey } from '../pool/wire/kvEvents.ts';
+import { statusDetail } from '../pool/wire/status.ts';
 import { KvReplica } from './support/kvReplica.ts';
 import { PagedSystem } from './support/pagedSystem.ts';
-import { kvEventsOf } from './support/signedPoolClient.ts';
+import { askPool, kvEventsOf } from './support/signedPoolClient.ts';
 
 const BLOCK = 16;
 const SYSTEM = 'You are the assistant of a bank. Be brief, and never give advice on shares.';
@@ -144,6 +145,62 @@ describe('a public prefix', () => {
     expect(await cached()).toBe(whole(text.length));
     await system.admin('DELETE', `/public_prefixes/${declared.id}`);
     expect(await cached()).toBe(0);
+  });
+});
+
+describe('the operator', () => {
+  const ask = async (query: string, context = {}) =>
+    askPool(system.pool.address, { method: 'GET', path: `/pool/status${query}`, context });
+  const detailOf = async (query = '') => {
+    const { json } = await ask(`?detail=true${query}`);
+    return statusDetail.parse((json as { detail: unknown }).detail);
+  };
+  const tenantIn = async (id: string) =>
+    (await detailOf('&tenants=256')).engines[0]?.tenants.find(({ tenant }) => tenant === id);
+
+  it('sees the weight of a policy in the scheduler, and who holds and hit what', async () => {
+    const { id, key } = await system.tenant();
+    await system.admin('PUT', `/projects/${id}/service_policy`, { weight: 2.5, kv_floor_share: 0.1 });
+    const prompt = fresh();
+    await system.complete(key, prompt);
+    const before = await tenantIn(id);
+    const { cached } = await system.complete(key, prompt);
+    const after = await tenantIn(id);
+    expect(before).toMatchObject({ weight: 2.5, hit_tokens: 0, asked_tokens: prompt.length, blocks_used: 0 });
+    expect(before?.blocks_cached).toBeGreaterThanOrEqual(Math.floor(prompt.length / BLOCK));
+    expect(after).toMatchObject({ hit_tokens: cached, asked_tokens: 2 * prompt.length, output_tokens: 8 });
+  });
+
+  it('sees who evicted whom, page by page, once more is wanted than there is', async () => {
+    const [busy, victim] = [await system.tenant(), await system.tenant()];
+    await system.complete(victim.key, fresh());
+    // Four times the arena, never the same.
+    for (let i = 0; i < 40; i++) await system.complete(busy.key, fresh() + 'x'.repeat(300) + i);
+    const [engine] = (await detailOf('&limit=1')).engines;
+    const all = (await detailOf('&limit=1000')).engines[0]?.attribution.pairs ?? [];
+    expect(engine?.attribution.pairs).toEqual(all.slice(0, 1));
+    expect(engine?.attribution.has_more).toBe(all.length > 1);
+    expect(all.some(({ evicting }) => evicting === busy.id)).toBe(true);
+    const [second] = (await detailOf('&offset=1&limit=1')).engines;
+    expect(second?.attribution.pairs).toEqual(all.slice(1, 2));
+    expect(engine?.evictions).toBeGreaterThan(0);
+    expect(engine?.lifetime_ms.count).toBeGreaterThan(0);
+  });
+
+  it('is told by name what a query gets wrong, and the plain status names no tenant', async () => {
+    expect(await ask('?detail=true&limit=0')).toMatchObject({ status: 400, json: { error: { param: 'limit' } } });
+    const { json } = await ask('');
+    expect(JSON.stringify(json)).not.toContain('proj_');
+  });
+
+  it('finds the figures in metrics, and tenants only where they are wanted', async () => {
+    const text = await (await fetch(`${system.pool.address.url}/metrics`)).text();
+    const value = (name: string) => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1]);
+    expect(value('hearth_pool_cache_hit_tokens_total\\{model="bytes"\\}')).toBeGreaterThan(0);
+    expect(value('hearth_pool_step_tokens_count')).toBeGreaterThan(0);
+    expect(value('hearth_pool_blocks_total\\{model="bytes"\\}')).toBe(256);
+    expect(text).not.toContain('proj_');
+    expect(text).not.toContain('tenant=');
   });
 });
 
