@@ -11,6 +11,13 @@ export interface Identity {
   secrets: ReadonlyMap<string, Uint8Array>;
 }
 
+/** A request whose signature held, with its body. */
+export interface Signed {
+  context: SignedContext;
+  secret: Uint8Array;
+  body: Uint8Array;
+}
+
 export interface IncomingRequest {
   method: string;
   /** Path with query, exactly as sent. */

@@ -9,12 +9,12 @@ import { invariant } from '../engine/invariant.ts';
 import { divideKvBudget, type KvDemand } from '../engine/kvBudget.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
 import { PublicPrefixes } from '../engine/publicPrefixes.ts';
-import { GREEDY, type SequenceOutput, type SequenceRequest } from '../engine/request.ts';
+import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
 import { BlockFeed } from './blockFeed.ts';
 import type { EngineFigures } from './engineDetail.ts';
 import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
-import type { EnginePrefixes } from './publicPrefixes.ts';
+import { declare, type Served, warmUp } from './servedEngine.ts';
 
 /** A checked model file, before anything of it is on the device. */
 export interface PreparedModel {
@@ -29,25 +29,10 @@ export interface PreparedModel {
 
 export type PrepareModel = (model: EngineModel, setup: EngineSetup) => Promise<PreparedModel>;
 
-/** Prompt of the warm-up: long enough for every kernel variant, short enough for seconds on a software adapter. */
-const WARM_UP_TOKENS = 24;
 /** When the thread ends, KV blocks that wait for the disk get this long: what is lost is computed again. */
 const TIERS_FLUSH_MS = 1000;
 /** A pool that is ready knows what its folder holds, unless finding out takes longer. */
 const TIERS_LOOK_LIMIT_MS = 2000;
-
-interface Served {
-  /** The engine's name. */
-  id: string;
-  runner: ModelRunner;
-  engine: Engine;
-  feed: BlockFeed;
-  publicPrefixes: PublicPrefixes;
-  /** Ids of public prefixes by model. */
-  declared: Map<string, ReadonlySet<string>>;
-  /** Set while the warm-up's outputs are awaited; nothing of it leaves the thread. */
-  warming: ((outputs: SequenceOutput[]) => void) | null;
-}
 
 export class EngineThread {
   readonly #port: MessagePort;
@@ -235,21 +220,6 @@ function openTiers({ ramBytes, diskFolder, ...others }: EngineSetup['tiers'], on
   return new TierStore(options, Date.now, onNotice);
 }
 
-/** A model's prefixes in place of those that it had. Models that share an engine share what is public, too. */
-function declare(
-  { publicPrefixes, declared }: Served,
-  { model, sealKey, prefixes }: { model: string } & EnginePrefixes,
-): void {
-  publicPrefixes.sealKey = sealKey;
-  const keep = new Set(prefixes.map(({ id }) => id));
-  for (const id of declared.get(model) ?? []) if (!keep.has(id)) publicPrefixes.withdraw(id);
-  for (const { id, tokens } of prefixes) {
-    const refusal = publicPrefixes.declare(id, tokens);
-    invariant(!refusal, 'the wire bounds public prefixes no less than the engine does', { refusal });
-  }
-  declared.set(model, keep);
-}
-
 function demandsOf(models: readonly EngineModel[], prepared: readonly PreparedModel[]): KvDemand[] {
   return models.map(({ id, kvBlocks, kvWeight }, i) => ({
     ...{ model: id, kvBlocks, weight: kvWeight },
@@ -273,41 +243,6 @@ function submitAll(engine: Engine, sequences: readonly SequenceRequest[]): TakeA
   }
 }
 
-/** One real token through the whole engine, so that the first client doesn't pay for what is lazy in a driver. */
-async function warmUp(served: Served): Promise<void> {
-  const { runner, engine } = served;
-  const length = Math.min(WARM_UP_TOKENS, runner.contextLength - 2, runner.vocabSize);
-  const ended = new Promise<string>((resolve) => {
-    served.warming = (outputs) => {
-      for (const output of outputs) if (output.end) resolve(output.end);
-    };
-  });
-  const refusal = engine.submit({
-    id: 'warm-up/0',
-    choice: 0,
-    tenant: 'warm-up',
-    weight: 1,
-    priority: 0,
-    cache: null,
-    promptIds: Int32Array.from({ length }, (_, i) => i),
-    maxTokens: 2,
-    sampling: GREEDY,
-    eosIds: [],
-    logprobs: null,
-    promptLogprobs: null,
-    deadlineMs: Number.MAX_SAFE_INTEGER,
-  });
-  invariant(!refusal, 'an idle engine takes the warm-up', { code: refusal?.code ?? null });
-  const end = await ended;
-  served.warming = null;
-  if (end !== 'length') throw new WarmUpFailed(`the warm-up of ${served.id} ended as ${end}; run: npm run doctor`);
-}
-
 class StartCancelled extends Error {
   override readonly name = 'StartCancelled';
-}
-
-export class WarmUpFailed extends Error {
-  override readonly name = 'WarmUpFailed';
-  readonly code = 'warm_up_failed';
 }

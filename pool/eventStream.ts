@@ -65,3 +65,12 @@ export class EventStream<E = PoolEvent> implements EventSink<E> {
     this.#onAbandoned();
   }
 }
+
+/** The answer; its reader leaving abandons the stream. */
+export function streamed<E>(stream: EventStream<E>, signal: AbortSignal): Response {
+  if (signal.aborted) stream.abandon();
+  else signal.addEventListener('abort', () => stream.abandon(), { once: true });
+  return new Response(stream.body, {
+    headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' },
+  });
+}

@@ -54,7 +54,9 @@ class Cache {
     };
     const { namespace = null, tokens = false } = over;
     const from = sequence < 0 ? null : { epoch, sequence };
-    return this.events.subscribe({ from, namespace, tokens }, { send, end: () => {} });
+    const gone = new AbortController();
+    this.events.subscribe({ from, namespace, tokens }, { send, end: () => {} }, gone.signal);
+    return () => gone.abort();
   }
 }
 
@@ -123,7 +125,10 @@ describe('a reader', () => {
     cache.run('ns-a', prompt(2));
     const heard: KvEvent[] = [];
     cache.read(replica, {}, heard);
-    expect(heard).toMatchObject([{ type: 'stored', sequence: 2, models: ['m'] }]);
+    expect(heard).toMatchObject([
+      { type: 'stored', sequence: 2, models: ['m'] },
+      { type: 'caught_up', sequence: 2 },
+    ]);
     expect(replica).toMatchObject({ clears: 1, sequence: 2 });
     expect(replica.blocks.size).toBe(4);
   });
@@ -136,8 +141,30 @@ describe('a reader', () => {
     cache.run('ns-a', prompt(1));
     const heard: KvEvent[] = [];
     const sink = { send: (event: KvEvent) => heard.push(event), end: () => {} };
-    cache.events.subscribe({ from, namespace: null, tokens: false }, sink);
-    expect(heard).toMatchObject([{ type: 'all_cleared', epoch: 'epoch-1' }, { type: 'stored' }]);
+    cache.events.subscribe({ from, namespace: null, tokens: false }, sink, new AbortController().signal);
+    expect(heard).toMatchObject([
+      { type: 'all_cleared', epoch: 'epoch-1' },
+      { type: 'stored', sequence: -1 },
+      { type: 'caught_up', sequence: 1 },
+    ]);
+  });
+
+  it('cut off amid what was there begins anew, and leaves no place behind', () => {
+    const cache = new Cache();
+    for (const salt of [1, 2, 3]) cache.run('ns-a', prompt(salt));
+    const replica = new KvReplica();
+    const gone = new AbortController();
+    const send = (event: KvEvent) => {
+      if (gone.signal.aborted) return;
+      replica.apply(event);
+      if (replica.blocks.size > 0) gone.abort();
+    };
+    cache.events.subscribe({ from: null, namespace: null, tokens: false }, { send, end: () => {} }, gone.signal);
+    expect(cache.events.readers).toBe(0);
+    expect(replica).toMatchObject({ sequence: -1, caughtUp: 0 });
+    cache.read(replica);
+    expect(replica).toMatchObject({ sequence: 3, caughtUp: 1, clears: 2 });
+    expect(replica.blocks.size).toBe(6);
   });
 
   it('of one namespace hears of it and of what is public, never of another', () => {

@@ -81,8 +81,8 @@ export class KvEvents {
     }
   }
 
-  /** Sends what the reader has missed, and from now on what happens. Returns what ends it. Throws PoolError (503). */
-  subscribe({ from, namespace, tokens }: KvReader, sink: EventSink<KvEvent>): () => void {
+  /** Sends what the reader has missed, and from now on what happens, until it is gone. Throws PoolError (503). */
+  subscribe({ from, namespace, tokens }: KvReader, sink: EventSink<KvEvent>, gone: AbortSignal): void {
     if (this.#readers.size >= MAX_READERS)
       throw overloaded(`There are ${MAX_READERS} readers of this stream already.`, RETRY_AFTER_MS);
     const own = namespace === null ? null : scopeName(scopeKey(namespace));
@@ -93,8 +93,11 @@ export class KvEvents {
     };
     const missed = from && this.#since(from);
     for (const kept of missed ?? this.#everything(reader)) tell(reader, kept);
+    sink.send({ type: 'caught_up', sequence: this.#sequence });
+    // What is too much at once loses its reader already.
+    if (gone.aborted) return;
     this.#readers.add(reader);
-    return () => this.#readers.delete(reader);
+    gone.addEventListener('abort', () => this.#readers.delete(reader), { once: true });
   }
 
   /** null: they are not all kept, or never were. */
@@ -104,12 +107,10 @@ export class KvEvents {
     return this.#kept.slice(sequence - oldest + 1);
   }
 
-  /** What is there has the place of the last event: a reader goes on from there. */
   #everything({ sink }: Reader): Kept[] {
-    const sequence = this.#sequence;
-    sink.send({ type: 'all_cleared', sequence, epoch: this.#epoch });
+    sink.send({ type: 'all_cleared', epoch: this.#epoch });
     return [...this.#engines.values()].flatMap(({ models, mirror }) =>
-      mirror.snapshot().map((news) => ({ sequence, models, news })),
+      mirror.snapshot().map((news) => ({ sequence: -1, models, news })),
     );
   }
 

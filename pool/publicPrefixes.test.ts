@@ -96,7 +96,7 @@ describe('a set', () => {
       [
         'bytes',
         {
-          sealKey: Buffer.alloc(32, 0xab),
+          sealKey: new Uint8Array(32).fill(0xab),
           prefixes: [{ id: 'good', tokens: Int32Array.from(Buffer.from(TEXT)) }],
         },
       ],

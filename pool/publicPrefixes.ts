@@ -71,7 +71,8 @@ export class PublicPrefixes {
     if (!this.#options.model(model)) return;
     const own = results.filter((one) => one.model === model && one.refused === null);
     this.#options.declare(model, {
-      sealKey: Buffer.from(set.seal, 'hex'),
+      // Not a piece of Node's pool, which would cross the thread border as a whole.
+      sealKey: Uint8Array.from(Buffer.from(set.seal, 'hex')),
       prefixes: own.map(({ id, tokens }) => ({ id, tokens })),
     });
   }

@@ -1,44 +1,30 @@
 // The pool's HTTP face (internal: its only client is the gateway). Everything but health and metrics must be signed, and is answered
 // signed: JSON answers in a header, streams event by event. It decides nothing itself; it carries between the wire and the pool.
 import { type Context, Hono } from 'hono';
-import { z } from 'zod';
-import { authenticate } from './authenticate.ts';
+import { authenticate, type Signed } from './authenticate.ts';
 import { readBody } from './body.ts';
-import { internalError, invalidRequest, notFound, PoolError } from './errors.ts';
-import { EventStream } from './eventStream.ts';
+import { internalError, notFound, PoolError } from './errors.ts';
+import { EventStream, streamed } from './eventStream.ts';
+import { grantOf, withPriority } from './grant.ts';
 import { errorText } from './log.ts';
 import { METRICS_CONTENT_TYPE } from './metrics.ts';
-import { type Grant, type Inference, planRequest } from './plan.ts';
+import { type Inference, planRequest } from './plan.ts';
 import type { Pool } from './pool.ts';
 import { prefixTokens } from './prefixTokens.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
 import { acknowledge, listReceipts } from './receiptRoutes.ts';
 import type { PoolModel } from './servedModel.ts';
-import { parseBody, parseQuery } from './validate.ts';
-import { acknowledgeBody, type PoolStatus } from './wire/events.ts';
+import { parseBody } from './validate.ts';
+import { kvEvents, statusOf } from './watchRoutes.ts';
+import { acknowledgeBody } from './wire/events.ts';
 import { chatRequest, completionRequest, countRequest } from './wire/inference.ts';
-import type { KvEvent } from './wire/kvEvents.ts';
 import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
-import { type SignedContext, signAnswer } from './wire/signing.ts';
-import type { StatusDetail } from './wire/status.ts';
-
-/** A request whose signature held, with its body. */
-interface Signed {
-  context: SignedContext;
-  secret: Uint8Array;
-  body: Uint8Array;
-}
+import { signAnswer } from './wire/signing.ts';
 
 interface Reply {
   status: number;
   body: unknown;
 }
-
-/** Kept for a reader of kv-events that is behind: more than the whole index of most pools. Past it the reader has to come again. */
-const MAX_READER_BYTES = 16 * 2 ** 20;
-
-/** Longest request id and tenant that a receipt can carry. */
-const MAX_NAME_CHARS = 128;
 
 export function createPoolApp(pool: Pool): Hono {
   const app = new Hono();
@@ -137,52 +123,9 @@ async function infer(pool: Pool, request: Signed, raw: Request, kind: Inference[
   const model = modelOf(pool, inference.request.model);
   const plan = planRequest(model, inference, withPriority(grant, request.context, inference), parts.drawSeed);
   const stream = new EventStream(request.secret, request.context.nonce, () => parts.requests.abort(grant.requestId));
-  const response = streaming(stream, raw);
+  const response = streamed(stream, raw.signal);
   await parts.requests.start(model, plan, grant, stream);
   return response;
-}
-
-/** The answer; its reader leaving abandons the stream. */
-function streaming<E>(stream: EventStream<E>, { signal }: Request): Response {
-  if (signal.aborted) stream.abandon();
-  else signal.addEventListener('abort', () => stream.abandon(), { once: true });
-  return new Response(stream.body, {
-    headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' },
-  });
-}
-
-const statusQuery = z.object({
-  detail: z.enum(['true', 'false']).default('false'),
-  /** Named per engine; the others in sum. */
-  tenants: z.coerce.number().int().min(1).max(256).default(20),
-  /** Of the pairs of who evicted whom. */
-  offset: z.coerce.number().int().min(0).default(0),
-  limit: z.coerce.number().int().min(1).max(1000).default(100),
-});
-
-/** What the gateway asks each second; with `detail` what an operator wants to see of the engines. */
-async function statusOf(pool: Pool, raw: Request): Promise<PoolStatus & { detail?: StatusDetail }> {
-  const { detail, tenants, ...page } = parseQuery(statusQuery, new URL(raw.url));
-  return { ...pool.status(), ...(detail === 'true' && { detail: await pool.detail(tenants, page) }) };
-}
-
-const kvEventsQuery = z.object({
-  epoch: z.string().max(64).default(''),
-  after: z.coerce.number().int().min(-1).default(-1),
-  tokens: z.enum(['true', 'false']).default('false'),
-});
-
-/** A signed cache scope narrows the stream to it, and may ask for its tokens. */
-function kvEvents(pool: Pool, { context, secret }: Signed, raw: Request): Response {
-  const { epoch, after, tokens } = parseQuery(kvEventsQuery, new URL(raw.url));
-  const { cacheScope: namespace = null, nonce } = context;
-  if (tokens === 'true' && namespace === null)
-    throw invalidRequest("'tokens' are told of the signed namespace only: sign hearth-cache-scope.", 'tokens');
-  let leave = () => {};
-  const stream = new EventStream<KvEvent>(secret, nonce, () => leave(), MAX_READER_BYTES);
-  const from = after < 0 ? null : { epoch, sequence: after };
-  leave = pool.parts.kvEvents.subscribe({ from, namespace, tokens: tokens === 'true' }, stream);
-  return streaming(stream, raw);
 }
 
 function countTokens(pool: Pool, body: Uint8Array): { prompt_tokens: number[] } {
@@ -196,68 +139,6 @@ function modelOf(pool: Pool, id: string): PoolModel {
   const model = pool.model(id);
   if (!model) throw notFound(`The model '${id}' is not served by this pool.`, 'model_not_found', 'model');
   return model;
-}
-
-/** The signed allowance of an inference request. Throws PoolError (400) naming the header that is missing. */
-function grantOf(context: SignedContext): Grant {
-  const { requestId, tenant, deadlineMs, holdTokens } = context;
-  const name = (value: string | undefined, header: string): string => {
-    if (value === undefined || value.length > MAX_NAME_CHARS)
-      throw invalidRequest(
-        `An inference request needs the header ${header}, of at most ${MAX_NAME_CHARS} characters.`,
-        header,
-      );
-    return value;
-  };
-  const number = (value: number | undefined, header: string): number => {
-    if (value === undefined || value < 0)
-      throw invalidRequest(`An inference request needs the header ${header}.`, header);
-    return value;
-  };
-  return {
-    requestId: name(requestId, 'hearth-request-id'),
-    tenant: name(tenant, 'hearth-tenant'),
-    priority: context.priority ?? 0,
-    deadlineMs: number(deadlineMs, 'hearth-deadline'),
-    holdTokens: number(holdTokens, 'hearth-hold'),
-    weight: weightOf(context),
-    cache: cacheOf(context),
-  };
-}
-
-function weightOf({ weight = 1 }: SignedContext): number {
-  if (weight > 0) return weight;
-  throw invalidRequest('The header hearth-weight needs a number above 0.', 'hearth-weight');
-}
-
-/** Throws PoolError (400) for a seal that is no key or a floor that is no share. */
-function cacheOf(context: SignedContext): Grant['cache'] {
-  const { cacheScope, cacheSeal, kvFloorShare = 0 } = context;
-  if (cacheScope === undefined) return null;
-  if (cacheScope.length > MAX_NAME_CHARS)
-    throw invalidRequest(
-      `The header hearth-cache-scope has more than ${MAX_NAME_CHARS} characters.`,
-      'hearth-cache-scope',
-    );
-  if (cacheSeal !== undefined && !/^[0-9a-f]{64}$/.test(cacheSeal))
-    throw invalidRequest('The header hearth-cache-seal needs 32 bytes as 64 hex digits.', 'hearth-cache-seal');
-  if (kvFloorShare > 1)
-    throw invalidRequest('The header hearth-kv-floor needs a share from 0 to 1.', 'hearth-kv-floor');
-  return {
-    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : sealBytes(cacheSeal) },
-    account: { name: context.tenant ?? '', weight: weightOf(context), floorShare: kvFloorShare },
-  };
-}
-
-/** In a buffer of its own: it crosses a thread border, and one from Node's pool would take its neighbours along. */
-function sealBytes(hex: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(hex, 'hex'));
-}
-
-/** The gateway's signed priority, or else what the request says among the requests of its own tenant. */
-function withPriority(grant: Grant, context: SignedContext, { request }: Inference): Grant {
-  if (context.priority === undefined) grant.priority = request.priority ?? 0;
-  return grant;
 }
 
 function answer({ status, body }: Reply, caller: Signed | null, headers: Record<string, string> = {}): Response {

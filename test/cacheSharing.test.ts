@@ -32,16 +32,13 @@ async function indexOfPool(over: { scope?: string; query?: string } = {}): Promi
   try {
     for await (const event of kvEventsOf(system.pool.address, ask)) {
       replica.apply(event);
-      // What is there comes at once; silence of some time is its end.
-      clearTimeout(timer);
-      timer = setTimeout(() => stop.abort(), 100);
+      if (event.type === 'caught_up') break;
     }
-  } catch (error) {
-    if (!stop.signal.aborted) throw error;
+  } finally {
+    stop.abort();
   }
   return replica;
 }
-let timer: NodeJS.Timeout | undefined;
 
 describe('a tenant', () => {
   it('hits what it sent before, whichever of its keys sends it, with the same answer', async () => {

@@ -2,7 +2,7 @@
 // its end, so whoever knows the namespace, which is not guessable, can compute the ids of a prompt and compare; whoever doesn't learns
 // nothing of what is cached. Tokens are told in the clear only to a request that is signed for their namespace.
 //
-//   all_cleared ─▶ stored … stored ─▶ stored | removed …      sequence numbers ascend by one; a filtered stream leaves some out
+//   all_cleared ─▶ stored … stored ─▶ caught_up ─▶ stored | removed …       what is missed: stored | removed … ─▶ caught_up ─▶ …
 import { hash } from 'node:crypto';
 import { z } from 'zod';
 
@@ -15,7 +15,8 @@ export const MAX_EVENT_BLOCKS = 64;
 const blockId = z.string().regex(/^[0-9a-f]{32}$/);
 
 const about = {
-  sequence: z.int().min(0),
+  /** Ascending by one; a filtered stream leaves some out. -1: part of what was there, which can't be gone on from before it is whole. */
+  sequence: z.int().min(-1),
   /** All that the engine serves: its blocks are for each of them. */
   models: z.array(z.string()),
 };
@@ -24,10 +25,11 @@ export const kvEvent = z.discriminatedUnion('type', [
   /** Forget everything: what is there follows, as stored events. */
   z.object({
     type: z.literal('all_cleared'),
-    sequence: z.int().min(0),
     /** Another one: the pool started again, and its sequence with it. */
     epoch: z.string(),
   }),
+  /** All that was there, or was missed, has been told: as of this event. */
+  z.object({ type: z.literal('caught_up'), sequence: z.int().min(0) }),
   z.object({
     type: z.literal('stored'),
     ...about,

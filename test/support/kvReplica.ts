@@ -8,7 +8,9 @@ export class KvReplica {
   readonly blocks = new Map<string, string | null>();
   readonly scopes = new Map<string, string>();
   epoch = '';
+  /** To go on from; -1: begin anew. */
   sequence = -1;
+  caughtUp = 0;
   clears = 0;
 
   apply(event: KvEvent): void {
@@ -16,8 +18,12 @@ export class KvReplica {
       this.blocks.clear();
       this.scopes.clear();
       this.epoch = event.epoch;
+      this.sequence = -1;
       this.clears += 1;
-    } else if (event.type === 'removed')
+      return;
+    }
+    if (event.type === 'caught_up') this.caughtUp += 1;
+    else if (event.type === 'removed')
       for (const id of event.ids) invariant(this.blocks.delete(id), 'what is removed was there', { id });
     else {
       let { parent } = event;
