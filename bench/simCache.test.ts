@@ -34,6 +34,20 @@ it('prints and writes the hit rate of each policy at each capacity', () => {
   expect([lruAll, bestAll]).toEqual([90, 90]);
 });
 
+it('plays tenants beside a noisy neighbour on made-up traffic, and says what each loses', () => {
+  const json = join(folder, 'tenants.json');
+  const args = ['made:chats', '--tenants', '--half', 'first', '--capacity', '3600', '--policy', 'lru,multi-tenant'];
+  const { status, stdout, stderr } = simulate(...args, '--json', json);
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  expect(stdout).toContain('8 tenants and a scanner');
+  const rows: { name: string; policy: string; value: number }[] = JSON.parse(readFileSync(json, 'utf8'));
+  const value = (name: string, policy: string) => rows.find((row) => row.name === name && row.policy === policy)!.value;
+  expect(value('hit_rate', 'multi-tenant')).toBeGreaterThan(value('hit_rate', 'lru'));
+  expect(value('worst_loss', 'multi-tenant')).toBeLessThan(value('worst_loss', 'lru'));
+  expect(value('quiet_hit_rate', 'lru')).toBeGreaterThan(value('hit_rate', 'lru'));
+});
+
 it.each([
   [['--policy', 'clairvoyant'], 'there is no eviction policy "clairvoyant"'],
   [['--capacity', '10,many'], '--capacity takes'],
@@ -41,6 +55,7 @@ it.each([
   [['--sample', '2'], '--sample takes'],
   [['--colour'], "Unknown option '--colour'"],
   [['another.jsonl'], 'one trace file'],
+  [['--tenants', '--policy', 'optimum'], '--tenants has no optimum'],
 ])('refuses %s with one line', (args, problem) => {
   const { status, stderr } = simulate(trace, ...args);
   expect(status).toBe(1);

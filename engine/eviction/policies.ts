@@ -4,6 +4,7 @@ import { LruEviction } from './lru.ts';
 import { LruFb1Eviction } from './lruFb1.ts';
 import { MultiTenantEviction } from './multiTenant.ts';
 import type { EvictionPolicy } from './policy.ts';
+import { S3FifoEviction } from './s3Fifo.ts';
 
 export type MakeEvictionPolicy = (capacityBlocks: number) => EvictionPolicy;
 
@@ -41,6 +42,7 @@ export const EVICTION_POLICIES: Readonly<Record<string, MakeEvictionPolicy>> = {
   default: guarded,
   lru,
   'lru-fb1': lruFb1,
+  's3-fifo': (capacityBlocks) => new S3FifoEviction(capacityBlocks),
   learned,
   'multi-tenant': multiTenant('multi-tenant', learned),
   'multi-tenant-lru': multiTenant('multi-tenant-lru', lru),

@@ -27,7 +27,7 @@ export class UseLog {
   readonly #log: Int32Array;
   #now = 0;
 
-  /** Remembers cached blocks and whatever was used within the last of `bounds`, about 65 bytes for each. */
+  /** Remembers cached blocks and whatever was used within the last of `bounds`, 55 to 80 bytes for each. */
   constructor(capacityBlocks: number, bounds: Float64Array) {
     const horizonTicks = bounds.at(-1)!;
     const entries = capacityBlocks + horizonTicks + 1;
