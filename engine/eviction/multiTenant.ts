@@ -177,7 +177,9 @@ export class MultiTenantEviction implements EvictionPolicy {
     this.#shares.serve(tenant, this.#now);
     const { shadow } = tenant;
     if (shadow) {
-      const parentDigest = facts.parent < 0 ? null : this.#facts[facts.parent]!.digest;
+      // What hangs off another account's block, a public prefix, begins a sequence of its own here: alone, the prefix would be there too.
+      const isFirst = facts.parent < 0 || this.#owner[facts.parent] !== tenant;
+      const parentDigest = isFirst ? null : this.#facts[facts.parent]!.digest;
       const owed = shadow.use(block, parentDigest, facts) ? 1 : 0;
       tenant.owedHits += owed;
       const { debtTurnovers = Number.POSITIVE_INFINITY } = this.#options;
