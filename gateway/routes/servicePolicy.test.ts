@@ -58,6 +58,12 @@ describe('the policy', () => {
     expect((await bodyOf(response)).error.param).toBe(param);
   });
 
+  test('is what a pool can be told, whatever binary fractions add to it', async () => {
+    const put1 = await put({ weight: 0.1 + 0.2, kv_floor_share: 1e-20 });
+    expect(await bodyOf(put1)).toMatchObject({ weight: 0.3, kv_floor_share: 0 });
+    expect(await sent()).toMatchObject({ weight: 0.3, kvFloorShare: 0 });
+  });
+
   test('needs a project that exists and is not archived', async () => {
     expect((await put({}, 'proj_000000000000000000000000')).status).toBe(404);
     await rig.admin('POST', `/projects/${tenant.id}/archive`);

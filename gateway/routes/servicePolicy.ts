@@ -13,9 +13,24 @@ const MAX_WEIGHT = 1000;
 /** Pools are told shares as decimals with so many places. */
 const RESOLUTION = 0.0001;
 
+/** To exactly that many places: `multipleOf` lets what binary fractions add pass (0.1 + 0.2), which no pool would take. */
+const decimal = (value: number) => Math.round(value / RESOLUTION) / Math.round(1 / RESOLUTION);
+
 const policyBody = z.strictObject({
-  weight: z.number().min(MIN_WEIGHT).max(MAX_WEIGHT).multipleOf(RESOLUTION).default(DEFAULT_SERVICE_POLICY.weight),
-  kv_floor_share: z.number().min(0).max(1).multipleOf(RESOLUTION).default(DEFAULT_SERVICE_POLICY.kvFloorShare),
+  weight: z
+    .number()
+    .min(MIN_WEIGHT)
+    .max(MAX_WEIGHT)
+    .multipleOf(RESOLUTION)
+    .transform(decimal)
+    .default(DEFAULT_SERVICE_POLICY.weight),
+  kv_floor_share: z
+    .number()
+    .min(0)
+    .max(1)
+    .multipleOf(RESOLUTION)
+    .transform(decimal)
+    .default(DEFAULT_SERVICE_POLICY.kvFloorShare),
   cache_scope: z.enum(CACHE_SCOPES).default(DEFAULT_SERVICE_POLICY.cacheScope),
 });
 
