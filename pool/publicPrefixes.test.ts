@@ -1,9 +1,11 @@
 // What a pool makes of the operator's declarations: the ids that every prompt with that beginning has, each set in place of the last.
 import { describe, expect, it } from 'vitest';
+import { PublicPrefixes as EngineSide } from '../engine/publicPrefixes.ts';
 import { byteText } from '../test/support/byteText.ts';
 import { prefixTokens } from './prefixTokens.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
 import { type EnginePrefixes, PublicPrefixes } from './publicPrefixes.ts';
+import { declare } from './servedEngine.ts';
 import { poolModel } from './servedModel.ts';
 import type { PrefixSet, PublicPrefix } from './wire/publicPrefixes.ts';
 
@@ -108,7 +110,32 @@ describe('a set', () => {
     const first = await registry.replace(setOf(good));
     const second = await registry.replace(setOf());
     expect(second.digest).not.toBe(first.digest);
-    expect(told.map(([, { prefixes }]) => prefixes.length)).toEqual([1, 0]);
+    expect(told[0]?.[1].prefixes).toHaveLength(1);
+    expect(told.at(-1)?.[1].prefixes).toHaveLength(0);
+  });
+
+  it('may move the most there may be from one model of an engine to another', async () => {
+    const shared = new EngineSide();
+    const served = { publicPrefixes: shared, declared: new Map<string, ReadonlySet<string>>() };
+    const registry = new PublicPrefixes({
+      model: () => MODEL,
+      declare: (model, prefixes) => declare(served, { model, ...prefixes }),
+      pause: async () => {},
+    });
+    const many = (model: string, count: number, from = 0): PublicPrefix[] =>
+      Array.from({ length: count }, (_, i) => ({
+        ...{
+          id: `${model} ${from + i}`,
+          model,
+          token_ids: Array<number>(16)
+            .fill(0)
+            .fill(from + i, 15),
+        },
+      }));
+    await registry.replace(setOf(...many('a', 1), ...many('b', 200)));
+    const { prefixes } = await registry.replace(setOf(...many('a', 200), ...many('b', 56, 200)));
+    expect(prefixes.every(({ state }) => state === 'declared')).toBe(true);
+    expect(shared.size).toBe(256);
   });
 
   it('is not rendered again where it is the same', async () => {
@@ -116,6 +143,6 @@ describe('a set', () => {
     await registry.replace(setOf(good));
     const before = renders();
     await registry.replace(setOf({ ...good, id: 'renamed' }));
-    expect(renders() - before).toBe(1); // to tell the engine, not to render
+    expect(renders() - before).toBe(2); // to tell the engine what goes and what comes, not to render
   });
 });

@@ -29,6 +29,8 @@ export class PublicPrefixes {
   readonly #options: PublicPrefixesOptions;
   /** The current set, by what each declares. */
   #rendered: ReadonlyMap<string, Rendered> = new Map();
+  /** What the ids of the current set stand for. */
+  #told: ReadonlyMap<string, Int32Array> = new Map();
   #digest: string | null = null;
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -61,7 +63,11 @@ export class PublicPrefixes {
     });
     // Who has none any more must hear of it, too.
     const models = new Set([...this.#rendered.values(), ...results].map(({ model }) => model));
+    // Models of one file share an engine and its bounds: what goes makes room in all of them before anything new comes.
+    const staying = results.filter(({ id, tokens }) => this.#told.get(id) === tokens);
+    if (staying.length < this.#told.size) for (const model of models) this.#tell(model, set, staying);
     for (const model of models) this.#tell(model, set, results);
+    this.#told = new Map(results.map(({ id, tokens }) => [id, tokens]));
     this.#rendered = rendered;
     this.#digest = digestOfSet(set);
     return { digest: this.#digest, prefixes: results.map(reportOf) };

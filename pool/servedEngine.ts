@@ -31,7 +31,7 @@ export class WarmUpFailed extends Error {
 
 /** A model's prefixes in place of those that it had. Models that share an engine share what is public, too. */
 export function declare(
-  { publicPrefixes, declared }: Served,
+  { publicPrefixes, declared }: Pick<Served, 'publicPrefixes' | 'declared'>,
   { model, sealKey, prefixes }: { model: string } & EnginePrefixes,
 ): void {
   publicPrefixes.sealKey = sealKey;
