@@ -35,3 +35,9 @@ it('a success between failures closes it, and a new row of failures is told agai
   expect(breaker.isOpen(10)).toBe(false);
   expect([breaker.failed(10), breaker.failed(10), breaker.failed(10)]).toEqual([false, false, true]);
 });
+
+it('a clock that is set back does not keep it open', () => {
+  const breaker = new CircuitBreaker();
+  for (let i = 0; i < 3; i++) breaker.failed(1e12 + i);
+  expect([breaker.isOpen(1e12 + 500), breaker.isOpen(1e12 - 3_600_000)]).toEqual([true, false]);
+});

@@ -14,7 +14,8 @@ export class CircuitBreaker {
 
   /** Whether attempts are held back at `nowMs`. */
   isOpen(nowMs: number): boolean {
-    return nowMs < this.#openUntilMs;
+    // Before the pause began only a clock that was set back can be: then nobody knows how long it is, and one attempt costs little.
+    return nowMs < this.#openUntilMs && nowMs >= this.#openUntilMs - this.#pauseMs;
   }
 
   succeeded(): void {

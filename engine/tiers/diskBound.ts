@@ -5,6 +5,8 @@ import type { RecordFolder } from './recordFolder.ts';
 
 /** Finer differences between a file's time and ours are clocks and rounding. */
 const USED_SINCE_MS = 1000;
+/** A file's time that is further to come is of a clock that was set back, and tells nothing: it would keep the record for ever. */
+const MAX_SKEW_MS = 60_000;
 
 export class DiskBound {
   readonly #folder: RecordFolder;
@@ -71,7 +73,7 @@ export class DiskBound {
       if (id === null || !entry) return;
       try {
         const { usedMs } = await this.#folder.facts(id);
-        if (usedMs > entry.usedMs + USED_SINCE_MS) {
+        if (usedMs > entry.usedMs + USED_SINCE_MS && usedMs <= this.#now() + MAX_SKEW_MS) {
           this.#index.use(id, usedMs);
           continue;
         }

@@ -11,6 +11,7 @@ import { loadAll, pathOf, promptOf, scopeOf, TierRig, until } from '../../test/s
 import { DiskTier } from './diskTier.ts';
 import type { DiskStatus, KvTiers } from './port.ts';
 import { recordBytes } from './record.ts';
+import { RecordFolder } from './recordFolder.ts';
 import { type TierOptions, TierStore } from './tierStore.ts';
 
 const BLOCK = 4096;
@@ -92,6 +93,19 @@ describe('blocks on disk', () => {
     expect([await again.load(1, 6), await again.load(1, 6)]).toEqual([6, 6]);
     expect(again.disk().hits).toBe(6);
     expect(again.tiers.status().ram.hits).toBe(6);
+  });
+
+  it('that a load had asked for when it was given up are found in RAM by the next', async () => {
+    await (await poolOf()).leave(1, 3);
+    const again = await poolOf({ ramBytes: 1e6 });
+    const abort = new AbortController();
+    const loading = again.tiers.load(pathOf(alice, promptOf(1, 3)), 0, 3, abort.signal);
+    abort.abort();
+    expect((await loading).blocks).toEqual([]);
+    await until(() => again.tiers.status().ram.blocks === 3, 'read nevertheless');
+    expect(await again.load(1, 3)).toBe(3);
+    expect(again.disk().hits).toBe(3);
+    expect(again.tiers.status().ram).toMatchObject({ blocks: 3, hits: 3 });
   });
 
   it('are written when they leave RAM, if not before', async () => {
@@ -210,6 +224,7 @@ describe('blocks on disk', () => {
     expect(await other.load(1, 1)).toBe(1);
     const freshest = async () => Math.max(...(await Promise.all((await records()).map(timeOf))));
     await expect.poll(freshest).toBeGreaterThan(Date.now() - 60_000);
+    clock.nowMs = Date.now();
     await pool.leave(5, 1);
     expect(await Promise.all([1, 2, 3, 4, 5].map((seed) => pool.load(seed, 1)))).toEqual([1, 0, 1, 1, 1]);
   });
@@ -372,6 +387,33 @@ it('a disk that hangs gives no hits until it answers', async () => {
   expect(await reading).not.toBeNull();
   expect(disk.usable).toBe(true);
   await disk.close(0);
+});
+
+it('files whose times are to come leave like others', async () => {
+  await (await poolOf()).leave(1, 20);
+  const clock = { nowMs: Date.now() };
+  const pool = await poolOf({ diskBytes: 10 * RECORD, clock });
+  for (const path of await records()) await fs.utimes(path, 4e9, 4e9);
+  for (let seed = 2; seed < 6; seed++) {
+    clock.nowMs += 2000;
+    await pool.leave(seed, 5);
+    expect((await records()).length).toBeLessThanOrEqual(10);
+  }
+  expect(await pool.load(5, 5)).toBe(5);
+});
+
+it('a record’s time is renewed on the record, never on what a link leads to', async () => {
+  const target = join(parent, 'target');
+  await fs.writeFile(target, '');
+  await fs.utimes(target, 1000, 1000);
+  const records = new RecordFolder(folder);
+  const id = 'ab'.repeat(16);
+  await records.write(id, [Buffer.alloc(8)]);
+  const path = join(folder, '2b', `${id}.kv`);
+  await fs.rm(path);
+  await fs.symlink(target, path);
+  await records.touch(id, 2e12);
+  expect((await fs.stat(target)).mtimeMs).toBe(1_000_000);
 });
 
 it('what waits to be written is written before the end, as far as there is time', async () => {

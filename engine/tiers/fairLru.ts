@@ -37,6 +37,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
   readonly #mixed = new Set<Owner<K, E>>();
   #serial = 0;
   #bytes = 0;
+  #newestMs = Number.NEGATIVE_INFINITY;
 
   /** Unused for `staleMs`: no longer part of anybody's share. */
   constructor(staleMs: number) {
@@ -96,6 +97,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
 
   /** The entry to leave next; it stays until deleted. null when there is none. */
   victim(nowMs: number): K | null {
+    this.#withoutFuture(nowMs);
     for (const owner of this.#mixed) {
       owner.entries = new Map([...owner.entries].sort(([, a], [, b]) => a.usedMs - b.usedMs));
       owner.mixed = false;
@@ -106,6 +108,18 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     const from = stalest && nowMs - stalest.oldestMs > this.#staleMs ? stalest : this.#most.first;
     const first = from?.entries.keys().next();
     return first && !first.done ? first.value : null;
+  }
+
+  /** A clock that was set back must not make what was used before it outlive what is used from now on: a time to come counts as now. */
+  #withoutFuture(nowMs: number): void {
+    if (this.#newestMs <= nowMs + ORDER_SLACK_MS) return;
+    this.#newestMs = nowMs;
+    for (const owner of this.#owners.values()) {
+      if (owner.newestMs <= nowMs) continue;
+      for (const entry of owner.entries.values()) entry.usedMs = Math.min(entry.usedMs, nowMs);
+      owner.newestMs = nowMs;
+      this.#changed(owner);
+    }
   }
 
   #ownerOf(name: string): Owner<K, E> {
@@ -121,6 +135,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
   }
 
   #noteTime(owner: Owner<K, E>, usedMs: number): void {
+    this.#newestMs = Math.max(this.#newestMs, usedMs);
     if (usedMs < owner.newestMs - ORDER_SLACK_MS) {
       owner.mixed = true;
       this.#mixed.add(owner);

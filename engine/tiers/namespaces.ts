@@ -14,6 +14,8 @@ export class Namespaces {
   readonly #fingerprint: string;
   readonly #known = new Map<string, Namespace>();
   #sweptMs = Number.NEGATIVE_INFINITY;
+  /** A sweep looks at all: the next one, where no time has passed, is when so many more are known that it costs each next to nothing. */
+  #sweepAtSize = MAX_IDLE;
 
   constructor(fingerprint: string) {
     this.#fingerprint = fingerprint;
@@ -51,13 +53,18 @@ export class Namespaces {
   }
 
   #sweep(nowMs: number): void {
-    if (nowMs - this.#sweptMs < SWEEP_INTERVAL_MS && this.#known.size < MAX_IDLE) return;
+    const isSoon = nowMs >= this.#sweptMs && nowMs - this.#sweptMs < SWEEP_INTERVAL_MS;
+    if (isSoon && this.#known.size < this.#sweepAtSize) return;
     this.#sweptMs = nowMs;
     const idle = [...this.#known.values()].filter(({ nodes }) => nodes.size === 0);
     idle.sort((a, b) => a.probedMs - b.probedMs);
     const surplus = idle.length - MAX_IDLE / 2;
-    for (const [i, namespace] of idle.entries())
+    for (const [i, namespace] of idle.entries()) {
+      // Where the clock was set back, a time to come counts as now.
+      namespace.probedMs = Math.min(namespace.probedMs, nowMs);
       if (i < surplus || nowMs - namespace.probedMs > IDLE_MS) this.#known.delete(namespace.name);
+    }
+    this.#sweepAtSize = this.#known.size + MAX_IDLE / 2;
   }
 }
 

@@ -4,7 +4,7 @@
 // made from ids alone, links are not followed, and only plain files of the expected size are read.
 import { randomBytes } from 'node:crypto';
 import { constants, type Dirent } from 'node:fs';
-import { lstat, mkdir, open, opendir, rename, stat, statfs, unlink, utimes } from 'node:fs/promises';
+import { lstat, lutimes, mkdir, open, opendir, rename, stat, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { shardOf } from './diskIndex.ts';
 
@@ -76,7 +76,7 @@ export class RecordFolder {
 
   /** The file's time tells other processes, and later ones, when it was last used. */
   async touch(id: string, nowMs: number): Promise<void> {
-    await utimes(this.#path(id), nowMs / 1000, nowMs / 1000);
+    await lutimes(this.#path(id), nowMs / 1000, nowMs / 1000);
   }
 
   async remove(id: string): Promise<void> {

@@ -192,18 +192,25 @@ export class TieredCache implements KvTiers {
 
   async #fetch(node: RecordNode): Promise<Fetched | null> {
     if (node.bytes) return { bytes: node.bytes, from: 'ram' };
-    const { disk, transfer } = this.#options;
-    const { namespace, discards } = node;
+    const { disk } = this.#options;
+    const { discards } = node;
     if (!disk || !this.#diskHas(node)) return null;
+    // The load may be given up meanwhile: bytes on a node that has left the tree would be found by nobody.
+    node.pins += 1;
     const record = await disk.read(node.id, this.#recordBytes, node.owner);
+    node.pins -= 1;
+    const bytes = this.#opened(node, record, discards);
+    if (bytes && !node.bytes) this.#options.ram.put(node, bytes);
+    this.#tree.prune(node);
+    return bytes && { bytes, from: 'disk' };
+  }
+
+  #opened(node: RecordNode, record: Buffer | null, discards: number): Uint8Array | null {
+    const { namespace } = node;
     if (!record || namespace.gone || node.discards !== discards) return null;
-    const bytes = openRecord(namespace.keys, node.name, record, transfer.blockBytes);
-    if (!bytes) {
-      disk.damaged(node.id);
-      return null;
-    }
-    if (!node.bytes) this.#options.ram.put(node, bytes);
-    return { bytes, from: 'disk' };
+    const bytes = openRecord(namespace.keys, node.name, record, this.#options.transfer.blockBytes);
+    if (!bytes) this.#options.disk?.damaged(node.id);
+    return bytes;
   }
 
   #diskHas(node: RecordNode): boolean {
