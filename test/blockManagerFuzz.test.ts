@@ -2,9 +2,11 @@
 // declarations over few blocks and texts that begin alike. HEARTH_FUZZ_OPS sets how many operations, HEARTH_FUZZ_SEED where they start.
 import { expect, it } from 'vitest';
 import { BlockManager } from '../engine/blockManager.ts';
+import { MultiTenantEviction } from '../engine/eviction/multiTenant.ts';
 import { createEvictionPolicy, EVICTION_POLICIES } from '../engine/eviction/policies.ts';
 import { invariant } from '../engine/invariant.ts';
 import { BlockModel, type ModelSequence } from './support/blockModel.ts';
+import { watchFloors } from './support/floorWatch.ts';
 import { randomOf } from './support/random.ts';
 
 const OPERATIONS = Number(process.env.HEARTH_FUZZ_OPS ?? 60_000);
@@ -22,6 +24,8 @@ interface Counts {
   copies: number;
   publicHits: number;
   evictions: number;
+  /** Evictions that had to pass over a leaf below its account's floor. */
+  floorsKept: number;
 }
 
 class Fuzz {
@@ -41,6 +45,10 @@ class Fuzz {
     const capacity = 6 + this.#below(30);
     const names = Object.keys(EVICTION_POLICIES);
     const policy = createEvictionPolicy(names[this.#below(names.length)]!, capacity);
+    if (policy instanceof MultiTenantEviction && policy.name !== 'default')
+      watchFloors(policy, () => {
+        this.#counts.floorsKept += 1;
+      });
     this.#model = new BlockModel(capacity, (block) => this.#inUse(block));
     this.#blocks = new BlockManager(capacity, this.#model.watch(policy), {
       copyBlock: this.#model.copyBlock,
@@ -222,7 +230,7 @@ class Fuzz {
 }
 
 it(`keeps to the naive model through ${OPERATIONS} random operations, from seed ${SEED}`, () => {
-  const counts: Counts = { admitted: 0, refused: 0, copies: 0, publicHits: 0, evictions: 0 };
+  const counts: Counts = { admitted: 0, refused: 0, copies: 0, publicHits: 0, evictions: 0, floorsKept: 0 };
   for (let done = 0, seed = SEED; done < OPERATIONS; done += OPERATIONS_PER_RUN, seed++) {
     try {
       new Fuzz(seed, counts).run(Math.min(OPERATIONS_PER_RUN, OPERATIONS - done));
