@@ -4,7 +4,9 @@
 import { createHash } from 'node:crypto';
 import {
   contentOf,
+  declarationBytes,
   digestOfSet,
+  PREFIX_LIMITS,
   type PrefixDeclaration,
   type PrefixReport,
   type PrefixSet,
@@ -22,6 +24,14 @@ export interface KnownPrefix {
   createdAtMs: number | null;
 }
 
+/** Sets kept by what their pools serve: as many as pools, at most. */
+const MAX_KEPT_SETS = 256;
+
+interface Digested {
+  set: PrefixSet;
+  digest: string;
+}
+
 export class PublicPrefixes {
   readonly #store: PrefixStore;
   readonly #configured: readonly KnownPrefix[];
@@ -29,6 +39,8 @@ export class PublicPrefixes {
   readonly #log: Log;
   readonly #reports = new Map<string, Map<string, PrefixReport>>();
   readonly #publishing = new Map<string, Promise<void>>();
+  /** By the models they are for: each status of a pool asks, and naming a set of megabytes takes 20 ms. Emptied by every change. */
+  readonly #sets = new Map<string, Digested>();
   #declared: KnownPrefix[] = [];
 
   constructor(store: PrefixStore, configured: readonly PrefixDeclaration[], { cacheSecret }: Keyring, log: Log) {
@@ -46,7 +58,9 @@ export class PublicPrefixes {
   /** Before the first use. */
   async load(): Promise<void> {
     const stored = await this.#store.prefixes();
-    this.#declared = stored.map(({ prefix, createdAtMs }) => ({ prefix, createdAtMs, source: 'api' }));
+    this.#change(stored.map(({ prefix, createdAtMs }) => ({ prefix, createdAtMs, source: 'api' })));
+    const leftOut = this.all.length - withinLimits(this.all.map(({ prefix }) => prefix)).length;
+    if (leftOut > 0) this.#log.warn('public_prefixes_over_limits', { left_out: leftOut, ...PREFIX_LIMITS });
   }
 
   get all(): readonly KnownPrefix[] {
@@ -63,20 +77,37 @@ export class PublicPrefixes {
 
   async add(prefix: PublicPrefix, createdAtMs: number): Promise<void> {
     await this.#store.addPrefix({ prefix, createdAtMs });
-    this.#declared = [...this.#declared, { prefix, createdAtMs, source: 'api' }];
+    this.#change([...this.#declared, { prefix, createdAtMs, source: 'api' }]);
   }
 
   /** False when none was declared with this id. */
   async delete(id: string): Promise<boolean> {
     const existed = await this.#store.deletePrefix(id);
-    this.#declared = this.#declared.filter(({ prefix }) => prefix.id !== id);
+    this.#change(this.#declared.filter(({ prefix }) => prefix.id !== id));
     return existed;
   }
 
-  /** Of the models that a pool serves. */
+  /** Of the models that a pool serves: as many as a pool takes, the configured ones first. */
   setFor(models: ReadonlySet<string>): PrefixSet {
-    const prefixes = this.all.map(({ prefix }) => prefix).filter(({ model }) => models.has(model));
-    return { seal: this.#seal, prefixes };
+    return this.#digested(models).set;
+  }
+
+  #digested(models: ReadonlySet<string>): Digested {
+    const key = JSON.stringify([...models].sort());
+    let known = this.#sets.get(key);
+    if (!known) {
+      const prefixes = withinLimits(this.all.map(({ prefix }) => prefix)).filter(({ model }) => models.has(model));
+      const set = { seal: this.#seal, prefixes };
+      known = { set, digest: digestOfSet(set) };
+      if (this.#sets.size >= MAX_KEPT_SETS) this.#sets.clear();
+      this.#sets.set(key, known);
+    }
+    return known;
+  }
+
+  #change(declared: KnownPrefix[]): void {
+    this.#declared = declared;
+    this.#sets.clear();
   }
 
   /** Pushes the set where the pool has another one. Never rejects: the next status shows what is missing. One at a time per pool. */
@@ -95,8 +126,8 @@ export class PublicPrefixes {
 
   async #publish({ client, status }: PoolState): Promise<void> {
     if (!status) return;
-    const set = this.setFor(new Set(status.models.map(({ id }) => id)));
-    if (status.public_prefixes === digestOfSet(set)) return;
+    const { set, digest: wanted } = this.#digested(new Set(status.models.map(({ id }) => id)));
+    if (status.public_prefixes === wanted) return;
     if (status.public_prefixes === null && set.prefixes.length === 0) return;
     const { digest, prefixes } = await client.setPublicPrefixes(set);
     status.public_prefixes = digest;
@@ -106,6 +137,17 @@ export class PublicPrefixes {
     for (const { id, reason } of refused)
       this.#log.warn('public_prefix_refused', { pool: client.target.id, prefix: id, reason: reason ?? '' });
   }
+}
+
+/** The first that fit: a configuration that grew over what is declared must not keep pools from all of it. */
+function withinLimits(prefixes: readonly PublicPrefix[]): PublicPrefix[] {
+  let bytes = 0;
+  return prefixes.slice(0, PREFIX_LIMITS.prefixes).filter((prefix) => {
+    const own = declarationBytes(prefix);
+    if (bytes + own > PREFIX_LIMITS.setBytes) return false;
+    bytes += own;
+    return true;
+  });
 }
 
 /** The same declaration has the same id at every start. */

@@ -105,6 +105,29 @@ describe('a pool', () => {
   });
 });
 
+describe('the most there may be', () => {
+  const many = (count: number) => Array.from({ length: count }, (_, i) => ({ model: 'tiny', text: `${TEXT} ${i}` }));
+
+  test('is kept to also by two that are declared at once', async () => {
+    const { publicPrefixes } = rig.ports;
+    for (const [i, one] of many(255).entries()) await publicPrefixes.add({ id: `p${i}`, ...one }, 0);
+    const answers = await Promise.all(['a', 'b'].map((end) => declare({ model: 'tiny', text: `${TEXT} ${end}` })));
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 400]);
+    expect(atPool()).toHaveLength(256);
+  });
+
+  test('a configuration that goes over it leaves out what was declared last, and says so', async () => {
+    const { ports, db, logged } = rig;
+    for (const [i, one] of many(100).entries()) await ports.publicPrefixes.add({ id: `p${i}`, ...one }, 0);
+    const after = new PublicPrefixes(new SqlitePrefixes(db), many(200), ports.keyring, ports.log);
+    await after.load();
+    const { prefixes } = after.setFor(new Set(['tiny']));
+    expect(prefixes.slice(-56).map(({ id }) => id)).toEqual(Array.from({ length: 56 }, (_, i) => `p${i}`));
+    expect(prefixes).toHaveLength(256);
+    expect(logged.join()).toMatch(/public_prefixes_over_limits.*"left_out":44/);
+  });
+});
+
 test('what was declared is there again after a restart of the gateway', async () => {
   const { id } = await declared();
   const { ports, db } = rig;

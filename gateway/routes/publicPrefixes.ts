@@ -41,6 +41,8 @@ export function publicPrefixRoutes(ports: GatewayPorts): Hono<AppEnv> {
       if (!(error instanceof PoolRequestError)) throw error;
       throw error.failure.kind === 'refused' ? fromPool(error.failure.error, requestId) : poolFailed();
     });
+    // Others may have been declared meanwhile.
+    refuseOverLimits(publicPrefixes.all, declarationBytes(declaration));
     const prefix = { id: drawId('prefix', ports.random), ...declaration };
     const createdAtMs = clock.now();
     await publicPrefixes.add(prefix, createdAtMs);
