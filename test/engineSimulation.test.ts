@@ -1,10 +1,16 @@
 // A model-based fuzz of the whole engine core: random requests, cancellations, deadlines and a small arena, so that blocks run out all
-// the time; steps planned ahead or not; blocks that come from a tier late, in part or not at all. After each step the structures check themselves; in the end every sequence must have been told exactly what it is
-// told alone with a cold cache, or a prefix of that when it was cut off.
+// the time; steps planned ahead or not; blocks that come from a tier late, in part or not at all; every eviction policy; prefixes that become
+// public and cease to be; rows that are not finite; keys destroyed. After each step the structures check themselves, and a reader of the
+// index's changes can follow. In the end every sequence must have been told exactly what it is told alone with a cold cache, or a prefix
+// of that when it was cut off.
 import { setImmediate as nextTurn, setImmediate as yieldToEvents } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { createEvictionPolicy, EVICTION_POLICIES } from '../engine/eviction/policies.ts';
 import { philox4x32, seedKey } from '../engine/noise.ts';
+import { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import type { SequenceRequest } from '../engine/request.ts';
+import { BlockFeed } from '../pool/blockFeed.ts';
+import { BlockMirror } from '../pool/blockMirror.ts';
 import { cacheOf, EngineHarness, GREEDY, solo } from './support/engineHarness.ts';
 import { UnreliableTiers } from './support/unreliableTiers.ts';
 
@@ -29,10 +35,24 @@ class Dice {
   }
 }
 
+/** Prompts come from three long texts. */
+function textOf(text: number, length: number): number[] {
+  return Array.from({ length }, (_, i) => (i * 7 + text * 13) % 64);
+}
+
+/** What an operator may do at any time. */
+function operate(dice: Dice, publicPrefixes: PublicPrefixes, tiers: UnreliableTiers | undefined): void {
+  const id = `prefix ${dice.below(4)}`;
+  if (dice.chance(60)) publicPrefixes.declare(id, Int32Array.from(textOf(dice.below(3), 1 + dice.below(85))));
+  else publicPrefixes.withdraw(id);
+  if (dice.chance(10)) publicPrefixes.sealKey = new Uint8Array(32).fill(dice.below(3));
+  if (dice.chance(20)) tiers?.destroyNamespace(dice.pick(['scope-a', 'scope-b', 'public']));
+}
+
 function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
-  // Prompts come from three long texts, cut anywhere and sometimes with an own end, so that prefixes are shared and diverge.
+  // Cut anywhere and sometimes with an own end, so that prefixes are shared and diverge.
   const text = dice.below(3);
-  const shared = Array.from({ length: dice.below(dice.pick([20, 90])) }, (_, i) => (i * 7 + text * 13) % 64);
+  const shared = textOf(text, dice.below(dice.pick([20, 90])));
   const own = Array.from({ length: dice.below(6) }, () => dice.below(64));
   const promptIds = Int32Array.from(shared.length + own.length > 0 ? [...shared, ...own] : [1]);
   const tenant = dice.pick(['a', 'b', 'c']);
@@ -69,6 +89,9 @@ function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
 async function simulate(seed: number) {
   const dice = new Dice(seed);
   const stepsInFlight = dice.pick([1, 2]);
+  const badRowPercent = dice.pick([0, 0, 1, 4]);
+  const publicPrefixes = new PublicPrefixes();
+  const feed = new BlockFeed();
   let tiers: UnreliableTiers | undefined;
   const harness = new EngineHarness(
     {
@@ -76,6 +99,9 @@ async function simulate(seed: number) {
       maxStepTokens: dice.pick([4, 9, 33, 64]),
       maxStepLogits: dice.pick([2, 5, 32]),
       stepsInFlight,
+      alter: (row) => {
+        if (badRowPercent > 0 && dice.chance(badRowPercent)) row.fill(Number.NaN);
+      },
       // Results come late, and that of a later step sometimes before that of an earlier one.
       during: async () => {
         for (let turns = dice.chance(15) ? dice.below(3) : 0; turns > 0; turns--) await nextTurn();
@@ -89,14 +115,22 @@ async function simulate(seed: number) {
           gives: (blocks) => (dice.chance(70) ? blocks : dice.below(blocks + 1)),
           maxLoadBlocks: dice.pick([1, 2, 64]),
         });
-      return tiers ? { tiers } : {};
+      const eviction = createEvictionPolicy(dice.pick(Object.keys(EVICTION_POLICIES)), runner.capacityBlocks);
+      return { publicPrefixes, eviction, listener: feed, ...(tiers && { tiers }) };
     },
   );
   const { engine } = harness;
+  const mirror = new BlockMirror(harness.runner.capacityBlocks);
+  const check = () => {
+    engine.checkInvariants();
+    const changes = feed.take();
+    if (changes) mirror.apply(changes);
+  };
   const asked = new Map<string, SequenceRequest>();
   const cancelled = new Set<string>();
   for (let round = 0; round < 160; round++) {
     const living = [...asked.keys()].filter((id) => !harness.told.get(id)?.end && !cancelled.has(id));
+    if (dice.chance(6)) operate(dice, publicPrefixes, tiers);
     if (dice.chance(30)) {
       const request = randomRequest(dice, `r${round}`, harness.nowMs);
       if (!engine.submit(request)) asked.set(request.id, request);
@@ -110,22 +144,26 @@ async function simulate(seed: number) {
       // Copies out of the arena are answered between steps.
       if (tiers) await yieldToEvents();
     }
-    engine.checkInvariants();
+    check();
   }
   for (let i = 0; await engine.step(); i++) {
     harness.nowMs += 1;
-    engine.checkInvariants();
+    check();
     if (i > 20_000) throw new Error('the simulation does not come to an end');
   }
   if (harness.fatal) throw harness.fatal;
   const status = engine.status();
   expect(status.running + status.waiting).toBe(0);
   expect(status.blocksFree + status.blocksCached).toBe(status.blocksTotal);
+  expect(mirror.size).toBeLessThanOrEqual(status.blocksCached);
+  let failed = 0;
   for (const [id, request] of asked) {
     const told = harness.of(id);
     const alone = await solo(request);
-    if (told.end === 'cancelled' || told.end === 'deadline') {
-      expect(told.end === 'deadline' || cancelled.has(id)).toBe(true);
+    if (told.end === 'cancelled' || told.end === 'deadline' || told.end === 'failed') {
+      if (told.end === 'cancelled') expect(cancelled.has(id)).toBe(true);
+      if (told.end === 'failed') expect(badRowPercent).toBeGreaterThan(0);
+      failed += told.end === 'failed' ? 1 : 0;
       expect(told.ids).toEqual(alone.ids.slice(0, told.ids.length));
       expect(told.logprobs).toEqual(alone.logprobs.slice(0, told.logprobs.length));
       expect(told.promptLogprobs).toEqual(alone.promptLogprobs.slice(0, told.promptLogprobs.length));
@@ -135,6 +173,7 @@ async function simulate(seed: number) {
     ...status,
     sequences: asked.size,
     cut: cancelled.size,
+    failed,
     loadedBlocks: tiers?.loadedBlocks ?? 0,
     abortedLoads: tiers?.aborted ?? 0,
     ahead: stepsInFlight > 1 ? status.steps : 0,
@@ -144,7 +183,7 @@ async function simulate(seed: number) {
 describe('engine simulation', () => {
   it(`tells every sequence what it is told alone, in ${RUNS} random schedules`, async () => {
     const sum = {
-      ...{ sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0 },
+      ...{ sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0, failed: 0 },
       ...{ loadedBlocks: 0, abortedLoads: 0, ahead: 0 },
     };
     for (let seed = FIRST_SEED; seed < FIRST_SEED + RUNS; seed++) {
@@ -161,6 +200,7 @@ describe('engine simulation', () => {
     expect(sum.evictions).toBeGreaterThan(RUNS * 10);
     expect(sum.cachedTokens).toBeGreaterThan(RUNS * 100);
     expect(sum.cut).toBeGreaterThan(RUNS);
+    expect(sum.failed).toBeGreaterThan(RUNS / 2);
     expect(sum.loadedBlocks).toBeGreaterThan(RUNS);
     expect(sum.abortedLoads).toBeGreaterThan(0);
     expect(sum.ahead).toBeGreaterThan(RUNS * 10);

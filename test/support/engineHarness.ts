@@ -70,7 +70,9 @@ export class EngineHarness {
   constructor(
     options: PagedRunnerOptions = {},
     limits: Partial<EngineLimits> = {},
-    more: (runner: PagedRunner) => Pick<EngineOptions, 'costs' | 'tiers' | 'publicPrefixes' | 'eviction'> = () => ({}),
+    more: (
+      runner: PagedRunner,
+    ) => Pick<EngineOptions, 'costs' | 'tiers' | 'publicPrefixes' | 'eviction' | 'listener'> = () => ({}),
   ) {
     this.runner = new PagedRunner(options);
     this.engine = new Engine({
