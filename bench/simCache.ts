@@ -1,6 +1,7 @@
 // `npm run sim:cache -- TRACE`: block hit rates of eviction policies on a trace, beside the offline optimum. The engine's own index,
 // block manager and eviction; no GPU. Options:
 //   --capacity 500,1000,…   blocks   --policy default,lru,…,optimum   --json FILE (an array of rows)
+//   default: the best for one account, without a look at tenants (pools take multi-tenant unless configured otherwise)
 //   --half first|second   --sample P (part of the conversations)   --seed N
 //   --tenants   eight tenants and a scanner with half of the traffic instead (docs/eviction.md); capacity 10,000 by default
 // TRACE may also be made:NAME, traffic made up from the seed: NAME as in simCache/traffic.ts.

@@ -25,6 +25,16 @@ describe('attribution', () => {
     expect(other).toMatchObject({ running: 0, waiting: 0, computedTokens: 2 * (5 + 15 + 25 + 35 + 4 * 2) });
   });
 
+  it('blocks of a request without a cache are its tenant’s', async () => {
+    const harness = new EngineHarness();
+    harness.engine.submit(request('private', prompt(40, 1), { tenant: 'a', cache: null, maxTokens: 20 }));
+    await harness.engine.step();
+    const [account] = harness.engine.cacheStatus(5).accounts;
+    expect(account).toMatchObject({ account: 'a', inUse: 3, cached: 0 });
+    await harness.finish();
+    expect(harness.engine.cacheStatus(5).accounts[0]).toMatchObject({ account: 'a', inUse: 0, cached: 0 });
+  });
+
   it('counts whose sequences were preempted', async () => {
     const harness = new EngineHarness({ capacityBlocks: 8, contextLength: 128 }, { maxRunning: 2 });
     harness.engine.submit(request('long', prompt(40, 1), { maxTokens: 60, cache: null, tenant: 'a' }));

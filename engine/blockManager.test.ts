@@ -411,8 +411,8 @@ describe('what the block manager tells', () => {
       evictions: 4,
       evictionPairs: [{ evicting: 'b', evicted: 'a', blocks: 4 }],
       accounts: [
-        { account: 'b', inUse: 6 },
-        { account: 'a', inUse: 0, cached: 0 },
+        { account: 'b', inUse: 6, evictingBlocks: 4, evictedBlocks: 0 },
+        { account: 'a', inUse: 0, cached: 0, evictingBlocks: 0, evictedBlocks: 4 },
       ],
       lifetimeMs: { count: 4, sum: 4 * 750 },
       wastedPositions: 6,

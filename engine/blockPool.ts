@@ -112,7 +112,7 @@ export class BlockPool {
     if (this.#freeCount === 0) {
       const victim = this.#eviction.victim(account.name);
       invariant(victim >= 0, 'available blocks can be had', { cached: this.#cachedCount });
-      account.countEviction(this.#owner[victim]!.name, 1);
+      account.evicts(this.#owner[victim]!);
       this.#evictions += 1;
       this.#dropLeaf(victim, 'evicted');
     }

@@ -10,12 +10,15 @@ describe('cache statistics', () => {
       const use = statistics.open(`t${i}`);
       use.askedTokens = 10;
       use.hitTokens = 4;
-      use.countEviction('busy', 1);
+      use.evicts(busy);
       statistics.close(use);
     }
     const { accounts, evictionPairs } = statistics.status(10_000);
     expect(accounts.length).toBe(MAX_IDLE_ACCOUNTS + 2);
-    expect(accounts.reduce((sum, { hitTokens }) => sum + hitTokens, 0)).toBe(12 * MAX_IDLE_ACCOUNTS);
+    const total = (figure: 'hitTokens' | 'evictingBlocks') => accounts.reduce((sum, one) => sum + one[figure], 0);
+    expect(total('hitTokens')).toBe(12 * MAX_IDLE_ACCOUNTS);
+    expect(total('evictingBlocks')).toBe(3 * MAX_IDLE_ACCOUNTS);
+    expect(accounts.find(({ account }) => account === 'busy')?.evictedBlocks).toBe(3 * MAX_IDLE_ACCOUNTS);
     expect(evictionPairs[0]).toEqual({ evicting: OTHER_ACCOUNTS, evicted: 'busy', blocks: 2 * MAX_IDLE_ACCOUNTS });
     expect(statistics.open('busy')).toBe(busy);
   });
@@ -35,8 +38,9 @@ describe('cache statistics', () => {
   });
 
   it('tell apart a bounded number of accounts that one evicts', () => {
-    const use = new CacheStatistics(4).open('flooder');
-    for (let i = 0; i < 10 * MAX_EVICTED_ACCOUNTS; i++) use.countEviction(`t${i}`, 1);
+    const statistics = new CacheStatistics(4);
+    const use = statistics.open('flooder');
+    for (let i = 0; i < 10 * MAX_EVICTED_ACCOUNTS; i++) use.evicts(statistics.open(`t${i}`));
     expect(use.evicted.size).toBe(MAX_EVICTED_ACCOUNTS + 1);
     expect(use.evicted.get(OTHER_ACCOUNTS)).toBe(9 * MAX_EVICTED_ACCOUNTS);
   });

@@ -26,6 +26,9 @@ export class AccountUse {
   copiedTokens = 0;
   /** Blocks that left because of this account's need, by the account that they were of. */
   readonly evicted = new Map<string, number>();
+  /** The same in sum; and its own blocks that left because of anybody's need. */
+  evictingBlocks = 0;
+  evictedBlocks = 0;
 
   constructor(name: string) {
     this.name = name;
@@ -39,7 +42,14 @@ export class AccountUse {
     return this.tables === 0 && this.inUse === 0 && this.cached === 0;
   }
 
-  countEviction(from: string, blocks: number): void {
+  /** A block of `from` leaves because of this account's need. */
+  evicts(from: AccountUse): void {
+    this.evictingBlocks += 1;
+    from.evictedBlocks += 1;
+    this.#countPair(from.name, 1);
+  }
+
+  #countPair(from: string, blocks: number): void {
     const known = this.evicted.has(from) || this.evicted.size < MAX_EVICTED_ACCOUNTS;
     const name = known ? from : OTHER_ACCOUNTS;
     this.evicted.set(name, (this.evicted.get(name) ?? 0) + blocks);
@@ -50,7 +60,9 @@ export class AccountUse {
     this.askedTokens += other.askedTokens;
     this.hitTokens += other.hitTokens;
     this.copiedTokens += other.copiedTokens;
-    for (const [from, blocks] of other.evicted) this.countEviction(from, blocks);
+    this.evictingBlocks += other.evictingBlocks;
+    this.evictedBlocks += other.evictedBlocks;
+    for (const [from, blocks] of other.evicted) this.#countPair(from, blocks);
   }
 }
 
@@ -61,6 +73,9 @@ export interface AccountStatus {
   askedTokens: number;
   hitTokens: number;
   copiedTokens: number;
+  /** Blocks that left because of its need, whosever they were; blocks of its own that left because of anybody's. */
+  evictingBlocks: number;
+  evictedBlocks: number;
 }
 
 export interface EvictionPair {
@@ -170,16 +185,13 @@ export class CacheStatistics {
       rest.inUse += use.inUse;
       rest.cached += use.cached;
     }
-    const told = rest.held + rest.askedTokens > 0 ? [...named, rest] : named;
+    const told = rest.held + rest.askedTokens + rest.evictedBlocks > 0 ? [...named, rest] : named;
     return {
-      accounts: told.map(({ name, inUse, cached, askedTokens, hitTokens, copiedTokens }) => ({
-        account: name,
-        inUse,
-        cached,
-        askedTokens,
-        hitTokens,
-        copiedTokens,
-      })),
+      accounts: told.map(
+        ({ name, inUse, cached, askedTokens, hitTokens, copiedTokens, evictingBlocks, evictedBlocks }) => ({
+          ...{ account: name, inUse, cached, askedTokens, hitTokens, copiedTokens, evictingBlocks, evictedBlocks },
+        }),
+      ),
       evictionPairs: told
         .flatMap((use) => [...use.evicted].map(([evicted, blocks]) => ({ evicting: use.name, evicted, blocks })))
         .sort((a, b) => b.blocks - a.blocks)

@@ -21,14 +21,14 @@ export interface BlockSource {
 
 /** Where the tiers would find the sequence's blocks; null: nowhere. `publicPositions`: leading ones whose blocks are the operator's. */
 function cachedPath(
-  { tokens, request: { cache } }: Sequence,
+  { tokens, request: { account, cache } }: Sequence,
   publicPositions: number,
   { publicSealKey }: BlockSource,
 ): CachedPath | null {
   if (!cache) return null;
   const publicBlocks = publicPositions / BLOCK_TOKENS;
   const publicScope = publicBlocks > 0 ? { namespace: PUBLIC_NAMESPACE, sealKey: publicSealKey() } : null;
-  return { tokens, extra: cache.extra, scope: cache.scope, account: cache.account.name, publicScope, publicBlocks };
+  return { tokens, extra: cache.extra, scope: cache.scope, account, publicScope, publicBlocks };
 }
 
 /** The load of blocks beyond those that the sequence has; null where there are none, or computing them is as quick. */

@@ -36,8 +36,6 @@ export const GREEDY: SamplingParams = {
 /** What a request may read of the prefix cache, and how what it leaves there is kept. */
 export interface RequestCache {
   scope: CacheScope;
-  /** Whose share its blocks count against. */
-  account: CacheAccount;
   /** What else than tokens its KV depends on (adapter, modality): part of every block's key. Empty: nothing. */
   extra: string;
   /** Soft retention of its blocks, 0 to 100: higher stays longer. */
@@ -56,6 +54,8 @@ export interface SequenceRequest {
   weight: number;
   /** Within the tenant, higher first. */
   priority: number;
+  /** Whose share its blocks count against, also where the prefix cache is neither read nor written. */
+  account: CacheAccount;
   /** null: the prefix cache is neither read nor written. */
   cache: RequestCache | null;
   promptIds: Int32Array;

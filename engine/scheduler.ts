@@ -305,10 +305,11 @@ export class Scheduler {
   }
 
   #start(sequence: Sequence, loads: Sequence[]): boolean {
-    const { cache } = sequence.request;
+    const { account, cache } = sequence.request;
     const table = this.#blocks.admit({
       scope: cache?.scope.namespace ?? null,
-      ...(cache && { extra: cache.extra, account: cache.account, retention: cache.retention }),
+      account,
+      ...(cache && { extra: cache.extra, retention: cache.retention }),
       tokens: sequence.tokens,
       positions: sequence.length,
       maxCached: sequence.maxCached,

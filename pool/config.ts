@@ -125,7 +125,9 @@ export const poolSection = z
     evictionPolicy: z
       .enum(Object.keys(EVICTION_POLICIES))
       .default(DEFAULT_EVICTION)
-      .describe('Which cached KV block leaves when one is needed.'),
+      .describe(
+        'Which cached KV block leaves when one is needed. Only the multi-tenant ones look at tenants; default and the others see one account.',
+      ),
     tenantMetrics: z
       .int()
       .min(0)

@@ -74,12 +74,14 @@ function tenantsOf({ use, cache }: EngineFigures): TenantDetail[] {
     return known;
   };
   for (const { tenant, weight, ...queue } of use.tenants) Object.assign(row(tenant), { weight }, queueOf(queue));
-  for (const { account, inUse, cached, askedTokens, hitTokens } of cache.accounts)
-    Object.assign(row(account === OTHER_ACCOUNTS ? null : account || UNCACHED), {
-      blocks_used: inUse,
-      blocks_cached: cached,
-      asked_tokens: askedTokens,
-      hit_tokens: hitTokens,
+  for (const { account, ...held } of cache.accounts)
+    Object.assign(row(account === OTHER_ACCOUNTS ? null : account), {
+      blocks_used: held.inUse,
+      blocks_cached: held.cached,
+      asked_tokens: held.askedTokens,
+      hit_tokens: held.hitTokens,
+      evicting_blocks: held.evictingBlocks,
+      evicted_blocks: held.evictedBlocks,
     });
   const others = row(null);
   Object.assign(others, queueOf(use.other));
@@ -96,9 +98,6 @@ function queueOf({ waitingTokens, computedTokens, outputTokens, running, waiting
   };
 }
 
-/** Sequences that may not use the cache: their blocks are nobody's share. */
-const UNCACHED = 'uncached';
-
 const NOTHING: Omit<TenantDetail, 'tenant'> = {
   weight: null,
   running: 0,
@@ -108,6 +107,8 @@ const NOTHING: Omit<TenantDetail, 'tenant'> = {
   blocks_cached: 0,
   asked_tokens: 0,
   hit_tokens: 0,
+  evicting_blocks: 0,
+  evicted_blocks: 0,
   computed_tokens: 0,
   output_tokens: 0,
   preemptions: 0,

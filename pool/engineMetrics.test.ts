@@ -6,7 +6,16 @@ import type { EngineDetail, StatusDetail, TenantDetail } from './wire/status.ts'
 function tenant(name: string | null, over: Partial<TenantDetail> = {}): TenantDetail {
   return {
     ...{ tenant: name, weight: 1, running: 0, waiting: 0, waiting_tokens: 0, blocks_used: 0, blocks_cached: 0 },
-    ...{ asked_tokens: 0, hit_tokens: 0, computed_tokens: 0, output_tokens: 0, preemptions: 0, ...over },
+    ...{
+      evicting_blocks: 0,
+      evicted_blocks: 0,
+      asked_tokens: 0,
+      hit_tokens: 0,
+      computed_tokens: 0,
+      output_tokens: 0,
+      preemptions: 0,
+      ...over,
+    },
   };
 }
 
@@ -60,6 +69,23 @@ describe('the series of an engine', () => {
     const many = Array.from({ length: 500 }, (_, i) => tenant(`t${i}`, { blocks_used: i }));
     const all = engineMetricLines(detail({ tenants: [...many, tenant(null)] }), 3);
     expect(new Set(all.flatMap((line) => line.match(/tenant="[^"]+"/g) ?? [])).size).toBe(4);
+  });
+
+  it('tell for whom blocks left and whose they were, with nobody lost in the rest', () => {
+    const tenants = [
+      tenant('flood', { blocks_cached: 3, evicting_blocks: 50, evicted_blocks: 40 }),
+      tenant('small', { blocks_cached: 2, evicting_blocks: 4 }),
+      tenant(null, { evicting_blocks: 1, evicted_blocks: 15 }),
+    ];
+    const evictions = (most: number) =>
+      engineMetricLines(detail({ tenants }), most).filter((line) => line.startsWith('hearth_pool_tenant_evictions{'));
+    expect(evictions(1)).toEqual([
+      'hearth_pool_tenant_evictions{model="m",tenant="flood",role="evicting"} 50',
+      'hearth_pool_tenant_evictions{model="m",tenant="flood",role="evicted"} 40',
+      'hearth_pool_tenant_evictions{model="m",tenant="other",role="evicting"} 5',
+      'hearth_pool_tenant_evictions{model="m",tenant="other",role="evicted"} 15',
+    ]);
+    expect(evictions(0)).toEqual([]);
   });
 
   it('have distributions as Prometheus has them, in seconds', () => {

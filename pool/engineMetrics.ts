@@ -68,6 +68,13 @@ const TENANT: readonly Family<TenantDetail>[] = [
   { name: 'tenant_preemptions', help: 'Sequences put back to waiting.', type: 'gauge', of: (t) => t.preemptions },
 ];
 
+const EVICTIONS: Family<number> = {
+  name: 'tenant_evictions',
+  help: 'Cached blocks that left: evicting, for its need; evicted, of its own.',
+  type: 'gauge',
+  of: (blocks) => blocks,
+};
+
 type Tier = NonNullable<StatusDetail['tiers']>['ram'];
 const TIER: readonly Family<Tier>[] = [
   { name: 'kv_tier_blocks', help: 'KV blocks in the tier.', type: 'gauge', of: (t) => t.blocks },
@@ -97,6 +104,7 @@ export function engineMetricLines({ engines, tiers }: StatusDetail, tenants: num
       (e) => e.lifetime_ms,
     ),
     ...TENANT.flatMap((family) => lines(family, named)),
+    ...lines(EVICTIONS, named.flatMap(byRole)),
     ...tierLines(tiers),
   ];
 }
@@ -114,6 +122,13 @@ function byTenant(labels: Labels, all: readonly TenantDetail[], most: number) {
   return [
     ...known.slice(0, most).map((one) => ({ labels: { ...labels, tenant: one.tenant ?? '' }, one })),
     { labels: { ...labels, tenant: 'other' }, one: other },
+  ];
+}
+
+function byRole({ labels, one }: { labels: Labels; one: TenantDetail }) {
+  return [
+    { labels: { ...labels, role: 'evicting' }, one: one.evicting_blocks },
+    { labels: { ...labels, role: 'evicted' }, one: one.evicted_blocks },
   ];
 }
 

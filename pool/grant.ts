@@ -36,6 +36,7 @@ export function grantOf(context: SignedContext): Grant {
     deadlineMs: number(deadlineMs, 'hearth-deadline'),
     holdTokens: number(holdTokens, 'hearth-hold'),
     weight: weightOf(context),
+    account: accountOf(context),
     cache: cacheOf(context),
   };
 }
@@ -45,9 +46,17 @@ function weightOf({ weight = 1 }: SignedContext): number {
   throw invalidRequest('The header hearth-weight needs a number above 0.', 'hearth-weight');
 }
 
-/** Throws PoolError (400) for a seal that is no key or a floor that is no share. */
+/** Throws PoolError (400) for a floor that is no share. */
+function accountOf(context: SignedContext): Grant['account'] {
+  const { tenant = '', kvFloorShare = 0 } = context;
+  if (kvFloorShare > 1)
+    throw invalidRequest('The header hearth-kv-floor needs a share from 0 to 1.', 'hearth-kv-floor');
+  return { name: tenant, weight: weightOf(context), floorShare: kvFloorShare };
+}
+
+/** Throws PoolError (400) for a seal that is no key. */
 function cacheOf(context: SignedContext): Grant['cache'] {
-  const { cacheScope, cacheSeal, kvFloorShare = 0 } = context;
+  const { cacheScope, cacheSeal } = context;
   if (cacheScope === undefined) return null;
   if (cacheScope.length > MAX_NAME_CHARS)
     throw invalidRequest(
@@ -56,12 +65,7 @@ function cacheOf(context: SignedContext): Grant['cache'] {
     );
   if (cacheSeal !== undefined && !/^[0-9a-f]{64}$/.test(cacheSeal))
     throw invalidRequest('The header hearth-cache-seal needs 32 bytes as 64 hex digits.', 'hearth-cache-seal');
-  if (kvFloorShare > 1)
-    throw invalidRequest('The header hearth-kv-floor needs a share from 0 to 1.', 'hearth-kv-floor');
-  return {
-    scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : sealBytes(cacheSeal) },
-    account: { name: context.tenant ?? '', weight: weightOf(context), floorShare: kvFloorShare },
-  };
+  return { scope: { namespace: cacheScope, sealKey: cacheSeal === undefined ? null : sealBytes(cacheSeal) } };
 }
 
 /** In a buffer of its own: it crosses a thread border, and one from Node's pool would take its neighbours along. */

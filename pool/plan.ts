@@ -2,6 +2,7 @@
 // nor the gateway's hold can be passed with. Pure: seed and serial number come in.
 //
 //   choice c = prompt × n + i; all choices together: prompt tokens + Σ maxTokens ≤ hold
+import type { CacheAccount } from '../engine/eviction/policy.ts';
 import { NEUTRAL_RETENTION, type RequestCache, type SamplingParams, type SequenceRequest } from '../engine/request.ts';
 import { contextExceeded, invalidRequest } from './errors.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
@@ -19,8 +20,10 @@ export interface Grant {
   holdTokens: number;
   /** The tenant's share of service. */
   weight: number;
+  /** Whose blocks they are, whether cached or not. */
+  account: CacheAccount;
   /** null: the request may not use the prefix cache. */
-  cache: Pick<RequestCache, 'scope' | 'account'> | null;
+  cache: Pick<RequestCache, 'scope'> | null;
 }
 
 export interface PlannedChoice {
@@ -180,6 +183,7 @@ export function sequencesOf(
       tenant: grant.tenant,
       weight: grant.weight,
       priority: grant.priority,
+      account: grant.account,
       cache: plan.cache,
       promptIds: Int32Array.from(plan.prompts[prompt] ?? []),
       maxTokens,

@@ -107,6 +107,7 @@ function start(requestId: string, body: Partial<Extract<Inference, { kind: 'comp
     deadlineMs: 60_000,
     holdTokens: 400,
     weight: 1,
+    account: { name: 't', weight: 1, floorShare: 0 },
     cache: null,
   };
   const request = { model: 'bytes', prompt: 'abc', max_tokens: 10, ...body };

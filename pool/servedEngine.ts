@@ -59,6 +59,7 @@ export async function warmUp(served: Served): Promise<void> {
     tenant: 'warm-up',
     weight: 1,
     priority: 0,
+    account: { name: 'warm-up', weight: 1, floorShare: 0 },
     cache: null,
     promptIds: Int32Array.from({ length }, (_, i) => i),
     maxTokens: 2,

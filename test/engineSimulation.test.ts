@@ -63,6 +63,7 @@ function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
     tenant,
     weight: dice.pick([1, 2, 0.5]),
     priority: dice.below(3),
+    account: { name: tenant, weight: 1, floorShare: 0 },
     cache: dice.chance(15) ? null : cacheOf(`scope-${tenant}`),
     promptIds,
     maxTokens: scores && dice.chance(50) ? 0 : dice.below(dice.pick([8, 80])),

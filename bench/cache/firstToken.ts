@@ -27,7 +27,6 @@ export interface FirstTokenAnswer {
 
 const CACHE: RequestCache = {
   scope: { namespace: 'tenant', sealKey: new Uint8Array(32).fill(7) },
-  account: { name: 'tenant', weight: 1, floorShare: 0 },
   ...{ extra: '', retention: NEUTRAL_RETENTION },
 };
 
@@ -97,6 +96,7 @@ class Pool {
 }
 
 const REQUEST: Omit<SequenceRequest, 'id' | 'promptIds' | 'cache'> = {
+  account: { name: 'tenant', weight: 1, floorShare: 0 },
   ...{ choice: 0, tenant: 'tenant', weight: 1, priority: 0, maxTokens: 2, eosIds: [], logprobs: null },
   ...{ promptLogprobs: null, deadlineMs: Number.MAX_SAFE_INTEGER },
   sampling: {

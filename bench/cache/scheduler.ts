@@ -38,12 +38,8 @@ function request(load: SchedulerLoad, arrival: number): SequenceRequest {
     tenant,
     weight: 1 + (arrival % 3),
     priority: arrival % 2,
-    cache: {
-      scope: { namespace: tenant, sealKey: null },
-      account: { name: tenant, weight: 1, floorShare: 0 },
-      extra: '',
-      retention: 50,
-    },
+    account: { name: tenant, weight: 1, floorShare: 0 },
+    cache: { scope: { namespace: tenant, sealKey: null }, extra: '', retention: 50 },
     promptIds,
     // Of many lengths, so that they don't end together.
     maxTokens: 1 + ((arrival * 37) % (2 * load.outputTokens - 1)),

@@ -22,7 +22,14 @@ const SCOPE = { namespace: 'tenant', sealKey: randomBytes(32) };
 
 function pathOf(tokens: number): CachedPath {
   const ids = Int32Array.from({ length: tokens }, (_, i) => Math.imul(i + 1, 7_919) >>> 8);
-  return { tokens: ids, extra: '', scope: SCOPE, account: SCOPE.namespace, publicScope: null, publicBlocks: 0 };
+  return {
+    tokens: ids,
+    extra: '',
+    scope: SCOPE,
+    account: { name: SCOPE.namespace, weight: 1 },
+    publicScope: null,
+    publicBlocks: 0,
+  };
 }
 
 /** A GPU that answers at once. */

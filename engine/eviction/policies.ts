@@ -1,4 +1,5 @@
-// Every eviction policy by its name, as configuration and the simulator call it.
+// Every eviction policy by its name, as configuration and the simulator call it. `default` is the best that there is for a cache of one
+// account, and what the simulator takes for a trace without tenants; a pool, which has tenants, takes `multi-tenant` unless told otherwise.
 import { LearnedEviction } from './learned.ts';
 import { LruEviction } from './lru.ts';
 import { LruFb1Eviction } from './lruFb1.ts';

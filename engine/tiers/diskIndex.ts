@@ -42,6 +42,11 @@ export class DiskIndex {
     return this.#order.get(id);
   }
 
+  /** The owner's weight from now on; 1 until it is told. */
+  weigh(owner: string, weight: number): void {
+    this.#order.weigh(owner, weight);
+  }
+
   /** A record whose size and last use are known. */
   note(id: string, bytes: number, usedMs: number, owner = NOBODY): void {
     this.#put(id, { owner, bytes: Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES, usedMs, measured: true });

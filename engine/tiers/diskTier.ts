@@ -97,6 +97,10 @@ export class DiskTier {
     return this.#index.records;
   }
 
+  weigh(owner: string, weight: number): void {
+    this.#index.weigh(owner, weight);
+  }
+
   has(id: string): boolean {
     return this.#index.has(id);
   }

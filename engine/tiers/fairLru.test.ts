@@ -43,6 +43,25 @@ describe('who gives when a store is full', () => {
     expect(['a', 'b', 'c'].map(held)).toEqual([20, 20, 20]);
   });
 
+  it('shares are in proportion to weights, as last told, also of who holds nothing yet', () => {
+    const lru = new FairLru<string>(HOUR);
+    lru.weigh('heavy', 3);
+    const held = (owner: string) =>
+      Array.from({ length: 300 }, (_, i) => lru.get(`${owner}${i}`)).filter(Boolean).length;
+    const bothFlood = (nowMs: number) => {
+      for (let i = 0; i < 300; i++)
+        for (const owner of ['heavy', 'light']) put(lru, owner, `${owner}${i}`, nowMs + i, 100);
+      return [held('heavy'), held('light')];
+    };
+    expect(bothFlood(0)).toEqual([75, 25]);
+    lru.weigh('heavy', 1);
+    lru.weigh('light', 4);
+    expect(bothFlood(1000)).toEqual([20, 80]);
+    lru.weigh('heavy', 4);
+    put(lru, 'heavy', 'more', 2000, 100);
+    expect(held('light'), 'a weight that rises takes from the others with the next entry').toBe(79);
+  });
+
   it('who is below an equal share takes from who is above', () => {
     const lru = new FairLru<string>(HOUR);
     for (let i = 0; i < 100; i++) put(lru, 'flood', `f${i}`, 0, 100);
@@ -79,10 +98,16 @@ describe('who gives when a store is full', () => {
     const seed = Number(process.env.HEARTH_TEST_SEED ?? 11);
     const random = randomOf(seed);
     const lru = new FairLru<number>(5000);
+    const weights = new Map<string, number>();
     const model = new Map<number, { owner: string; bytes: number; usedMs: number }>();
     for (let nowMs = 0; nowMs < 20_000; nowMs++) {
       const key = Math.floor(random() * 60);
       const dice = random();
+      if (random() < 0.05) {
+        const [owner, weight] = [`o${Math.floor(random() * 5)}`, [0.5, 1, 3][Math.floor(random() * 3)]!];
+        lru.weigh(owner, weight);
+        weights.set(owner, weight);
+      }
       if (dice < 0.5) {
         const entry = { owner: `o${Math.floor(random() * 5)}`, bytes: 1 + Math.floor(random() * 3), usedMs: nowMs };
         lru.put(key, entry);
@@ -99,11 +124,11 @@ describe('who gives when a store is full', () => {
       const entries = [...model.entries()].sort(([, a], [, b]) => a.usedMs - b.usedMs);
       const held = new Map<string, number>();
       for (const [, { owner, bytes }] of entries) held.set(owner, (held.get(owner) ?? 0) + bytes);
-      const most = Math.max(...held.values());
+      const load = (owner: string) => (held.get(owner) ?? 0) / (weights.get(owner) ?? 1);
+      const most = Math.max(...[...held.keys()].map(load));
       const stale = entries[0] && nowMs - entries[0][1].usedMs > 5000;
       const may = entries.filter(
-        ([key_, { owner }]) =>
-          held.get(owner) === most && entries.find(([, other]) => other.owner === owner)?.[0] === key_,
+        ([key_, { owner }]) => load(owner) === most && entries.find(([, other]) => other.owner === owner)?.[0] === key_,
       );
       if (entries.length === 0) expect(victim).toBeNull();
       else if (stale) expect(victim, `seed ${seed}`).toBe(entries[0]?.[0]);

@@ -1,11 +1,14 @@
-// Which entry of a bounded store leaves next, among several owners: who holds the most gives up what it used longest ago, so that one who
-// floods the store takes from himself and nobody is pushed below an equal share. What nobody has used for long leaves first, whoever's it
+// Which entry of a bounded store leaves next, among several owners: who holds the most for his weight gives up what he used longest ago, so that one
+// who floods the store takes from himself and nobody is pushed below a share in proportion to his weight. What nobody has used for long leaves first, whoever's it
 // is: shares are for those who are there. With one owner it is plain LRU. Pure; time comes in.
 import { IndexedHeap } from '../indexedHeap.ts';
 import { invariant } from '../invariant.ts';
 
 /** Two entries that were used within such a time of each other may leave in either order: clocks of processes and files differ. */
 const ORDER_SLACK_MS = 60_000;
+
+/** Weights kept of those who were told last, whether they hold something or not: several times the tenants of a busy host. */
+const MAX_TOLD = 16_384;
 
 export interface FairEntry {
   readonly owner: string;
@@ -16,6 +19,10 @@ export interface FairEntry {
 interface Owner<K, E> {
   serial: number;
   bytes: number;
+  /** What of the store is due to it beside others; > 0. */
+  weight: number;
+  /** bytes / weight. */
+  load: number;
   /** In order of use, oldest first, unless `mixed`. */
   entries: Map<K, E>;
   oldestMs: number;
@@ -29,12 +36,13 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
   readonly #owners = new Map<string, Owner<K, E>>();
   readonly #entries = new Map<K, E>();
   readonly #most = new IndexedHeap<Owner<K, E>>(
-    (a, b) => a.bytes > b.bytes || (a.bytes === b.bytes && a.serial < b.serial),
+    (a, b) => a.load > b.load || (a.load === b.load && a.serial < b.serial),
   );
   readonly #oldest = new IndexedHeap<Owner<K, E>>(
     (a, b) => a.oldestMs < b.oldestMs || (a.oldestMs === b.oldestMs && a.serial < b.serial),
   );
   readonly #mixed = new Set<Owner<K, E>>();
+  readonly #told = new Map<string, number>();
   #serial = 0;
   #bytes = 0;
   #newestMs = Number.NEGATIVE_INFINITY;
@@ -54,6 +62,18 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
 
   get(key: K): E | undefined {
     return this.#entries.get(key);
+  }
+
+  /** The owner's weight from now on, > 0; who was never told of has 1. */
+  weigh(name: string, weight: number): void {
+    invariant(weight > 0, 'a weight is above zero', { weight });
+    this.#told.delete(name);
+    this.#told.set(name, weight);
+    if (this.#told.size > MAX_TOLD) this.#told.delete(this.#told.keys().next().value!);
+    const owner = this.#owners.get(name);
+    if (!owner || owner.weight === weight) return;
+    owner.weight = weight;
+    this.#changed(owner);
   }
 
   /** Adds or replaces. The entry is this store's from now on. */
@@ -126,7 +146,8 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     let owner = this.#owners.get(name);
     if (!owner) {
       const never = { oldestMs: Number.POSITIVE_INFINITY, newestMs: Number.NEGATIVE_INFINITY };
-      owner = { serial: this.#serial++, bytes: 0, entries: new Map(), mixed: false, ...never };
+      const weight = this.#told.get(name) ?? 1;
+      owner = { serial: this.#serial++, bytes: 0, weight, load: 0, entries: new Map(), mixed: false, ...never };
       this.#owners.set(name, owner);
       this.#most.add(owner);
       this.#oldest.add(owner);
@@ -152,6 +173,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
   #changed(owner: Owner<K, E>): void {
     const first = owner.entries.values().next();
     owner.oldestMs = first.done ? Number.POSITIVE_INFINITY : first.value.usedMs;
+    owner.load = owner.bytes / owner.weight;
     this.#most.moved(owner);
     this.#oldest.moved(owner);
   }

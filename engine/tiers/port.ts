@@ -3,6 +3,8 @@
 //
 //   block manager ── stored, removed ──▶ tiers ── readBlock ──▶ transfer (runner)      scheduler: probe ─▶ load ─▶ transfer.writeBlock
 
+import type { CacheAccount } from '../eviction/policy.ts';
+
 /** What the block manager tells of its index, in the order of events. Also the source of kv-events for routers. */
 export interface BlockListener {
   /**
@@ -22,6 +24,9 @@ export interface CacheScope {
   sealKey: Uint8Array | null;
 }
 
+/** Who has a share of the tiers, and how large it is beside others'. */
+export type TierAccount = Pick<CacheAccount, 'name' | 'weight'>;
+
 /** A token sequence and whose blocks hold its KV. */
 export interface CachedPath {
   tokens: Int32Array;
@@ -29,7 +34,7 @@ export interface CachedPath {
   extra: string;
   scope: CacheScope;
   /** Whose share of the tiers its own blocks count against: a tenant, whatever namespaces he has. */
-  account: string;
+  account: TierAccount;
   /** The leading `publicBlocks` are the operator's, in this scope; null when there are none. */
   publicScope: CacheScope | null;
   publicBlocks: number;
@@ -110,7 +115,7 @@ export interface KvTiers extends BlockListener {
   readonly maxLoadBlocks: number;
   /**
    * Blocks [from, …) of the path that can be had within `maxTokens`; from memory, in microseconds. A namespace is known here
-   * from its first probe on: blocks of one that was never probed are not kept.
+   * from its first probe on: blocks of one that was never probed are not kept. The account's weight counts from then on, too.
    */
   probe(path: CachedPath, from: number, maxTokens: number): TierHit;
   /** Reads and verifies from the root. Never rejects; fewer blocks than asked for is a miss of the rest. Resolves soon after an abort. */

@@ -1,4 +1,4 @@
-// KV blocks in this process' memory: bounded bytes, one for all engines of the process. Who holds most gives up what it used
+// KV blocks in this process' memory: bounded bytes, one for all engines of the process. Who holds most for his weight gives up what it used
 // longest ago (fairLru.ts). Whoever uses a path touches its tail before its head, so tails leave first and what stays can be reached.
 import { invariant } from '../invariant.ts';
 import { FairLru } from './fairLru.ts';
@@ -36,6 +36,11 @@ export class RamTier {
 
   get bytes(): number {
     return this.#order.bytes;
+  }
+
+  /** The owner's weight from now on. */
+  weigh(owner: string, weight: number): void {
+    this.#order.weigh(owner, weight);
   }
 
   /** Takes the bytes as their owner; false where they don't fit at all. */

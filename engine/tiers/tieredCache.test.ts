@@ -77,6 +77,23 @@ describe('host RAM behind the GPU', () => {
     expect(tiers.probe(quiet, 0, 160).blocks).toBe(0);
   });
 
+  it('is shared by the weights that requests bring', async () => {
+    const { rig, ram, tiers, settled } = rigOf(40);
+    const owned = { heavy: 3, light: 1 };
+    for (let seed = 0; seed < 40; seed++)
+      for (const [name, weight] of Object.entries(owned)) {
+        const path = pathOf(scopeOf(name), promptOf(seed, 1), { account: { name, weight } });
+        rig.evict(tiers, rig.compute(tiers, path));
+        await settled();
+      }
+    expect(ram.blocks).toBe(40);
+    const held = Object.keys(owned).map((name) => {
+      const asked = Array.from({ length: 40 }, (_, seed) => pathOf(scopeOf(name), promptOf(seed, 1)));
+      return asked.filter((path) => tiers.probe(path, 0, 16).blocks > 0).length;
+    });
+    expect(held).toEqual([30, 10]);
+  });
+
   it('what is used again stays longer than what is not', async () => {
     const { rig, tiers, settled } = rigOf(20);
     const used = pathOf(alice, promptOf(1, 5));

@@ -88,6 +88,9 @@ export class TieredCache implements KvTiers {
   }
 
   probe(path: CachedPath, from: number, maxTokens: number): TierHit {
+    const { account } = path;
+    this.#options.ram.weigh(account.name, account.weight);
+    this.#options.disk?.weigh(account.name, account.weight);
     const namespaceAt = this.#namespacesOf(path);
     const end = Math.floor(Math.min(maxTokens, path.tokens.length) / BLOCK_TOKENS);
     const disk = this.#options.disk?.usable && this.#options.disk.records > 0 ? this.#options.disk : null;
@@ -163,7 +166,7 @@ export class TieredCache implements KvTiers {
     const nowMs = this.#options.now();
     const of = (one: CacheScope, whose: string) =>
       this.#namespaces.of(one, whose, nowMs, ({ name }) => this.destroyNamespace(name));
-    const own = of(scope, account);
+    const own = of(scope, account.name);
     const shared = publicScope && publicBlocks > 0 ? of(publicScope, publicScope.namespace) : own;
     return (block) => (block < publicBlocks ? shared : own);
   }

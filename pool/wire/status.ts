@@ -33,6 +33,9 @@ export const tenantDetail = z.object({
   /** Tokens that its requests brought to the cache, and those of them that the GPU's cache answered. */
   asked_tokens: count,
   hit_tokens: count,
+  /** Cached blocks that left because it needed room, whosever they were; its own blocks that left because anybody did. */
+  evicting_blocks: count,
+  evicted_blocks: count,
   computed_tokens: count,
   output_tokens: count,
   preemptions: count,

@@ -13,11 +13,10 @@ import { PagedRunner, type PagedRunnerOptions } from './pagedRunner.ts';
 
 export { GREEDY };
 
-/** The cache of one namespace that stays in this process, on an account of its own without a floor. */
+/** The cache of one namespace that stays in this process. */
 export function cacheOf(namespace: string, over: Partial<RequestCache> = {}): RequestCache {
   return {
     scope: { namespace, sealKey: null },
-    account: { name: namespace, weight: 1, floorShare: 0 },
     extra: '',
     retention: NEUTRAL_RETENTION,
     ...over,
@@ -36,6 +35,7 @@ export function request(
     tenant: 'a',
     weight: 1,
     priority: 0,
+    account: { name: over.tenant ?? 'a', weight: over.weight ?? 1, floorShare: 0 },
     cache: cacheOf('scope-a'),
     promptIds: Int32Array.from(promptIds),
     maxTokens: 4,

@@ -11,7 +11,7 @@ export const scopeOf = (name: string): CacheScope => ({
 });
 
 export const pathOf = (scope: CacheScope, tokens: Int32Array, over: Partial<CachedPath> = {}): CachedPath => ({
-  ...{ tokens, extra: '', scope, account: scope.namespace, publicScope: null, publicBlocks: 0 },
+  ...{ tokens, extra: '', scope, account: { name: scope.namespace, weight: 1 }, publicScope: null, publicBlocks: 0 },
   ...over,
 });
 
