@@ -4,7 +4,9 @@ import { request } from '../test/support/engineHarness.ts';
 import { type Admission, BlockManager, type BlockManagerOptions, type BlockTable } from './blockManager.ts';
 import { MAX_IDLE_ACCOUNTS } from './cacheStatistics.ts';
 import { LruEviction } from './eviction/lru.ts';
+import { MultiTenantEviction } from './eviction/multiTenant.ts';
 import type { BlockFacts } from './eviction/policy.ts';
+import { MAX_IDLE_ACCOUNTS as MAX_IDLE_SHARES } from './eviction/tenantShares.ts';
 import { Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
 
@@ -456,4 +458,16 @@ it('one manager serves two schedulers: each finds what the other computed', () =
   two.finish(second);
   blocks.checkInvariants([]);
   expect(blocks.availableBlocks).toBe(24);
+});
+
+it('weight and floor count also for who waited for its first block while many others came and went', () => {
+  const lru = (capacityBlocks: number) => new LruEviction(capacityBlocks);
+  const policy = new MultiTenantEviction(20, 'test', { inner: lru(20), makeAlone: lru, lendingMargin: 0.1 });
+  const blocks = new BlockManager(20, policy);
+  const account = { name: 'slow', weight: 4, floorShare: 0.5 };
+  const table = admit(blocks, text(40), { account })!;
+  for (let i = 0; i <= MAX_IDLE_SHARES; i++)
+    blocks.release(admit(blocks, text(20), { scope: `s${i}`, account: { name: `t${i}`, weight: 1, floorShare: 0 } })!);
+  blocks.publish(table, text(40), 40);
+  expect([...policy.tenants].find(({ name }) => name === 'slow')).toMatchObject(account);
 });

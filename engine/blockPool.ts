@@ -162,6 +162,9 @@ export class BlockPool {
   enter(block: number, contents: BlockContents, use: BlockUse, account: CacheAccount | null): void {
     const { parent, namespace, tokens, start, count } = contents;
     if (account) this.#reassign(block, account);
+    // A policy may forget who holds no block; whoever computes a long prompt holds none for long.
+    const told = this.#told.get(this.#owner[block]!);
+    if (told) this.#eviction.account(told);
     const before = parent < 0 ? rootDigest(namespace.name, namespace.extra) : this.#digest[parent]!;
     const digest = extendDigest(before, tokens, start, count);
     this.#digest[block] = digest;

@@ -55,6 +55,7 @@ export class TenantShares {
 
   tell({ name, weight, floorShare }: CacheAccount): void {
     const tenant = this.open(name);
+    if (tenant.weight === weight && tenant.floorShare === floorShare) return;
     tenant.weight = weight;
     tenant.floorShare = floorShare;
     if (tenant.isActive) this.#share();
