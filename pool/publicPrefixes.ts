@@ -65,7 +65,7 @@ export class PublicPrefixes {
     const models = new Set([...this.#rendered.values(), ...results].map(({ model }) => model));
     // Models of one file share an engine and its bounds: what goes makes room in all of them before anything new comes.
     const staying = results.filter(({ id, tokens }) => this.#told.get(id) === tokens);
-    if (staying.length < this.#told.size) for (const model of models) this.#tell(model, set, staying);
+    if (this.#told.size > 0) for (const model of models) this.#tell(model, set, staying);
     for (const model of models) this.#tell(model, set, results);
     this.#told = new Map(results.map(({ id, tokens }) => [id, tokens]));
     this.#rendered = rendered;
