@@ -1,8 +1,26 @@
 // The KV write on the CPU: what stands in an arena after a row was stored, and what attention then sees of it. The GPU's kernels are
 // compared with it word for word.
 import { BLOCK_SLOTS, CHUNK, type KvFormat, kvLayout } from './format.ts';
+import { hadamardSize, turnsKeys } from './hadamard.ts';
 
 const MOST_HALF = 65504;
+
+/** A row of q or k, rotated by its position, as the format wants it: turned (hadamard.ts) or as it is. */
+export function turnedRow(format: KvFormat, row: Float64Array): Float64Array {
+  if (!turnsKeys(format)) return row;
+  const size = hadamardSize(row.length);
+  const signOf = (i: number, j: number): number => {
+    let odd = 0;
+    for (let bits = i & j; bits; bits &= bits - 1) odd ^= 1;
+    return odd ? -1 : 1;
+  };
+  return row.map((_, i) => {
+    const first = i - (i % size);
+    let sum = 0;
+    for (let j = 0; j < size; j++) sum += signOf(i % size, j) * (row[first + j] as number);
+    return sum / Math.sqrt(size);
+  });
+}
 
 /** Stores the row of plane `plane`, slot `slot` and returns it as it can be read back, [headDim]. */
 export function storeRow(

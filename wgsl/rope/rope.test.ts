@@ -5,7 +5,7 @@ import { dispatchOnce, download, testDevice, upload } from '../../test/support/g
 import { randomOf } from '../../test/support/random.ts';
 import type { KvShape } from '../attention/shape.ts';
 import { KV_FORMATS, type KvFormat, kvBlockBytes } from '../kv/format.ts';
-import { storeRow } from '../kv/reference.ts';
+import { storeRow, turnedRow } from '../kv/reference.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from './shader.ts';
 
 const SHAPES: KvShape[] = [
@@ -67,11 +67,11 @@ describe.each(cases)('$format, heads of $headDim dims', ({ format, shape }) => {
     return qkv.subarray(at, at + headDim);
   };
 
-  test('q is rotated and scaled', async () => {
+  test('q is rotated and scaled, and turned where k is', async () => {
     const { rows, width } = await run(format, shape, qkv);
     for (let token = 0; token < SLOTS.length; token++)
       for (let h = 0; h < heads; h++)
-        for (const [i, value] of rotatedHead(head(token, h), token, shape).entries())
+        for (const [i, value] of turnedRow(format, rotatedHead(head(token, h), token, shape)).entries())
           expect(rows[token * width + h * headDim + i]).toBeCloseTo(value / Math.sqrt(headDim), 5);
   });
 
@@ -82,7 +82,7 @@ describe.each(cases)('$format, heads of $headDim dims', ({ format, shape }) => {
       for (let which = 0; which < 2; which++)
         for (let h = 0; h < kvHeads; h++) {
           const raw = head(token, heads + which * kvHeads + h);
-          const row = which ? raw : Float32Array.from(rotatedHead(raw, token, shape));
+          const row = which ? raw : Float32Array.from(turnedRow(format, rotatedHead(raw, token, shape)));
           const plane = (Math.floor(slot / 16) * 2 + which) * kvHeads + h;
           storeRow(new DataView(expected.buffer), format, plane, slot % 16, row);
         }
