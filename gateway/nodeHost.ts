@@ -12,7 +12,7 @@ import { type DevCredentials, ensureDevCredentials } from './devCredentials.ts';
 import { SqliteDirectory } from './directory/sqliteDirectory.ts';
 import { SqlitePrefixes } from './directory/sqlitePrefixes.ts';
 import { invariant } from './invariant.ts';
-import { SqliteLedger } from './ledger/sqliteLedger.ts';
+import { SqlLedger } from './ledger/sqlLedger.ts';
 import { errorFields, type Log } from './log.ts';
 import { Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
@@ -53,7 +53,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const keyring = openKeyring(section, random);
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
   const clock = systemClock;
-  const ledger = new SqliteLedger(db);
+  const ledger = new SqlLedger(db);
   const usage = new SqliteUsage(db);
   const metrics = new Metrics();
   const publicPrefixes = new PublicPrefixes(new SqlitePrefixes(db), section.publicPrefixes, keyring, log);

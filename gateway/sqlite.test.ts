@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { errorFields } from './log.ts';
-import { int, openDatabase, transaction } from './sqlite.ts';
+import { int } from './sql.ts';
+import { openDatabase } from './sqlite.ts';
 
 test('a full disk is told as such, and keeps nothing of the transaction', () => {
   const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
@@ -12,10 +13,10 @@ test('a full disk is told as such, and keeps nothing of the transaction', () => 
   db.exec('PRAGMA max_page_count = 40');
   const insert = db.prepare('INSERT INTO entries VALUES (?)');
   const rows = () => int(db.prepare('SELECT count(*) AS rows FROM entries').get(), 'rows');
-  transaction(db, () => insert.run('kept'));
+  db.transaction(() => insert.run('kept'));
   let thrown: unknown;
   try {
-    transaction(db, () => {
+    db.transaction(() => {
       for (let i = 0; i < 1000; i++) insert.run('x'.repeat(1000));
     });
   } catch (error) {
@@ -23,9 +24,9 @@ test('a full disk is told as such, and keeps nothing of the transaction', () => 
   }
   expect(thrown).toMatchObject({ errcode: 13 });
   expect(errorFields(thrown)).toMatchObject({ error: 'Error', reason: 'database or disk is full' });
-  expect(db.isTransaction).toBe(false);
+  expect(db.inTransaction).toBe(false);
   expect(rows()).toBe(1);
-  transaction(db, () => insert.run('kept too'));
+  db.transaction(() => insert.run('kept too'));
   expect(rows()).toBe(2);
   db.close();
   rmSync(folder, { recursive: true });
@@ -38,7 +39,7 @@ test('a transaction that SQLite ended by itself throws its cause', () => {
     db.exec('ROLLBACK');
     throw new Error('the cause');
   };
-  expect(() => transaction(db, work)).toThrow('the cause');
+  expect(() => db.transaction(work)).toThrow('the cause');
   db.close();
   rmSync(folder, { recursive: true });
 });

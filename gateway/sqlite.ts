@@ -1,9 +1,8 @@
-// node:sqlite with the few things that every store here needs: durable settings, transactions, checked columns, and numbered
-// migrations that run by themselves. Only the Node host imports this.
+// node:sqlite as a Sql store, with durable settings, and the lock that keeps a folder for one gateway. Only the Node host imports this.
 import { join } from 'node:path';
-import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import { ConfigError } from './config.ts';
-import { invariant } from './invariant.ts';
+import { int, migrate, NewerSchema, type SchemaStore, type Statement } from './sql.ts';
 
 /** NORMAL survives kill -9 of this process; FULL also survives power loss, at the price of one sync per transaction. */
 export type Synchronous = 'NORMAL' | 'FULL';
@@ -11,19 +10,73 @@ export type Synchronous = 'NORMAL' | 'FULL';
 /** How long a start waits for an earlier gateway on the same folder to end. */
 const LOCK_TIMEOUT_MS = 1000;
 
-export type Row = Record<string, SQLOutputValue>;
-
 /** How long a transaction waits for another process (a backup) before it fails. */
 const BUSY_TIMEOUT_MS = 5000;
 
-/** Opens or creates the database and brings it to the newest schema. Throws when it was written by a newer Hearth. */
-export function openDatabase(path: string, synchronous: Synchronous, migrations: readonly string[]): DatabaseSync {
+export class SqliteStore implements SchemaStore {
+  readonly #db: DatabaseSync;
+
+  constructor(db: DatabaseSync) {
+    this.#db = db;
+  }
+
+  prepare(text: string): Statement {
+    const statement = this.#db.prepare(text);
+    return {
+      get: (...values) => statement.get(...values),
+      all: (...values) => statement.all(...values),
+      run: (...values) => void statement.run(...values),
+    };
+  }
+
+  exec(text: string): void {
+    this.#db.exec(text);
+  }
+
+  transaction<T>(work: () => T): T {
+    this.#db.exec('BEGIN IMMEDIATE');
+    try {
+      const result = work();
+      this.#db.exec('COMMIT');
+      return result;
+    } catch (error) {
+      // A full or failing disk ends the transaction by itself; a second end would hide the cause.
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  get inTransaction(): boolean {
+    return this.#db.isTransaction;
+  }
+
+  get schemaVersion(): number {
+    return int(this.prepare('PRAGMA user_version').get(), 'user_version');
+  }
+
+  set schemaVersion(version: number) {
+    this.#db.exec(`PRAGMA user_version = ${version}`);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+}
+
+/** Opens or creates the database and brings it to the newest schema. Throws ConfigError when it was written by a newer Hearth. */
+export function openDatabase(path: string, synchronous: Synchronous, steps: readonly string[]): SqliteStore {
   const db = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
   db.exec(
     `PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;`,
   );
-  migrate(db, migrations);
-  return db;
+  const store = new SqliteStore(db);
+  try {
+    migrate(store, steps);
+  } catch (error) {
+    db.close();
+    throw error instanceof NewerSchema ? new ConfigError(error.message) : error;
+  }
+  return store;
 }
 
 /**
@@ -41,63 +94,4 @@ export function lockFolder(folder: string): () => void {
     );
   }
   return () => lock.close();
-}
-
-function migrate(db: DatabaseSync, migrations: readonly string[]): void {
-  const version = int(db.prepare('PRAGMA user_version').get(), 'user_version');
-  if (version > migrations.length)
-    throw new ConfigError(
-      `The database has schema ${version}, this Hearth knows up to ${migrations.length}. Start the newer Hearth, or restore a backup.`,
-    );
-  for (let number = version; number < migrations.length; number++)
-    transaction(db, () => {
-      db.exec(migrations[number] ?? '');
-      db.exec(`PRAGMA user_version = ${number + 1}`);
-    });
-}
-
-/** All of `work` or nothing. `work` is synchronous, so no other command can come between. */
-export function transaction<T>(db: DatabaseSync, work: () => T): T {
-  db.exec('BEGIN IMMEDIATE');
-  try {
-    const result = work();
-    db.exec('COMMIT');
-    return result;
-  } catch (error) {
-    // A full or failing disk ends the transaction by itself; a second end would hide the cause.
-    if (db.isTransaction) db.exec('ROLLBACK');
-    throw error;
-  }
-}
-
-export function int(row: Row | undefined, column: string): number {
-  const value = row?.[column];
-  invariant(typeof value === 'number' && Number.isSafeInteger(value), 'column is not an integer', { column });
-  return value;
-}
-
-export function intOrNull(row: Row, column: string): number | null {
-  return row[column] === null ? null : int(row, column);
-}
-
-export function number(row: Row, column: string): number {
-  const value = row[column];
-  invariant(typeof value === 'number', 'column is not a number', { column });
-  return value;
-}
-
-export function bytesOrNull(row: Row, column: string): Uint8Array | null {
-  const value = row[column];
-  invariant(value === null || value instanceof Uint8Array, 'column is not bytes', { column });
-  return value;
-}
-
-export function text(row: Row, column: string): string {
-  const value = row[column];
-  invariant(typeof value === 'string', 'column is not text', { column });
-  return value;
-}
-
-export function textOrNull(row: Row, column: string): string | null {
-  return row[column] === null ? null : text(row, column);
 }

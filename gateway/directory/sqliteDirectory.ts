@@ -1,7 +1,6 @@
 // The directory on node:sqlite.
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { invariant } from '../invariant.ts';
-import { bytesOrNull, int, intOrNull, number, type Row, text, transaction } from '../sqlite.ts';
+import { bytesOrNull, int, intOrNull, number, type Row, type Sql, type Statement, text } from '../sql.ts';
 import {
   CACHE_SCOPES,
   DEFAULT_SERVICE_POLICY,
@@ -14,11 +13,11 @@ import {
 } from './port.ts';
 
 export class SqliteDirectory implements Directory {
-  readonly #db: DatabaseSync;
+  readonly #db: Sql;
   /** Asked for every request. */
-  readonly #service: StatementSync;
+  readonly #service: Statement;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: Sql) {
     this.#db = db;
     this.#service = db.prepare(
       `SELECT salt, weight, kv_floor_share, cache_scope
@@ -28,7 +27,7 @@ export class SqliteDirectory implements Directory {
   }
 
   async createProject({ id, name, createdAtMs, archivedAtMs }: Project, cacheSalt: Uint8Array): Promise<void> {
-    transaction(this.#db, () => {
+    this.#db.transaction(() => {
       this.#db
         .prepare('INSERT INTO projects (id, name, created_ms, archived_ms) VALUES (?, ?, ?, ?)')
         .run(id, name, createdAtMs, archivedAtMs);
@@ -58,7 +57,7 @@ export class SqliteDirectory implements Directory {
   }
 
   async archiveProject(id: string, atMs: number): Promise<void> {
-    transaction(this.#db, () => {
+    this.#db.transaction(() => {
       this.#db.prepare('UPDATE projects SET archived_ms = coalesce(archived_ms, ?) WHERE id = ?').run(atMs, id);
       this.#db.prepare('DELETE FROM cache_salts WHERE project = ?').run(id);
     });
@@ -98,10 +97,10 @@ export class SqliteDirectory implements Directory {
   }
 
   async deleteServiceAccount(projectId: string, id: string): Promise<boolean> {
-    const { changes } = this.#db
-      .prepare('DELETE FROM service_accounts WHERE project = ? AND id = ?')
-      .run(projectId, id);
-    return Number(changes) > 0;
+    const deleted = this.#db
+      .prepare('DELETE FROM service_accounts WHERE project = ? AND id = ? RETURNING id')
+      .all(projectId, id);
+    return deleted.length > 0;
   }
 }
 

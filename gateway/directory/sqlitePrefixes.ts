@@ -1,13 +1,12 @@
 // The store of public prefixes on node:sqlite.
-import type { DatabaseSync } from 'node:sqlite';
 import { publicPrefix } from '../../pool/wire/publicPrefixes.ts';
-import { int, text } from '../sqlite.ts';
+import { int, type Sql, text } from '../sql.ts';
 import type { PrefixStore, StoredPrefix } from './publicPrefixes.ts';
 
 export class SqlitePrefixes implements PrefixStore {
-  readonly #db: DatabaseSync;
+  readonly #db: Sql;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: Sql) {
     this.#db = db;
   }
 
@@ -26,6 +25,6 @@ export class SqlitePrefixes implements PrefixStore {
   }
 
   async deletePrefix(id: string): Promise<boolean> {
-    return Number(this.#db.prepare('DELETE FROM public_prefixes WHERE id = ?').run(id).changes) > 0;
+    return this.#db.prepare('DELETE FROM public_prefixes WHERE id = ? RETURNING id').all(id).length > 0;
   }
 }

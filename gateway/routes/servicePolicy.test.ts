@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ADMIN_KEY, bodyOf, GatewayRig, type Tenant } from '../../test/support/gatewayRig.ts';
-import { text } from '../sqlite.ts';
+import { text } from '../sql.ts';
 
 let rig: GatewayRig;
 let tenant: Tenant;

@@ -1,16 +1,15 @@
 // The usage store on node:sqlite.
-import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import type { LedgerEntry } from '../ledger/port.ts';
-import { entryOf } from '../ledger/sqliteLedger.ts';
-import { int, text, transaction } from '../sqlite.ts';
+import { entryOf } from '../ledger/sqlLedger.ts';
+import { int, type Sql, type SqlValue, text } from '../sql.ts';
 import type { UsageFilter, UsageGroup, UsageStore, UsageSum } from './port.ts';
 
 const COLUMN_OF: Readonly<Record<UsageGroup, string>> = { project_id: 'project', api_key_id: 'key_id', model: 'model' };
 
 export class SqliteUsage implements UsageStore {
-  readonly #db: DatabaseSync;
+  readonly #db: Sql;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: Sql) {
     this.#db = db;
   }
 
@@ -20,7 +19,7 @@ export class SqliteUsage implements UsageStore {
        (sequence, request_id, project, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     );
-    transaction(this.#db, () => {
+    this.#db.transaction(() => {
       for (const entry of entries)
         insert.run(
           ...[entry.sequence, entry.requestId, entry.tenant, entry.keyId, entry.model, entry.pool],
@@ -76,9 +75,9 @@ export class SqliteUsage implements UsageStore {
   }
 }
 
-function whereOf(filter: UsageFilter): { sql: string; values: SQLInputValue[] } {
+function whereOf(filter: UsageFilter): { sql: string; values: SqlValue[] } {
   const clauses = ['reserved_ms >= ?', 'reserved_ms < ?'];
-  const values: SQLInputValue[] = [filter.startMs, filter.endMs];
+  const values: SqlValue[] = [filter.startMs, filter.endMs];
   for (const [column, wanted] of [
     ['project', filter.projects],
     ['key_id', filter.keys],

@@ -4,7 +4,6 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DatabaseSync } from 'node:sqlite';
 import { invariant } from '../../engine/invariant.ts';
 import { createApp } from '../../gateway/app.ts';
 import { systemClock } from '../../gateway/clock.ts';
@@ -12,7 +11,7 @@ import { SqliteDirectory } from '../../gateway/directory/sqliteDirectory.ts';
 import { SqlitePrefixes } from '../../gateway/directory/sqlitePrefixes.ts';
 import { createKeyring } from '../../gateway/keys/keyring.ts';
 import type { LedgerEntry } from '../../gateway/ledger/port.ts';
-import { SqliteLedger } from '../../gateway/ledger/sqliteLedger.ts';
+import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { jsonLog } from '../../gateway/log.ts';
 import { Metrics } from '../../gateway/metrics.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
@@ -22,7 +21,7 @@ import { PoolRegistry } from '../../gateway/relay/poolRegistry.ts';
 import { PromptCounts } from '../../gateway/relay/promptCount.ts';
 import { PublicPrefixes } from '../../gateway/relay/publicPrefixes.ts';
 import { Settler } from '../../gateway/relay/settler.ts';
-import { openDatabase } from '../../gateway/sqlite.ts';
+import { openDatabase, type SqliteStore } from '../../gateway/sqlite.ts';
 import { feedUsage } from '../../gateway/usage/feed.ts';
 import { SqliteUsage } from '../../gateway/usage/sqliteUsage.ts';
 import type { PrefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
@@ -63,7 +62,7 @@ export async function bodyOf<T = ErrorAnswer>(response: Response): Promise<T> {
 
 export class GatewayRig {
   readonly pool: ScriptedPool;
-  readonly db: DatabaseSync;
+  readonly db: SqliteStore;
   readonly ports: GatewayPorts;
   readonly logged: string[] = [];
   readonly hangUp = new AbortController();
@@ -81,7 +80,7 @@ export class GatewayRig {
     this.db = db;
     const clock = systemClock;
     const random = (count: number) => randomBytes(count);
-    const ledger = new SqliteLedger(db);
+    const ledger = new SqlLedger(db);
     const metrics = new Metrics();
     const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
     const registry = new PoolRegistry(

@@ -1,10 +1,10 @@
 // A process that reserves and settles on a ledger without end, and says a line after each settlement: to be killed at any moment.
 import { writeSync } from 'node:fs';
-import { SqliteLedger } from '../../gateway/ledger/sqliteLedger.ts';
+import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
 import { openDatabase } from '../../gateway/sqlite.ts';
 
-const ledger = new SqliteLedger(openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS));
+const ledger = new SqlLedger(openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS));
 const tenant = 'proj_writer';
 const hash = { pepperVersion: 1, hash: '00'.repeat(32) };
 const createdAtMs = Date.now();

@@ -1,19 +1,18 @@
 // Stored keys: found by their peppered hash within the tenant that the key itself names, compared in constant time, and hashed anew
 // under the newest pepper when they are next used.
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { type KeyHash, sameHash } from '../keys/apiKey.ts';
-import { int, intOrNull, type Row, text, textOrNull } from '../sqlite.ts';
+import { int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
 import type { KeyPresented, KeyRecord, KeyRefusal } from './port.ts';
 
 /** A key's last use is written at most this often: it is for people, not for bills. */
 const LAST_USED_RESOLUTION_MS = 60_000;
 
-export class SqliteKeys {
-  readonly #db: DatabaseSync;
-  readonly #find: StatementSync;
-  readonly #tenant: StatementSync;
+export class SqlKeys {
+  readonly #db: Sql;
+  readonly #find: Statement;
+  readonly #tenant: Statement;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: Sql) {
     this.#db = db;
     this.#find = db.prepare('SELECT * FROM keys WHERE tenant = ? AND hash = ?');
     this.#tenant = db.prepare('SELECT archived FROM tenants WHERE id = ?');
@@ -62,7 +61,7 @@ export class SqliteKeys {
   }
 
   delete(tenant: string, keyId: string): boolean {
-    return Number(this.#db.prepare('DELETE FROM keys WHERE tenant = ? AND id = ?').run(tenant, keyId).changes) > 0;
+    return this.#db.prepare('DELETE FROM keys WHERE tenant = ? AND id = ? RETURNING id').all(tenant, keyId).length > 0;
   }
 
   #match(tenant: string, hashes: readonly KeyHash[]): Row | undefined {

@@ -7,19 +7,20 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ledgerConformance } from '../../test/support/ledgerConformance.ts';
 import { MIGRATIONS } from '../migrations.ts';
-import { int, openDatabase } from '../sqlite.ts';
-import { SqliteLedger } from './sqliteLedger.ts';
+import { int } from '../sql.ts';
+import { openDatabase } from '../sqlite.ts';
+import { SqlLedger } from './sqlLedger.ts';
 
 ledgerConformance('the SQLite ledger', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'hearth-ledger-'));
   const open = () => openDatabase(join(folder, 'ledger.sqlite'), 'NORMAL', MIGRATIONS);
   let db = open();
   return {
-    ledger: new SqliteLedger(db),
+    ledger: new SqlLedger(db),
     async reopen() {
       db.close();
       db = open();
-      return new SqliteLedger(db);
+      return new SqlLedger(db);
     },
     async close() {
       db.close();
@@ -71,7 +72,7 @@ test('kill -9 of a writer loses nothing that was answered, and keeps every sum',
     const entries = db.prepare('SELECT count(*) AS n, sum(input + output) AS tokens FROM entries').get();
     expect(int(entries, 'n')).toBeGreaterThanOrEqual(answered);
     const holds = int(db.prepare('SELECT coalesce(sum(tokens), 0) AS tokens FROM holds').get(), 'tokens');
-    const [quota] = await new SqliteLedger(db).quotas('proj_writer', Date.now());
+    const [quota] = await new SqlLedger(db).quotas('proj_writer', Date.now());
     expect(quota).toMatchObject({ settledTokens: int(entries, 'tokens'), heldTokens: holds });
     db.close();
   }));

@@ -1,8 +1,7 @@
 // The counters of quotas per window, as rows that can always be recomputed from entries and holds: a window's row is made from
 // their sums when it is first asked for, and moved along by every reservation and settlement after that.
 import { createHash } from 'node:crypto';
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { int, intOrNull, type Row, text, textOrNull } from '../sqlite.ts';
+import { int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
 import type { Meter } from './decide.ts';
 import type { QuotaRule, QuotaState } from './port.ts';
 import { type WindowKind, windowAt } from './windows.ts';
@@ -29,15 +28,15 @@ export function quotaIdOf(rule: QuotaRule): string {
   return `quota_${digest.slice(0, 24)}`;
 }
 
-export class SqliteMeters {
-  readonly #db: DatabaseSync;
-  readonly #selectQuotas: StatementSync;
-  readonly #selectMeter: StatementSync;
-  readonly #insertMeter: StatementSync;
-  readonly #moveMeter: StatementSync;
-  readonly #prune: StatementSync;
+export class SqlMeters {
+  readonly #db: Sql;
+  readonly #selectQuotas: Statement;
+  readonly #selectMeter: Statement;
+  readonly #insertMeter: Statement;
+  readonly #moveMeter: Statement;
+  readonly #prune: Statement;
 
-  constructor(db: DatabaseSync) {
+  constructor(db: Sql) {
     this.#db = db;
     this.#selectQuotas = db.prepare('SELECT * FROM quotas WHERE tenant = ? ORDER BY position');
     this.#selectMeter = db.prepare(

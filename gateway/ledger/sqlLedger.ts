@@ -1,9 +1,8 @@
-// The ledger on node:sqlite: every command is one transaction on one connection, so commands are serial and atomic, and durable
-// when they resolve. One database holds all tenants; nothing in a command reads across them.
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
+// The ledger in SQL: every command is one transaction on one connection, so commands are serial and atomic, and durable when they
+// resolve. A database may hold one tenant or all; nothing in a command on a tenant reads across them.
 import { invariant } from '../invariant.ts';
 import type { KeyHash } from '../keys/apiKey.ts';
-import { int, type Row, text, transaction } from '../sqlite.ts';
+import { int, type Row, type Sql, type Statement, text } from '../sql.ts';
 import { type BilledOutcome, withinHold } from './bill.ts';
 import { decide } from './decide.ts';
 import type {
@@ -21,25 +20,25 @@ import type {
   Settlement,
 } from './port.ts';
 import { MAX_LEDGER_PAGE, MAX_QUOTAS } from './port.ts';
-import { SqliteKeys } from './sqliteKeys.ts';
-import { type QuotaMeter, SqliteMeters } from './sqliteMeters.ts';
+import { SqlKeys } from './sqlKeys.ts';
+import { type QuotaMeter, SqlMeters } from './sqlMeters.ts';
 
-export class SqliteLedger implements Ledger {
-  readonly #db: DatabaseSync;
-  readonly #keys: SqliteKeys;
-  readonly #meters: SqliteMeters;
+export class SqlLedger implements Ledger {
+  readonly #db: Sql;
+  readonly #keys: SqlKeys;
+  readonly #meters: SqlMeters;
   readonly #statements: ReturnType<typeof prepare>;
 
   /** `db` has the schema of migrations.ts. */
-  constructor(db: DatabaseSync) {
+  constructor(db: Sql) {
     this.#db = db;
-    this.#keys = new SqliteKeys(db);
-    this.#meters = new SqliteMeters(db);
+    this.#keys = new SqlKeys(db);
+    this.#meters = new SqlMeters(db);
     this.#statements = prepare(db);
   }
 
   async admit(command: AdmitCommand): Promise<Admission> {
-    return transaction(this.#db, (): Admission => {
+    return this.#db.transaction((): Admission => {
       const { tenant, model, nowMs, requestId } = command;
       const key = this.#keys.authenticate(command, nowMs);
       if (typeof key === 'string') return { kind: key };
@@ -60,7 +59,7 @@ export class SqliteLedger implements Ledger {
   }
 
   async keyStatus(command: KeyPresented & { nowMs: number }): Promise<KeyStatus> {
-    return transaction(this.#db, (): KeyStatus => {
+    return this.#db.transaction((): KeyStatus => {
       const key = this.#keys.authenticate(command, command.nowMs);
       if (typeof key === 'string') return { kind: key };
       return { kind: 'known', key, quotas: this.#meters.open(command.tenant, command.nowMs).map(stateOf) };
@@ -70,7 +69,7 @@ export class SqliteLedger implements Ledger {
   async shrink(command: { tenant: string; requestId: string; holdTokens: number }): Promise<void> {
     const { tenant, requestId, holdTokens } = command;
     invariant(Number.isSafeInteger(holdTokens) && holdTokens >= 0, 'holds are whole tokens', { holdTokens });
-    transaction(this.#db, () => {
+    this.#db.transaction(() => {
       const hold = this.#hold(tenant, requestId);
       if (!hold || holdTokens >= hold.holdTokens) return;
       this.#statements.updateHold.run(holdTokens, requestId);
@@ -81,18 +80,18 @@ export class SqliteLedger implements Ledger {
 
   async settle(command: SettleCommand): Promise<Settlement> {
     const { tenant, requestId, nowMs } = command;
-    return transaction(this.#db, (): Settlement => {
+    return this.#db.transaction((): Settlement => {
       const hold = this.#hold(tenant, requestId);
       if (!hold) return this.#statements.selectEntry.get(tenant, requestId) ? 'already' : 'unknown';
       const bill = withinHold(command.bill, hold.holdTokens);
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;
       const { keyId, model, pool, reservedAtMs } = hold;
       this.#statements.deleteHold.run(requestId);
-      const { lastInsertRowid } = this.#statements.insertEntry.run(
+      const entry = this.#statements.insertEntry.get(
         ...[requestId, tenant, keyId, model, pool],
         ...[inputTokens, cachedInputTokens, outputTokens, outcome, reservedAtMs, nowMs],
       );
-      this.#statements.insertOutbox.run(lastInsertRowid);
+      this.#statements.insertOutbox.run(int(entry, 'sequence'));
       const settled = inputTokens + outputTokens;
       this.#meters.move(tenant, model, reservedAtMs, { settled, held: -hold.holdTokens });
       return 'booked';
@@ -100,7 +99,7 @@ export class SqliteLedger implements Ledger {
   }
 
   async expire(nowMs: number): Promise<number> {
-    return Number(this.#statements.expire.run(nowMs).changes);
+    return this.#statements.expire.all(nowMs).length;
   }
 
   async holds(query: { after?: string; limit: number }): Promise<Hold[]> {
@@ -131,14 +130,14 @@ export class SqliteLedger implements Ledger {
 
   async putQuotas(tenant: string, rules: readonly QuotaRule[], nowMs: number): Promise<QuotaState[]> {
     invariant(rules.length <= MAX_QUOTAS, 'too many quotas', { rules: rules.length });
-    return transaction(this.#db, () => {
+    return this.#db.transaction(() => {
       this.#meters.replaceQuotas(tenant, rules);
       return this.#meters.open(tenant, nowMs).map(stateOf);
     });
   }
 
   async quotas(tenant: string, nowMs: number): Promise<QuotaState[]> {
-    return transaction(this.#db, () => this.#meters.open(tenant, nowMs).map(stateOf));
+    return this.#db.transaction(() => this.#meters.open(tenant, nowMs).map(stateOf));
   }
 
   async addKey(record: KeyRecord, hash: KeyHash): Promise<void> {
@@ -160,7 +159,7 @@ export class SqliteLedger implements Ledger {
 }
 
 function prepare(
-  db: DatabaseSync,
+  db: Sql,
 ): Record<
   | 'insertHold'
   | 'selectHold'
@@ -174,7 +173,7 @@ function prepare(
   | 'insertOutbox'
   | 'selectOutbox'
   | 'deleteOutbox',
-  StatementSync
+  Statement
 > {
   return {
     insertHold: db.prepare(
@@ -188,11 +187,13 @@ function prepare(
     countHolds: db.prepare(
       `SELECT count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'unresolved') AS unresolved FROM holds`,
     ),
-    expire: db.prepare(`UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ?`),
+    expire: db.prepare(
+      `UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ? RETURNING request_id`,
+    ),
     insertEntry: db.prepare(
       `INSERT INTO entries
        (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence`,
     ),
     selectEntry: db.prepare('SELECT 1 FROM entries WHERE tenant = ? AND request_id = ?'),
     insertOutbox: db.prepare('INSERT INTO outbox (sequence) VALUES (?)'),
