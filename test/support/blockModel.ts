@@ -6,6 +6,7 @@ import type { BlockFacts, EvictionPolicy } from '../../engine/eviction/policy.ts
 import { invariant } from '../../engine/invariant.ts';
 import { BLOCK_TOKENS } from '../../engine/modelRunner.ts';
 import type { BlockListener } from '../../engine/tiers/port.ts';
+import type { NaiveTier } from './naiveTier.ts';
 
 interface ModelNode {
   /** -1: a root. */
@@ -60,13 +61,15 @@ export class BlockModel implements BlockListener {
   readonly #history: Int32Array;
   readonly #writer: string[];
   readonly #inUse: (block: number) => boolean;
+  readonly #tier: NaiveTier;
   /** Of the sequence that is about to be released: what its last block would be kept as. */
   #ending: Partial | null = null;
   copied: { from: number; to: number; tokens: number }[] = [];
 
-  /** `inUse`: by a table that has not ended. */
-  constructor(capacityBlocks: number, inUse: (block: number) => boolean) {
+  /** `inUse`: by a table that has not ended. Whatever is stored is offloaded to `tier`. */
+  constructor(capacityBlocks: number, tier: NaiveTier, inUse: (block: number) => boolean) {
     this.#inUse = inUse;
+    this.#tier = tier;
     this.#history = new Int32Array(capacityBlocks * BLOCK_TOKENS);
     this.#writer = new Array<string>(capacityBlocks * BLOCK_TOKENS).fill('');
   }
@@ -112,6 +115,10 @@ export class BlockModel implements BlockListener {
       );
     above.children.add(node);
     this.#nodes.set(block, node);
+    this.#tier.put(namespace, extra, pathOf(node), {
+      history: this.#history.slice(block * BLOCK_TOKENS, (block + 1) * BLOCK_TOKENS),
+      writer: this.#writer.slice(block * BLOCK_TOKENS, (block + 1) * BLOCK_TOKENS),
+    });
   }
 
   removed(block: number, why: 'evicted' | 'discarded'): void {
@@ -186,6 +193,19 @@ export class BlockModel implements BlockListener {
       this.#writer[slot] = this.#whose(sequence, sequence.computed);
       sequence.computed += 1;
     }
+  }
+
+  /** Brings the sequence's next whole block back from the tier; false where it has none of it. */
+  restore(sequence: ModelSequence): boolean {
+    const { computed, tokens, extra } = sequence;
+    const path = [...tokens.subarray(0, computed + BLOCK_TOKENS)];
+    const record = this.#tier.get(this.#whose(sequence, computed), extra, path);
+    if (!record) return false;
+    const slot = this.#slot(sequence, computed);
+    this.#history.set(record.history, slot);
+    for (const [i, writer] of record.writer.entries()) this.#writer[slot + i] = writer;
+    sequence.computed += BLOCK_TOKENS;
+    return true;
   }
 
   /** Throws where the sequence's blocks don't hold its own history, or hold what it must not see. */
@@ -293,6 +313,11 @@ export class BlockModel implements BlockListener {
     if (position === 0) return mix(this.#seed(sequence), sequence.tokens[0]!);
     return mix(this.#history[this.#slot(sequence, position - 1)]!, sequence.tokens[position]!);
   }
+}
+
+/** Tokens from the root to the node's end. */
+function pathOf(node: ModelNode): number[] {
+  return node.parent ? [...pathOf(node.parent), ...node.tokens] : [];
 }
 
 function mix(hash: number, value: number): number {
