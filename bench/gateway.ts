@@ -1,0 +1,122 @@
+// `npm run bench:gateway`: what the gateway adds to a request, with authentication, reservation, ledger and durable settlement on, beside
+// Portkey's gateway, in one run, in turn, before an upstream that answers at once. Options:
+//   --rounds N (3)   --requests N (3000) at concurrency 32, a sixth of it at 1   --json FILE   --no-peers   --idle N (1000 idle streams; 0: not)
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { type Contender, direct, MODEL, startHearth, startPortkey, startUpstream } from './gateway/contenders.ts';
+import { idleStreams } from './gateway/idle.ts';
+import { chatBody, type LoadResult, load, quantile } from './gateway/load.ts';
+import { median, type Row, report, save } from './report.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    requests: { type: 'string', default: '3000' },
+    idle: { type: 'string', default: '1000' },
+    json: { type: 'string' },
+    'no-peers': { type: 'boolean', default: false },
+  },
+});
+const [rounds, requests, idle] = [options.rounds, options.requests, options.idle].map(Number) as [
+  number,
+  number,
+  number,
+];
+if (![rounds, requests].every((each) => Number.isInteger(each) && each >= 1) || !(idle >= 0))
+  throw new Error('--rounds and --requests take whole numbers from 1, --idle from 0');
+
+/** Output tokens of each answer: a short one, so that the gateway's part is seen. */
+const TOKENS = 8;
+const HOLD_OPEN_MS = 60_000;
+const CELLS = [
+  { name: 'plain', stream: false, concurrency: 1 },
+  { name: 'streamed', stream: true, concurrency: 1 },
+  { name: 'plain', stream: false, concurrency: 32 },
+  { name: 'streamed', stream: true, concurrency: 32 },
+] as const;
+
+const upstream = await startUpstream(TOKENS, HOLD_OPEN_MS);
+const contenders: Contender[] = [
+  direct(upstream),
+  await startHearth(upstream, 'NORMAL'),
+  await startHearth(upstream, 'FULL'),
+  ...(options['no-peers'] ? [] : [await startPortkey(upstream)]),
+];
+const measured = new Map<string, LoadResult[]>();
+const keyOf = (contender: string, cell: number): string => `${contender} ${cell}`;
+try {
+  for (let round = 0; round <= rounds; round++)
+    for (const { name, target, pid } of round % 2 ? contenders.toReversed() : contenders)
+      for (const [cell, { stream, concurrency }] of CELLS.entries()) {
+        const count = Math.max(1, Math.round(concurrency === 1 ? requests / 6 : requests));
+        const work = {
+          body: chatBody(MODEL, stream),
+          requests: round === 0 ? Math.min(count, 300) : count,
+          concurrency,
+        };
+        const result = await load([target], pid, work);
+        // The first round warms compilers and files.
+        if (round > 0) measured.set(keyOf(name, cell), [...(measured.get(keyOf(name, cell)) ?? []), result]);
+      }
+  const rows: Row[] = [];
+  for (const [cell, { name: mode, concurrency }] of CELLS.entries())
+    for (const { name: gateway } of contenders) {
+      const results = measured.get(keyOf(gateway, cell)) ?? [];
+      const row = (name: string, unit: string, of: (result: LoadResult) => number): void => {
+        rows.push({ name, unit, value: median(results.map(of)), gateway, mode, concurrency });
+      };
+      row('p50', 'ms', ({ latencyMs }) => quantile(latencyMs, 0.5));
+      row('p99', 'ms', ({ latencyMs }) => quantile(latencyMs, 0.99));
+      row('first_event_p50', 'ms', ({ firstEventMs }) => quantile(firstEventMs, 0.5));
+      row('throughput', 'requests/s', ({ requestsPerSecond }) => requestsPerSecond);
+      row('cpu', 'ms/request', ({ cpuMs }) => cpuMs);
+    }
+  if (idle > 0)
+    for (const { name, pid, target } of contenders.slice(1)) rows.push(...(await idleStreams(name, pid, target, idle)));
+  print(rows);
+  save(options.json, report('none', rows));
+} finally {
+  for (const contender of contenders) await contender.stop();
+  await upstream.stop();
+}
+
+function print(rows: readonly Row[]): void {
+  const { machine, commit } = report('none', []);
+  console.log(
+    `${machine}, commit ${commit}, Node ${process.version}, medians of ${rounds} rounds, ${sqliteFolder()}\n`,
+  );
+  console.log(
+    'mode      concurrency  gateway                    p50 ms   added    p99 ms   first event   requests/s   CPU ms',
+  );
+  const of = (name: string, gateway: string, mode: string, concurrency: number): number =>
+    rows.find(
+      (row) => row.name === name && row.gateway === gateway && row.mode === mode && row.concurrency === concurrency,
+    )?.value ?? Number.NaN;
+  for (const { name: mode, concurrency } of CELLS)
+    for (const { name: gateway } of contenders) {
+      const figure = (name: string): number => of(name, gateway, mode, concurrency);
+      const added = figure('p50') - of('p50', 'no gateway', mode, concurrency);
+      console.log(
+        `${mode.padEnd(10)}${String(concurrency).padStart(11)}  ${gateway.padEnd(25)}${cells([figure('p50'), added, figure('p99'), figure('first_event_p50')], 3, 9)}` +
+          `${figure('throughput').toFixed(0).padStart(16)}${figure('cpu').toFixed(2).padStart(9)}`,
+      );
+    }
+  for (const { name, value, unit, gateway, streams } of rows.filter(({ name }) => name.startsWith('idle')))
+    console.log(`${name}: ${value.toFixed(1)} ${unit} (${gateway}, ${streams} streams)`);
+}
+
+function cells(values: readonly number[], digits: number, width: number): string {
+  return values.map((value) => value.toFixed(digits).padStart(width)).join('');
+}
+
+/** The file system of the temporary folder decides what a durable write costs. */
+function sqliteFolder(): string {
+  const mounts = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '));
+  const folder = process.env.TMPDIR ?? '/tmp';
+  const mount = mounts
+    .filter(([, at]) => at && (folder === at || folder.startsWith(at === '/' ? '/' : `${at}/`)))
+    .sort((a, b) => (b[1]?.length ?? 0) - (a[1]?.length ?? 0))[0];
+  return `ledger on ${mount?.[2] ?? 'an unknown file system'}`;
+}

@@ -1,0 +1,180 @@
+// What the gateways of the bench forward to, as one process that costs as little as can be: a Hearth pool that checks signatures, keeps
+// receipts until they are acknowledged and answers at once; and, on another port, the same answer as a plain OpenAI server gives it.
+// `node instantPool.ts '{"tokens","poolId","keyId","secretHex","model","holdOpenMs"}'` prints one line of JSON: {"poolPort","openaiPort"}.
+// A request whose messages begin with "hold" gets its first token, and the rest after `holdOpenMs`.
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { invariant } from '../../engine/invariant.ts';
+import { acknowledgeBody, type PoolEvent, type PoolStatus, type Receipt } from '../../pool/wire/events.ts';
+import { digestOfSet, prefixSet } from '../../pool/wire/publicPrefixes.ts';
+import { signAnswer, signEvent, verifyRequest } from '../../pool/wire/signing.ts';
+import { openaiAnswer } from './openaiAnswer.ts';
+
+const task = z
+  .object({
+    tokens: z.int(),
+    poolId: z.string(),
+    keyId: z.string(),
+    secretHex: z.string(),
+    model: z.string(),
+    holdOpenMs: z.number(),
+  })
+  .parse(JSON.parse(process.argv[2] ?? '{}'));
+const secret = Buffer.from(task.secretHex, 'hex');
+const startedAtMs = Date.now();
+const receipts = new Map<string, Receipt>();
+let prefixDigest: string | null = null;
+
+/** Characters of the prompt are its tokens: what the gateway reserves for is real. */
+const PROMPT_TOKENS = 24;
+
+const status = (): PoolStatus => ({
+  pool_id: task.poolId,
+  started_at_ms: startedAtMs,
+  state: 'warm',
+  models: [
+    {
+      id: task.model,
+      created: 1_700_000_000,
+      context_length: 8192,
+      template_tokens_per_message: 4,
+      template_tokens_per_prompt: 3,
+      fingerprint: 'fp_bench',
+    },
+  ],
+  adapter: 'none',
+  running: 0,
+  waiting: 0,
+  blocks_total: 1000,
+  blocks_free: 1000,
+  public_prefixes: prefixDigest,
+});
+
+async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of request) pieces.push(Buffer.from(piece));
+  return Buffer.concat(pieces);
+}
+
+async function pool(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const body = await bodyOf(request);
+  const path = request.url ?? '';
+  const verified = verifyRequest(
+    (keyId) => (keyId === task.keyId ? secret : undefined),
+    { method: request.method ?? '', path, header: (name) => [request.headers[name]].flat()[0], body },
+    Date.now(),
+  );
+  if (!verified.ok) {
+    response.writeHead(401).end('{}');
+    return;
+  }
+  const { nonce, requestId = '', tenant = '' } = verified.context;
+  const json = (value: unknown): void => {
+    const bytes = Buffer.from(JSON.stringify(value));
+    response
+      .writeHead(200, {
+        'content-type': 'application/json',
+        'hearth-signature': signAnswer(secret, nonce, 200, bytes),
+      })
+      .end(bytes);
+  };
+  if (path === '/pool/status') return json(status());
+  if (path === '/pool/public_prefixes') {
+    prefixDigest = digestOfSet(prefixSet.parse(JSON.parse(body.toString())));
+    return json({ digest: prefixDigest, prefixes: [] });
+  }
+  if (path === '/pool/count') return json({ prompt_tokens: [PROMPT_TOKENS] });
+  if (path.startsWith('/pool/receipts')) return json(answerReceipts(request.method ?? '', path, body));
+  await infer(body, { nonce, requestId, tenant }, response);
+}
+
+function answerReceipts(method: string, path: string, body: Buffer): object {
+  if (method === 'DELETE') {
+    for (const id of acknowledgeBody.parse(JSON.parse(body.toString())).request_ids) receipts.delete(id);
+    return { ok: true };
+  }
+  const query = new URL(path, 'http://pool').searchParams;
+  const wanted = query.get('request_id');
+  const all = [...receipts.values()].filter((one) => wanted === null || one.request_id === wanted);
+  const limit = Number(query.get('limit') ?? 100);
+  return { receipts: all.slice(0, limit), has_more: all.length > limit };
+}
+
+async function infer(
+  body: Buffer,
+  { nonce, requestId, tenant }: { nonce: string; requestId: string; tenant: string },
+  response: ServerResponse,
+): Promise<void> {
+  const held = body.includes('"hold');
+  const receipt: Receipt = {
+    ...{ request_id: requestId, pool_id: task.poolId, tenant, model: task.model, prompt_tokens: PROMPT_TOKENS },
+    ...{ cached_tokens: 0, choices: [0], outcome: 'running', started_at_ms: Date.now(), updated_at_ms: Date.now() },
+  };
+  response.writeHead(200, { 'content-type': 'text/event-stream' });
+  let sequence = 0;
+  const emit = (event: PoolEvent): void => {
+    const data = JSON.stringify(event);
+    response.write(`id: ${signEvent(secret, nonce, sequence++, data)}\ndata: ${data}\n\n`);
+  };
+  const usage = (released: number) => ({
+    prompt_tokens: PROMPT_TOKENS,
+    cached_tokens: 0,
+    completion_tokens: released,
+  });
+  emit({
+    type: 'prompt',
+    prompts: [Array.from({ length: PROMPT_TOKENS }, (_, i) => i)],
+    prompt_tokens: PROMPT_TOKENS,
+  });
+  for (let position = 0; position < task.tokens; position++) {
+    receipt.choices[0] = position + 1;
+    const last = position === task.tokens - 1;
+    emit({
+      ...{ type: 'delta', choice: 0, position, ids: [1000 + position], text: ` w${position}` },
+      ...(last && { finish_reason: 'length' }),
+      usage: usage(position + 1),
+    });
+    if (held && position === 0) await sleep(task.holdOpenMs);
+    if (response.destroyed) break;
+  }
+  receipt.outcome = response.destroyed ? 'cancelled' : 'completed';
+  receipts.set(requestId, receipt);
+  emit({ type: 'done', usage: usage(receipt.choices[0] ?? 0), receipt });
+  response.end();
+}
+
+async function openai(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const body = await bodyOf(request);
+  const { whole, events } = openaiAnswer(task.model, task.tokens, PROMPT_TOKENS);
+  if (!body.includes('"stream":true')) {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(whole);
+    return;
+  }
+  response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+  for (const [i, event] of events.entries()) {
+    response.write(event);
+    if (i === 1 && body.includes('"hold')) await sleep(task.holdOpenMs);
+  }
+  response.end();
+}
+
+function serve(handle: (request: IncomingMessage, response: ServerResponse) => Promise<void>): Promise<number> {
+  const listener: RequestListener = (request, response) =>
+    void handle(request, response).catch((error: unknown) => {
+      console.error(error);
+      response.destroy();
+    });
+  const server = createServer(listener);
+  return new Promise((resolve) =>
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      invariant(typeof address === 'object' && address !== null, 'listening');
+      resolve(address.port);
+    }),
+  );
+}
+
+process.on('disconnect', () => process.exit(0));
+const [poolPort, openaiPort] = [await serve(pool), await serve(openai)];
+process.stdout.write(`${JSON.stringify({ poolPort, openaiPort })}\n`);
