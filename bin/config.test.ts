@@ -143,7 +143,7 @@ describe('the sections of the processes', () => {
   it('beyond loopback the gateway refuses to start without admin key, pepper and TLS', () => {
     const open = (env: NodeJS.ProcessEnv) => () =>
       parseSection(gatewaySectionOf(loaded({ HEARTH_HOST: '0.0.0.0', ...env }), identity, { poolPort: 1, port: null }));
-    expect(open({})).toThrow(/adminKey.*peppers.*trustProxy/);
+    expect(open({})).toThrow(/adminKey.*peppers.*tls/);
     writeFileSync(join(folder, 'tls.json'), '{"server":{"behindTls":true}}');
     const explicit = {
       HEARTH_CONFIG: 'tls.json',

@@ -27,10 +27,15 @@ export function loadConfig(root: string, env: NodeJS.ProcessEnv): LoadedConfig {
   const written = readConfigFile(path, Boolean(env.HEARTH_CONFIG));
   const config = parseConfig(written ?? {}, env, path);
   const { kvDiskFolder } = config.pool;
+  const { tls } = config.server;
   return {
     config: {
       ...config,
-      server: { ...config.server, dataDir: resolve(root, config.server.dataDir) },
+      server: {
+        ...config.server,
+        dataDir: resolve(root, config.server.dataDir),
+        ...(tls && { tls: { certFile: resolve(root, tls.certFile), keyFile: resolve(root, tls.keyFile) } }),
+      },
       pool: { ...config.pool, ...(kvDiskFolder !== undefined && { kvDiskFolder: resolve(root, kvDiskFolder) }) },
     },
     file: written === null ? null : path,

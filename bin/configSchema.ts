@@ -7,7 +7,7 @@ import { DEFAULT_MODEL } from './defaultModel.ts';
 
 const { bounds, journal, kvBytes, tiers, evictionPolicy, tenantMetrics, models: poolModels } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
-const { mode, defaults, limits, publicPrefixes, synchronous, drainMs } = gatewaySection.shape;
+const { mode, defaults, limits, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
 const { id, activations, kvFormat, contextLength, kvBlocks, kvWeight } = poolModels.element.shape;
 
@@ -38,8 +38,11 @@ const server = z.strictObject({
     .string()
     .min(1)
     .default('127.0.0.1')
-    .describe('Address to listen on. Another than loopback needs behindTls and HEARTH_ADMIN_KEY.'),
+    .describe(
+      'Address to listen on. Another than loopback needs tls or behindTls, HEARTH_ADMIN_KEY and HEARTH_PEPPER.',
+    ),
   port: z.int().min(0).max(65_535).default(8787).describe('Port to listen on; 0 takes any free one.'),
+  tls,
   behindTls: z.boolean().default(false).describe('A proxy in front ends TLS.'),
   dataDir: z
     .string()

@@ -62,7 +62,7 @@ export function gatewaySectionOf(
   { poolId, keyId, secretHex }: PoolIdentity,
   options: { poolPort: number; port: number | null },
 ): GatewaySectionInput {
-  const { mode, host, dataDir, behindTls, drainMs, maxBodyBytes } = config.server;
+  const { mode, host, dataDir, tls, behindTls, drainMs, maxBodyBytes } = config.server;
   const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, publicPrefixes, ...limits } =
     config.gateway;
   const models = config.models.map(({ id }) => id);
@@ -70,6 +70,7 @@ export function gatewaySectionOf(
     ...{ mode, host, dataDir, drainMs, synchronous, publicPrefixes },
     port: options.port ?? config.server.port,
     trustProxy: behindTls,
+    ...(tls && { tls }),
     ...(adminKey !== null && { adminKey }),
     ...(pepperHex !== null && { peppers: [{ version: 1, secretHex: pepperHex }] }),
     pools: [{ id: poolId, url: `http://${POOL_HOST}:${options.poolPort}`, keyId, secretHex, models }],

@@ -18,6 +18,7 @@ test('a folder is enough: loopback, development, OpenAI-like defaults', () => {
 
 test.each<[string, Partial<GatewaySectionInput>]>([
   ['an open address with key, pepper and proxy', open],
+  ['or with certificate files', { ...open, trustProxy: false, tls: { certFile: 'c', keyFile: 'k' } }],
   ['loopback by its other names', { host: '::1', pools: [{ ...pool, url: 'http://[::1]:1' }] }],
   ['a distant pool over TLS', { pools: [{ ...pool, url: 'https://pool.example' }] }],
 ])('%s is accepted', (_, extra) => {
@@ -27,7 +28,7 @@ test.each<[string, Partial<GatewaySectionInput>]>([
 test.each<[string, object, RegExp]>([
   ['an open address without an admin key', { ...open, adminKey: undefined }, /adminKey: listening on 0\.0\.0\.0/],
   ['an open address without a pepper', { ...open, peppers: undefined }, /peppers/],
-  ['an open address without TLS', { ...open, trustProxy: false }, /trustProxy.*TLS/],
+  ['an open address without TLS', { ...open, trustProxy: false }, /tls: .*needs TLS/],
   ['a name that only begins like loopback', { host: '127.0.0.1.example' }, /adminKey/],
   ['production without an admin key', { mode: 'production' }, /adminKey.*HEARTH_ADMIN_KEY/],
   ['a short admin key', { adminKey: 'sk-admin-1' }, /adminKey/],

@@ -44,6 +44,16 @@ const limits = z.strictObject({
   holdMarginMs: milliseconds
     .default(30_000)
     .describe('A hold becomes unresolved this long after its request had to end.'),
+  keepAliveMs: milliseconds
+    .default(15_000)
+    .describe('A stream without news for this long sends a comment, so that nobody between takes it for dead.'),
+  headersTimeoutMs: milliseconds.default(15_000).describe('A request’s headers must have come within this.'),
+  bodyTimeoutMs: milliseconds.default(60_000).describe('A request must have come whole within this.'),
+});
+
+const tls = z.strictObject({
+  certFile: z.string().min(1).describe('PEM file of the certificate and its chain. Read again when it changes.'),
+  keyFile: z.string().min(1).describe('PEM file of its private key.'),
 });
 
 /** The section reaches its process on stdin, as a line of at most 1 MiB. */
@@ -80,6 +90,7 @@ export const gatewaySection = z
     namespaceSecretHex: secretHex
       .optional()
       .describe('Derives key tags and cache scopes; never change it. Generated if absent.'),
+    tls: tls.optional().describe('Terminates TLS here, 1.2 or newer.'),
     trustProxy: z.boolean().default(false).describe('Declares that a proxy in front terminates TLS.'),
     pools: z.array(pool).max(256).default([]).describe('The pools that serve.'),
     defaults: defaults.prefault({}),
@@ -111,10 +122,10 @@ export const gatewaySection = z
     if (isLoopback(section.host)) return;
     if (section.adminKey === undefined) refuse('adminKey', `listening on ${section.host} needs an explicit admin key`);
     if (section.peppers === undefined) refuse('peppers', `listening on ${section.host} needs an explicit pepper`);
-    if (!section.trustProxy)
+    if (!section.trustProxy && !section.tls)
       refuse(
-        'trustProxy',
-        `listening on ${section.host} needs TLS: put a proxy that terminates it in front, and set trustProxy`,
+        'tls',
+        `listening on ${section.host} needs TLS: give certificate files, or put a proxy that terminates it in front and set trustProxy`,
       );
   });
 

@@ -2,17 +2,15 @@
 // handle whose `stop` drains: accept nothing new, let running requests end within a bound, hang up on the rest, settle, close.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { createServer, Server } from 'node:http';
 import { join } from 'node:path';
-import { createAdaptorServer } from '@hono/node-server';
 import { createApp } from './app.ts';
 import { type Clock, systemClock } from './clock.ts';
-import { ConfigError, type GatewaySection, isLoopback } from './config.ts';
+import { type GatewaySection, isLoopback } from './config.ts';
 import { type DevCredentials, ensureDevCredentials } from './devCredentials.ts';
 import { SqliteDirectory } from './directory/sqliteDirectory.ts';
 import { SqlitePrefixes } from './directory/sqlitePrefixes.ts';
-import { invariant } from './invariant.ts';
 import { SqlLedger } from './ledger/sqlLedger.ts';
+import { createListener, type Listener, listen, watchCertificate } from './listener.ts';
 import { errorFields, type Log } from './log.ts';
 import { Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
@@ -33,9 +31,6 @@ const FEED_INTERVAL_MS = 1000;
 const CLOSE_IDLE_INTERVAL_MS = 25;
 /** After hanging up on clients, their requests have this long to unwind. */
 const HANG_UP_GRACE_MS = 1000;
-
-/** For requests without a Host header, which HTTP/1.0 allows and load balancers' checks send. No route looks at it. */
-const NAMELESS_HOST = 'localhost';
 
 export interface GatewayHost {
   port: number;
@@ -79,12 +74,9 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     hangUp: hangUp.signal,
   };
 
-  const server = nodeServer(createApp(ports).fetch);
-  // By then every request is over: who takes nothing for so long (Node cuts off after once or twice that) only keeps its place, and
-  // its answer in memory.
-  server.setTimeout(section.limits.requestTimeoutMs + section.limits.holdMarginMs);
+  const server = createListener(createApp(ports).fetch, section);
   const port = await listen(server, section.host, section.port);
-  const baseURL = `http://${section.host.includes(':') ? `[${section.host}]` : section.host}:${port}/v1`;
+  const baseURL = `${section.tls ? 'https' : 'http'}://${section.host.includes(':') ? `[${section.host}]` : section.host}:${port}/v1`;
   const credentials =
     section.mode === 'development' && isLoopback(section.host)
       ? await ensureDevCredentials(ports, {
@@ -95,7 +87,13 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
       : null;
 
   const stopping = new AbortController();
-  const loops = [registry.run(stopping.signal), settler.run(), feed(ports, stopping.signal)];
+  const { signal } = stopping;
+  const loops = [
+    registry.run(signal),
+    settler.run(),
+    feed(ports, signal),
+    watchCertificate(server, section, { clock, log, signal }),
+  ];
 
   async function stop(): Promise<void> {
     const closed = new Promise((resolve) => server.close(resolve));
@@ -117,7 +115,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   return { port, baseURL, credentials, stop };
 }
 
-async function closeIdle(server: Server, clock: Clock, signal: AbortSignal): Promise<void> {
+async function closeIdle(server: Listener, clock: Clock, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     server.closeIdleConnections();
     await clock.sleep(CLOSE_IDLE_INTERVAL_MS, signal);
@@ -129,29 +127,4 @@ async function feed({ ledger, usage, clock, log }: GatewayPorts, signal: AbortSi
     await feedUsage(ledger, usage).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
     await clock.sleep(FEED_INTERVAL_MS, signal);
   }
-}
-
-function nodeServer(fetch: (request: Request) => Response | Promise<Response>): Server {
-  const server = createAdaptorServer({ fetch, createServer, hostname: NAMELESS_HOST });
-  invariant(server instanceof Server, 'the gateway listens with node:http');
-  return server;
-}
-
-function listen(server: Server, host: string, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const refuse = (error: NodeJS.ErrnoException) => {
-      const why =
-        error.code === 'EADDRINUSE'
-          ? `Port ${port} on ${host} is in use. Stop what listens there, or set PORT to another one.`
-          : `Can't listen on ${host}:${port} (${error.code ?? error.name}).`;
-      reject(new ConfigError(why));
-    };
-    server.once('error', refuse);
-    server.listen(port, host, () => {
-      server.off('error', refuse);
-      const address = server.address();
-      invariant(typeof address === 'object' && address !== null, 'a listening server has an address');
-      resolve(address.port);
-    });
-  });
 }

@@ -22,6 +22,8 @@ export interface GatewaySettings {
   requestTimeoutMs: number;
   /** A hold outlives its deadline by this. */
   holdMarginMs: number;
+  /** A stream that has nothing to say for so long says that it is still there. */
+  keepAliveMs: number;
 }
 
 export interface GatewayPorts {

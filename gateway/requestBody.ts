@@ -2,6 +2,7 @@
 // path ("messages.0.role"), and a field that nobody knows is refused, because a parameter silently ignored is a wrong answer.
 import type { z } from 'zod';
 import { bodyTooLarge, GatewayError, invalidRequest } from './errors.ts';
+import { MAX_JSON_DEPTH, nestsDeeper } from './jsonBounds.ts';
 
 /** Throws GatewayError: 413, or 400 that names the first wrong field. */
 export async function readJson<T extends z.ZodType>(
@@ -10,6 +11,8 @@ export async function readJson<T extends z.ZodType>(
   maxBytes: number,
 ): Promise<z.output<T>> {
   const bytes = await readBounded(request, maxBytes);
+  if (nestsDeeper(bytes, MAX_JSON_DEPTH))
+    throw invalidRequest(`The request body nests deeper than ${MAX_JSON_DEPTH} arrays and objects. Flatten it.`, null);
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));

@@ -1,9 +1,11 @@
 // The client's side of a relay: one JSON answer, or a stream of chunks that takes from the pool only what the client takes from it.
 // A stream begins when the pool has accepted the request; what fails before has its own status, what fails after is an error event.
+import type { Clock } from '../clock.ts';
 import { GatewayError, internalError } from '../errors.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { RelayEvent } from './relay.ts';
-import { type Collector, type Shaper, SSE_DONE, sseData, sseError, usageOf } from './shape.ts';
+import { type Collector, type Shaper, SSE_DONE, SSE_SILENCE, sseData, sseError, usageOf } from './shape.ts';
+import { Silence } from './silence.ts';
 
 export async function respondWhole(
   events: AsyncGenerator<RelayEvent, void, void>,
@@ -26,6 +28,9 @@ export interface StreamOptions {
   includeUsage: boolean;
   headers: Record<string, string>;
   log: Log;
+  clock: Clock;
+  /** A stream that says nothing for so long sends a comment. */
+  keepAliveMs: number;
   /** Ends the request at the pool. */
   abort: () => void;
   /** Once, when nothing more is sent. */
@@ -38,16 +43,24 @@ export async function respondStreaming(
   shaper: Shaper,
   options: StreamOptions,
 ): Promise<Response> {
-  const { includeUsage, abort, finished, log, requestId } = options;
+  const { includeUsage, abort, log, requestId } = options;
   const first = await events.next();
-  let pending: IteratorResult<RelayEvent, void> | undefined = first;
+  let asked: Promise<IteratorResult<RelayEvent, void>> | null = Promise.resolve(first);
+  const silence = new Silence(options.clock, options.keepAliveMs);
+  const finished = () => {
+    silence.stop();
+    options.finished();
+  };
   const chunk = (value: object) => sseData(includeUsage ? { ...value, usage: null } : value);
 
   /** Sends at least one chunk, unless the stream is over. */
   async function pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
     for (;;) {
-      const { value: event } = pending ?? (await events.next());
-      pending = undefined;
+      asked ??= events.next();
+      const got = await silence.or(asked);
+      if (!got) return controller.enqueue(SSE_SILENCE);
+      asked = null;
+      const event = got.value;
       if (!event) return controller.close();
       const chunks = shaper.chunks(event.type === 'end' ? event.done : event);
       for (const one of chunks) controller.enqueue(chunk(one));

@@ -55,6 +55,9 @@ export function sseError(body: ErrorBody): Uint8Array {
 
 export const SSE_DONE = encoder.encode('data: [DONE]\n\n');
 
+/** A comment, which every reader of the format passes over. */
+export const SSE_SILENCE = encoder.encode(': keep-alive\n\n');
+
 export interface ChatLogprobs {
   content: (LogprobBody & { top_logprobs: LogprobBody[] })[];
   refusal: null;

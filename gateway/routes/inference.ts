@@ -110,6 +110,8 @@ async function answer(ports: GatewayPorts, job: Job, exchange: Exchange): Promis
     includeUsage: asked.includeUsage,
     headers,
     log: ports.log,
+    clock: ports.clock,
+    keepAliveMs: ports.settings.keepAliveMs,
     abort: () => exchange.abort(),
     finished: () => exchange.finish(),
   });

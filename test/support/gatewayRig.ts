@@ -36,6 +36,7 @@ export const SETTINGS: GatewaySettings = {
   maxConcurrentRequests: 64,
   requestTimeoutMs: 60_000,
   holdMarginMs: 1000,
+  keepAliveMs: 15_000,
 };
 
 export interface Tenant {
