@@ -234,11 +234,14 @@ const completionRequest = (body: string, length = body.length) =>
   `POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${credentials().apiKey}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${length}\r\n\r\n${body}`;
 
 test('a client that takes nothing of its answer is cut off when its request must be over', async () => {
-  const { said } = await start(section({ limits: { requestTimeoutMs: 1200, holdMarginMs: 300 } }));
   pool.script = { tokens: Array.from({ length: 5 }, () => 'x'.repeat(4_000_000)) };
   const body = JSON.stringify({ model: 'tiny', prompt: 'a', max_tokens: 5 });
-  const reading = await raw(said.port ?? 0, completionRequest(body));
+  const patient = await start();
+  const reading = await raw(patient.said.port ?? 0, completionRequest(body));
   expect((await reading.take()).length, 'more than sockets buffer').toBeGreaterThan(20_000_000);
+  patient.child.kill('SIGTERM');
+  await patient.exited;
+  const { said } = await start(section({ limits: { requestTimeoutMs: 1200, holdMarginMs: 300 } }));
   const stalled = await raw(said.port ?? 0, completionRequest(body));
   await new Promise((resolve) => setTimeout(resolve, 5000));
   expect((await stalled.take()).length).toBeLessThan(20_000_000);
