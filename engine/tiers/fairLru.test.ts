@@ -94,13 +94,41 @@ describe('who gives when a store is full', () => {
     expect([lru.size, lru.bytes, lru.victim(0)]).toEqual([0, 0, null]);
   });
 
-  it('against a naive model: the same victim after any history', () => {
+  it('what another process used long after we did costs no sort of all the others', () => {
+    const lru = new FairLru<number>(Number.POSITIVE_INFINITY);
+    const count = 30_000;
+    for (let i = 0; i < count; i++) lru.put(i, { owner: 'a', bytes: 1, usedMs: i * 1000 });
+    const beganMs = performance.now();
+    for (let i = 0; i < count / 2; i++) {
+      expect(lru.victim(count * 1000)).toBe(i);
+      lru.use(i, (count / 2) * 1000 + i);
+    }
+    // With a sort each it takes minutes.
+    expect(performance.now() - beganMs).toBeLessThan(10_000);
+    expect(lru.victim(count * 1000)).toBe(count / 2);
+  });
+
+  it('against a naive model: the same victim after any history, also where uses are learnt of late', () => {
     const seed = Number(process.env.HEARTH_TEST_SEED ?? 11);
     const random = randomOf(seed);
-    const lru = new FairLru<number>(5000);
+    // Times are further apart than those which count as equal.
+    const tickMs = 240_000;
+    const staleMs = 5000 * tickMs;
+    const lru = new FairLru<number>(staleMs);
+    const told = new Set<number>();
+    const lateMs = (tick: number): number => {
+      for (;;) {
+        const earlier = Math.floor(random() * tick) * tickMs + tickMs / 2;
+        if (told.has(earlier)) continue;
+        told.add(earlier);
+        return earlier;
+      }
+    };
     const weights = new Map<string, number>();
     const model = new Map<number, { owner: string; bytes: number; usedMs: number }>();
-    for (let nowMs = 0; nowMs < 20_000; nowMs++) {
+    for (let tick = 0; tick < 20_000; tick++) {
+      const nowMs = tick * tickMs;
+      const usedMs = tick > 100 && random() < 0.2 ? lateMs(tick) : nowMs;
       const key = Math.floor(random() * 60);
       const dice = random();
       if (random() < 0.05) {
@@ -109,14 +137,14 @@ describe('who gives when a store is full', () => {
         weights.set(owner, weight);
       }
       if (dice < 0.5) {
-        const entry = { owner: `o${Math.floor(random() * 5)}`, bytes: 1 + Math.floor(random() * 3), usedMs: nowMs };
+        const entry = { owner: `o${Math.floor(random() * 5)}`, bytes: 1 + Math.floor(random() * 3), usedMs };
         lru.put(key, entry);
         model.delete(key);
         model.set(key, { ...entry });
       } else if (dice < 0.8) {
-        lru.use(key, nowMs);
+        lru.use(key, usedMs);
         const entry = model.get(key);
-        if (entry) model.set(key, { ...entry, usedMs: nowMs });
+        if (entry) model.set(key, { ...entry, usedMs });
       } else {
         expect(lru.delete(key)).toBe(model.delete(key));
       }
@@ -126,7 +154,7 @@ describe('who gives when a store is full', () => {
       for (const [, { owner, bytes }] of entries) held.set(owner, (held.get(owner) ?? 0) + bytes);
       const load = (owner: string) => (held.get(owner) ?? 0) / (weights.get(owner) ?? 1);
       const most = Math.max(...[...held.keys()].map(load));
-      const stale = entries[0] && nowMs - entries[0][1].usedMs > 5000;
+      const stale = entries[0] && nowMs - entries[0][1].usedMs > staleMs;
       const may = entries.filter(
         ([key_, { owner }]) => load(owner) === most && entries.find(([, other]) => other.owner === owner)?.[0] === key_,
       );

@@ -23,12 +23,17 @@ interface Owner<K, E> {
   weight: number;
   /** bytes / weight. */
   load: number;
-  /** In order of use, oldest first, unless `mixed`. */
+  /** In order of use, oldest first. */
   entries: Map<K, E>;
+  /** Those that were learnt of after newer ones, by time: what the first listing of a folder finds, and what other processes used. */
+  late: IndexedHeap<Late<K, E>>;
   oldestMs: number;
   newestMs: number;
-  /** Something older was put behind something newer: the first listing of a folder, mostly. */
-  mixed: boolean;
+}
+
+interface Late<K, E> {
+  key: K;
+  entry: E;
 }
 
 export class FairLru<K, E extends FairEntry = FairEntry> {
@@ -41,7 +46,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
   readonly #oldest = new IndexedHeap<Owner<K, E>>(
     (a, b) => a.oldestMs < b.oldestMs || (a.oldestMs === b.oldestMs && a.serial < b.serial),
   );
-  readonly #mixed = new Set<Owner<K, E>>();
+  readonly #late = new Map<K, Late<K, E>>();
   readonly #told = new Map<string, number>();
   #serial = 0;
   #bytes = 0;
@@ -81,24 +86,22 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     this.delete(key);
     const owner = this.#ownerOf(entry.owner);
     this.#entries.set(key, entry);
-    owner.entries.set(key, entry);
     owner.bytes += entry.bytes;
     this.#bytes += entry.bytes;
-    this.#noteTime(owner, entry.usedMs);
+    this.#place(owner, key, entry);
     this.#changed(owner);
   }
 
-  /** Nothing but its time changes: the heaps move only where it was its owner's oldest. */
+  /** Nothing but its time changes: the heaps of owners move only where it was its owner's oldest, or is now. */
   use(key: K, usedMs: number): void {
     const entry = this.#entries.get(key);
     if (!entry) return;
     const owner = this.#ownerOf(entry.owner);
-    const wasOldest = owner.entries.keys().next().value === key;
+    const wasOldest = oldestOf(owner) === key;
+    this.#unplace(owner, key);
     entry.usedMs = usedMs;
-    owner.entries.delete(key);
-    owner.entries.set(key, entry);
-    this.#noteTime(owner, usedMs);
-    if (wasOldest) this.#changed(owner);
+    this.#place(owner, key, entry);
+    if (wasOldest || usedMs < owner.oldestMs) this.#changed(owner);
   }
 
   delete(key: K): boolean {
@@ -106,11 +109,11 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     if (!entry) return false;
     const owner = this.#owners.get(entry.owner);
     invariant(owner, 'an entry is its owner’s', { owner: entry.owner });
-    owner.entries.delete(key);
+    this.#unplace(owner, key);
     this.#entries.delete(key);
     owner.bytes -= entry.bytes;
     this.#bytes -= entry.bytes;
-    if (owner.entries.size > 0) this.#changed(owner);
+    if (owner.entries.size + owner.late.size > 0) this.#changed(owner);
     else this.#forget(entry.owner, owner);
     return true;
   }
@@ -118,16 +121,9 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
   /** The entry to leave next; it stays until deleted. null when there is none. */
   victim(nowMs: number): K | null {
     this.#withoutFuture(nowMs);
-    for (const owner of this.#mixed) {
-      owner.entries = new Map([...owner.entries].sort(([, a], [, b]) => a.usedMs - b.usedMs));
-      owner.mixed = false;
-      this.#changed(owner);
-    }
-    this.#mixed.clear();
     const stalest = this.#oldest.first;
     const from = stalest && nowMs - stalest.oldestMs > this.#staleMs ? stalest : this.#most.first;
-    const first = from?.entries.keys().next();
-    return first && !first.done ? first.value : null;
+    return from ? oldestOf(from) : null;
   }
 
   /** A clock that was set back must not make what was used before it outlive what is used from now on: a time to come counts as now. */
@@ -137,6 +133,7 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     for (const owner of this.#owners.values()) {
       if (owner.newestMs <= nowMs) continue;
       for (const entry of owner.entries.values()) entry.usedMs = Math.min(entry.usedMs, nowMs);
+      for (const { entry } of owner.late) entry.usedMs = Math.min(entry.usedMs, nowMs);
       owner.newestMs = nowMs;
       this.#changed(owner);
     }
@@ -147,7 +144,8 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     if (!owner) {
       const never = { oldestMs: Number.POSITIVE_INFINITY, newestMs: Number.NEGATIVE_INFINITY };
       const weight = this.#told.get(name) ?? 1;
-      owner = { serial: this.#serial++, bytes: 0, weight, load: 0, entries: new Map(), mixed: false, ...never };
+      const late = new IndexedHeap<Late<K, E>>((a, b) => a.entry.usedMs < b.entry.usedMs);
+      owner = { serial: this.#serial++, bytes: 0, weight, load: 0, entries: new Map(), late, ...never };
       this.#owners.set(name, owner);
       this.#most.add(owner);
       this.#oldest.add(owner);
@@ -155,26 +153,44 @@ export class FairLru<K, E extends FairEntry = FairEntry> {
     return owner;
   }
 
-  #noteTime(owner: Owner<K, E>, usedMs: number): void {
-    this.#newestMs = Math.max(this.#newestMs, usedMs);
-    if (usedMs < owner.newestMs - ORDER_SLACK_MS) {
-      owner.mixed = true;
-      this.#mixed.add(owner);
-    } else owner.newestMs = Math.max(owner.newestMs, usedMs);
+  /** Where its time says, among its owner's. O(log late) at most: a sort for each that came late would hold up whatever waits for room. */
+  #place(owner: Owner<K, E>, key: K, entry: E): void {
+    this.#newestMs = Math.max(this.#newestMs, entry.usedMs);
+    if (entry.usedMs < owner.newestMs - ORDER_SLACK_MS) {
+      const late = { key, entry };
+      this.#late.set(key, late);
+      owner.late.add(late);
+    } else {
+      owner.entries.set(key, entry);
+      owner.newestMs = Math.max(owner.newestMs, entry.usedMs);
+    }
+  }
+
+  #unplace(owner: Owner<K, E>, key: K): void {
+    if (owner.entries.delete(key)) return;
+    owner.late.delete(this.#late.get(key)!);
+    this.#late.delete(key);
   }
 
   #forget(name: string, owner: Owner<K, E>): void {
     this.#owners.delete(name);
-    this.#mixed.delete(owner);
     this.#most.delete(owner);
     this.#oldest.delete(owner);
   }
 
   #changed(owner: Owner<K, E>): void {
-    const first = owner.entries.values().next();
-    owner.oldestMs = first.done ? Number.POSITIVE_INFINITY : first.value.usedMs;
+    const oldest = oldestOf(owner);
+    owner.oldestMs = oldest === null ? Number.POSITIVE_INFINITY : this.#entries.get(oldest)!.usedMs;
     owner.load = owner.bytes / owner.weight;
     this.#most.moved(owner);
     this.#oldest.moved(owner);
   }
+}
+
+/** What the owner used longest ago; null: it holds nothing. */
+function oldestOf<K, E extends FairEntry>({ entries, late }: Owner<K, E>): K | null {
+  const [first] = entries;
+  const next = late.first;
+  if (!next || (first && first[1].usedMs <= next.entry.usedMs)) return first ? first[0] : null;
+  return next.key;
 }
