@@ -34,6 +34,15 @@ it('prints and writes the hit rate of each policy at each capacity', () => {
   expect([lruAll, bestAll]).toEqual([90, 90]);
 });
 
+it('a cache of far more blocks than the trace has takes no more memory than one that holds them all', () => {
+  const small = join(folder, 'small.jsonl');
+  writeFileSync(small, ['{"hash_ids": [1, 2]}', '{"hash_ids": [1, 2, 3]}'].join('\n'));
+  const { status, stdout, stderr } = simulate(small, '--capacity', `${2 ** 24}`);
+  expect(status).toBe(0);
+  expect(stderr).toContain('2 requests have no "input_length"');
+  expect(stdout.match(/40\.00 \(100\)/g)).toHaveLength(6);
+});
+
 it('plays tenants beside a noisy neighbour on made-up traffic, and says what each loses', () => {
   const json = join(folder, 'tenants.json');
   const args = ['made:chats', '--tenants', '--half', 'first', '--capacity', '3600', '--policy', 'lru,multi-tenant'];
@@ -56,6 +65,9 @@ it.each([
   [['--colour'], "Unknown option '--colour'"],
   [['another.jsonl'], 'one trace file'],
   [['--tenants', '--policy', 'optimum'], '--tenants has no optimum'],
+  [['--tenants', '--capacity', '8'], '--tenants takes a --capacity of at least 9'],
+  [['--json', join(folder, 'absent', 'rows.json')], "--json can't be written"],
+  [['--sample', '1e-9'], 'no request is left'],
 ])('refuses %s with one line', (args, problem) => {
   const { status, stderr } = simulate(trace, ...args);
   expect(status).toBe(1);

@@ -1,6 +1,7 @@
 // The simulator's command line: what it takes, and one line about each thing that is wrong with it.
 import { parseArgs } from 'node:util';
 import { createEvictionPolicy, EVICTION_POLICIES } from '../../engine/eviction/policies.ts';
+import { TENANTS } from './tenants.ts';
 
 /** Not a policy: it knows the future. */
 export const OPTIMUM = 'optimum';
@@ -47,6 +48,10 @@ export function readOptions(): Options {
   const capacities = (values.capacity ?? (tenants ? TENANT_CAPACITY : CAPACITIES)).split(',').map(Number);
   if (!capacities.every((each) => Number.isInteger(each) && each >= 1 && each <= MAX_CAPACITY_BLOCKS))
     throw new UsageError('--capacity takes whole numbers of blocks from 1 to 2^24, with commas between');
+  if (tenants && Math.min(...capacities) <= TENANTS)
+    throw new UsageError(
+      `--tenants takes a --capacity of at least ${TENANTS + 1} blocks: one for each tenant and the scanner`,
+    );
   const all = Object.keys(EVICTION_POLICIES);
   const single = [...all.filter((name) => !name.startsWith('multi-tenant')), OPTIMUM];
   const policies = values.policy?.split(',') ?? (tenants ? all : single);

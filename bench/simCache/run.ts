@@ -15,7 +15,9 @@ export interface Row {
   [parameter: string]: string | number;
 }
 
-function play(policy: string, trace: Trace, capacityBlocks: number): Outcome {
+/** More room than all that the trace holds changes nothing but memory. */
+function play(policy: string, trace: Trace, mostBlocks: number): Outcome {
+  const capacityBlocks = Math.min(mostBlocks, trace.blockCount);
   if (policy === OPTIMUM) return playOptimum(trace, capacityBlocks);
   return replay(trace, capacityBlocks, createEvictionPolicy(policy, capacityBlocks));
 }
@@ -30,7 +32,7 @@ export function comparePolicies(trace: Trace, { capacities, policies }: Options)
   );
   console.log(['capacity'.padStart(9), ...policies.map((policy) => policy.padStart(17))].join(''));
   for (const capacityBlocks of capacities) {
-    const optimum = playOptimum(trace, capacityBlocks);
+    const optimum = play(OPTIMUM, trace, capacityBlocks);
     const cells = policies.map((policy) => {
       const outcome = policy === OPTIMUM ? optimum : play(policy, trace, capacityBlocks);
       const value = hitRate(outcome);

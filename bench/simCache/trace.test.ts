@@ -33,14 +33,38 @@ describe('a trace', () => {
     ['{"input_length": 512}', '"hash_ids" must be'],
     ['{"input_length": 512, "hash_ids": [1.5]}', '"hash_ids" must be'],
     ['{"input_length": 512, "hash_ids": [-1]}', '"hash_ids" must be'],
-    ['{"hash_ids": [1]}', '"input_length" must be'],
-    ['{"input_length": 513, "hash_ids": [1]}', '513 tokens are 2 blocks'],
+    ['{"input_length": "512", "hash_ids": [1]}', '"input_length" must be'],
+    ['{"input_length": -1, "hash_ids": [1]}', '"input_length" must be'],
   ])('refuses %s, and says in which line', async (bad, problem) => {
     const file = fileOf(line([1]), line([2]), bad);
     await expect(readTrace(file)).rejects.toThrow(`${file}:3: ${problem}`);
   });
 
-  it('refuses a file that is empty or is not there', async () => {
+  it.each([16, 128, 512, 1024])('of blocks of %i tokens is told by its lengths', async (size) => {
+    const requests = Array.from({ length: 20 }, (_, i) => line([0, i + 1, i + 2], 2 * size + 1 + ((i * 7) % size)));
+    const trace = await readTrace(fileOf(...requests, line([0], size)));
+    expect(trace).toMatchObject({ blockTokens: size, unmeasured: 0 });
+    expect(trace.requests.filter(({ endsPartial }) => endsPartial).length).toBeGreaterThan(10);
+    expect(trace.requests.at(-1)!.endsPartial).toBe(false);
+  });
+
+  it('needs no lengths; one that does not fit says nothing of its last block, and is counted', async () => {
+    const none = await readTrace(fileOf('{"hash_ids": [1, 2]}', '{"hash_ids": [1], "input_length": null}'));
+    expect(none).toMatchObject({ blockTokens: null, unmeasured: 2 });
+    const some = await readTrace(fileOf(line([1, 2], 600), line([1], 700), '{"hash_ids": [1, 2]}'));
+    expect(some).toMatchObject({ blockTokens: 512, unmeasured: 2 });
+    expect(some.requests.map(({ endsPartial }) => endsPartial)).toEqual([true, false, false]);
+  });
+
+  it('may have a byte order mark, CRLF, blank lines, requests of no blocks, and ids up to 2^53', async () => {
+    const largest = Number.MAX_SAFE_INTEGER;
+    const file = fileOf(`\uFEFF${line([largest])}\r`, '\r', `${line([])}\r`, `${line([largest, largest - 1])}\r`, '');
+    const { requests } = await readTrace(file);
+    expect(requests.map(({ blocks }) => [...blocks])).toEqual([[0], [0, 1]]);
+  });
+
+  it('refuses a file that is empty, a folder, or is not there', async () => {
+    await expect(readTrace(folder)).rejects.toThrow("can't be read");
     await expect(readTrace(fileOf(''))).rejects.toThrow('no requests');
     await expect(readTrace(join(folder, 'absent'))).rejects.toThrow("can't be read");
   });

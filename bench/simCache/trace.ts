@@ -1,12 +1,15 @@
-// A trace of requests as block ids, read line by line: {"input_length": tokens, "hash_ids": [ids of its chained blocks], …}, the form in
-// which Mooncake published theirs (github.com/kvcache-ai/Mooncake). Ids become dense numbers of (what it continues, its own id): a block is its
-// whole prefix. What the file gets wrong is told with its line.
+// A trace of requests as block ids, read line by line: {"hash_ids": [ids of its chained blocks], "input_length": tokens, …}, the form in
+// which Mooncake published theirs (github.com/kvcache-ai/Mooncake); others have since, with blocks of other sizes. Ids become dense numbers of
+// (what it continues, its own id): a block is its whole prefix. `input_length` says no more than whether the last block is full, so it may
+// be missing. What the file gets wrong is told with its line.
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { Numbering } from './numbering.ts';
 
-/** Tokens of a block in published traces. */
-const TRACE_BLOCK_TOKENS = 512;
+/** Tokens of a block in published traces, Mooncake's first. A trace is taken to have the size that most of its lines fit. */
+const BLOCK_TOKENS = [512, 16, 32, 64, 128, 256, 1024, 2048];
 /** Ids and blocks are kept below this, so that a pair of them is an exact number. */
 const MAX_BLOCKS = 2 ** 26;
 /** Where a request's conversation shows: a first block is often a system prompt that all share. */
@@ -27,6 +30,14 @@ export interface Trace {
   blockCount: number;
 }
 
+/** A trace as a file has it. */
+export interface RecordedTrace extends Trace {
+  /** Tokens of a block; null where no `input_length` tells. */
+  blockTokens: number | null;
+  /** Requests whose `input_length` is missing or fits no such blocks: their last block counts as full. */
+  unmeasured: number;
+}
+
 export class TraceError extends Error {
   override readonly name = 'TraceError';
 
@@ -37,8 +48,8 @@ export class TraceError extends Error {
 
 /** Numbers prefixes: equal ids that continue equal prefixes of one tenant are one block. */
 export class BlockNumbering {
-  readonly #dense = new Map<number, number>();
-  readonly #children = new Map<number, number>();
+  readonly #ids = new Numbering();
+  readonly #children = new Numbering();
   readonly #tenants = new Map<string, number>();
 
   get count(): number {
@@ -50,14 +61,8 @@ export class BlockNumbering {
     this.#tenants.set(tenant, above);
     const blocks = new Int32Array(ids.length);
     for (let i = 0; i < ids.length; i++) {
-      const id = ids[i]!;
-      const dense = this.#dense.get(id) ?? this.#dense.size;
-      this.#dense.set(id, dense);
-      const pair = above * MAX_BLOCKS + dense;
-      const block: number = this.#children.get(pair) ?? this.#children.size;
-      this.#children.set(pair, block);
-      blocks[i] = block;
-      above = block;
+      above = this.#children.number(above * MAX_BLOCKS + this.#ids.number(ids[i]!));
+      blocks[i] = above;
     }
     return blocks;
   }
@@ -65,7 +70,7 @@ export class BlockNumbering {
 
 const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-function parseLine(text: string): { ids: number[]; tokens: number } | string {
+function parseLine(text: string): { ids: number[]; tokens: number | null } | string {
   let line: unknown;
   try {
     line = JSON.parse(text);
@@ -73,39 +78,57 @@ function parseLine(text: string): { ids: number[]; tokens: number } | string {
     return `is not JSON: ${(error as Error).message}`;
   }
   if (typeof line !== 'object' || line === null) return 'is not an object';
-  const { hash_ids: ids, input_length: tokens } = line as { hash_ids?: unknown; input_length?: unknown };
+  const { hash_ids: ids, input_length: tokens = null } = line as { hash_ids?: unknown; input_length?: unknown };
   if (!Array.isArray(ids) || !ids.every(isWhole)) return '"hash_ids" must be a list of whole numbers from 0 to 2^53';
-  if (!isWhole(tokens)) return '"input_length" must be a whole number of tokens';
-  if (Math.ceil(tokens / TRACE_BLOCK_TOKENS) !== ids.length)
-    return `${tokens} tokens are ${Math.ceil(tokens / TRACE_BLOCK_TOKENS)} blocks of ${TRACE_BLOCK_TOKENS}, but there are ${ids.length} "hash_ids"`;
+  if (tokens !== null && !isWhole(tokens)) return '"input_length" must be a whole number of tokens, or missing';
   return { ids, tokens };
 }
 
+const fits = (tokens: number, blocks: number, blockTokens: number) => Math.ceil(tokens / blockTokens) === blocks;
+
 /** Throws TraceError, with the line, on what is not a trace, and where the file can't be read. */
-export async function readTrace(file: string): Promise<Trace> {
+export async function readTrace(file: string): Promise<RecordedTrace> {
   const stream = createReadStream(file);
-  await once(stream, 'open').catch((error: Error) => {
-    throw new TraceError(file, 0, `can't be read: ${error.message}`);
-  });
   const numbering = new BlockNumbering();
-  const requests: TraceRequest[] = [];
+  const read: { blocks: Int32Array; tokens: number | null }[] = [];
+  const fitting = BLOCK_TOKENS.map(() => 0);
   let lineNumber = 0;
-  for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const text of linesOf(file, stream)) {
     lineNumber += 1;
     if (text.trim() === '') continue;
     const line = parseLine(text);
     if (typeof line === 'string') throw new TraceError(file, lineNumber, line);
-    if (numbering.count + line.ids.length > MAX_BLOCKS / 2)
+    const { ids, tokens } = line;
+    if (numbering.count + ids.length > MAX_BLOCKS / 2)
       throw new TraceError(file, lineNumber, `more than ${MAX_BLOCKS / 2} different blocks`);
-    if (line.ids.length === 0) continue;
-    requests.push({
-      blocks: numbering.number('', line.ids),
-      endsPartial: line.tokens % TRACE_BLOCK_TOKENS !== 0,
-      tenant: '',
-    });
+    if (ids.length === 0) continue;
+    read.push({ blocks: numbering.number('', ids), tokens });
+    if (tokens === null) continue;
+    for (const [i, size] of BLOCK_TOKENS.entries()) if (fits(tokens, ids.length, size)) fitting[i]! += 1;
   }
-  if (requests.length === 0) throw new TraceError(file, lineNumber, 'no requests');
-  return { requests, blockCount: numbering.count };
+  if (read.length === 0) throw new TraceError(file, lineNumber, 'no requests');
+  const most = Math.max(...fitting);
+  const blockTokens = most > 0 ? BLOCK_TOKENS[fitting.indexOf(most)]! : null;
+  const requests = read.map(({ blocks, tokens }) => {
+    const isMeasured = blockTokens !== null && tokens !== null && fits(tokens, blocks.length, blockTokens);
+    return { blocks, endsPartial: isMeasured && tokens % blockTokens !== 0, tenant: '' };
+  });
+  return { requests, blockCount: numbering.count, blockTokens, unmeasured: read.length - most };
+}
+
+/** Its lines, without a byte order mark before the first. */
+async function* linesOf(file: string, stream: Readable): AsyncGenerator<string> {
+  let isFirst = true;
+  try {
+    // A file that isn't there fails before readline listens.
+    await once(stream, 'open');
+    for await (const line of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
+      yield isFirst ? line.replace(/^\uFEFF/, '') : line;
+      isFirst = false;
+    }
+  } catch (error) {
+    throw new TraceError(file, 0, `can't be read: ${(error as Error).message}`);
+  }
 }
 
 /** A fixed number in [0, 1) for the conversation that a request belongs to. */
