@@ -7,8 +7,8 @@
 // It holds no lock and waits for nothing inside a step: what can't be done at once is left out, and is computed again one day.
 import { invariant } from '../invariant.ts';
 import { BLOCK_TOKENS } from '../modelRunner.ts';
-import { Smoothed } from '../smoothed.ts';
 import type { DiskTier } from './diskTier.ts';
+import { LoadEstimate } from './loadEstimate.ts';
 import { packTokens } from './namespaceKeys.ts';
 import { Namespaces } from './namespaces.ts';
 import type { BlockTransfer, CachedPath, CacheScope, KvTiers, LoadedBlocks, TierHit, TiersStatus } from './port.ts';
@@ -46,7 +46,7 @@ export class TieredCache implements KvTiers {
   readonly #namespaces: Namespaces;
   readonly #arena: (RecordNode | undefined)[] = [];
   readonly #waiting = new Set<RecordNode>();
-  readonly #diskMs = new Smoothed();
+  readonly #estimate: LoadEstimate;
   readonly #recordBytes: number;
   #copies = 0;
   #skipped = 0;
@@ -58,6 +58,7 @@ export class TieredCache implements KvTiers {
     this.#tree = new RecordTree(options.fingerprint, (node, bytes) => this.#leftRam(node, bytes));
     this.#namespaces = new Namespaces(options.fingerprint);
     this.#recordBytes = recordBytes(options.transfer.blockBytes);
+    this.#estimate = new LoadEstimate(this.#recordBytes / ASSUMED_BYTES_PER_MS, options.now());
     this.maxLoadBlocks = Math.max(1, Math.floor(MAX_LOAD_BYTES / options.transfer.blockBytes));
   }
 
@@ -110,7 +111,8 @@ export class TieredCache implements KvTiers {
       else if (disk && namespace.sealed && disk.has(node ? node.id : id)) onDisk += 1;
       else break;
     }
-    return { blocks: ram + onDisk, loadMs: this.#loadMs(ram, onDisk) };
+    const { transfer, now } = this.#options;
+    return { blocks: ram + onDisk, loadMs: this.#estimate.loadMs(ram, onDisk, transfer.writeMs, now()) };
   }
 
   async load(path: CachedPath, from: number, count: number, signal: AbortSignal): Promise<LoadedBlocks> {
@@ -171,26 +173,26 @@ export class TieredCache implements KvTiers {
     return (block) => (block < publicBlocks ? shared : own);
   }
 
-  #loadMs(ram: number, onDisk: number): number {
-    const diskMs = this.#diskMs.value ?? this.#recordBytes / ASSUMED_BYTES_PER_MS;
-    return (ram + onDisk) * this.#options.transfer.writeMs + onDisk * diskMs;
-  }
-
   /** Appends the bytes of `nodes` to `loaded`, in order, up to the first that can't be had. */
   async #gather(nodes: readonly RecordNode[], loaded: LoadedBlocks, signal: AbortSignal): Promise<void> {
     const beganMs = performance.now();
     const ahead: Promise<Fetched | null>[] = [];
     let next = 0;
+    let readBlocks = 0;
     for (let done = 0; done < nodes.length && !signal.aborted; done++) {
       for (; next < nodes.length && ahead.length < READ_AHEAD; next++) ahead.push(this.#fetch(nodes[next]!));
       const fetched = await ahead.shift();
+      // What came too late for its load tells all the more how long it takes.
+      if (fetched?.from === 'disk') readBlocks += 1;
       if (!fetched || signal.aborted) break;
       loaded.blocks.push(fetched.bytes);
       if (fetched.from === 'ram') loaded.fromRam += 1;
       else loaded.fromDisk += 1;
     }
     this.#ramHits += loaded.fromRam;
-    if (loaded.fromDisk > 0) this.#diskMs.note((performance.now() - beganMs) / loaded.fromDisk);
+    if (readBlocks + loaded.fromRam === 0) return;
+    const diskMs = readBlocks > 0 ? (performance.now() - beganMs) / readBlocks : null;
+    this.#estimate.note(diskMs, this.#options.now());
   }
 
   async #fetch(node: RecordNode): Promise<Fetched | null> {
