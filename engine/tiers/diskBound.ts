@@ -1,18 +1,27 @@
-// Keeps a folder of records within its bytes: who holds most gives up what was used longest ago. Each process removes what it knows of, so the bound is
+// Keeps a folder of records within its bytes, and within what can be listed: who holds most gives up what was used longest ago. Each process removes what it knows of, so the bound is
 // passed by what the others write between two looks, and no more. What another process used meanwhile stays: its file says so.
-import type { DiskIndex } from './diskIndex.ts';
-import type { RecordFolder } from './recordFolder.ts';
+import { type DiskIndex, SHARDS } from './diskIndex.ts';
+import { MAX_NAMES, type RecordFolder } from './recordFolder.ts';
 
 /** Finer differences between a file's time and ours are clocks and rounding. */
 const USED_SINCE_MS = 1000;
 /** A file's time that is further to come is of a clock that was set back, and tells nothing: it would keep the record for ever. */
 const MAX_SKEW_MS = 60_000;
+/** Of the names that listings can tell: shards are not equally full, and what no listing tells would be bounded by nobody. */
+const LISTED_PART = 0.9;
+
+export interface DiskLimits {
+  capacityBytes: number;
+  /** Left to others on the file system. */
+  reservedBytes: number;
+  /** Default: as many as are found again by listing the folder. */
+  maxRecords?: number;
+}
 
 export class DiskBound {
   readonly #folder: RecordFolder;
   readonly #index: DiskIndex;
-  readonly #capacityBytes: number;
-  readonly #reservedBytes: number;
+  readonly #limits: Required<DiskLimits>;
   readonly #now: () => number;
   #freeBytes = Number.POSITIVE_INFINITY;
   #writingBytes = 0;
@@ -21,18 +30,18 @@ export class DiskBound {
   /** Records that could not be removed. */
   stuck = 0;
 
-  /** `reservedBytes`: left to others on the file system. `now`: milliseconds since 1970. */
-  constructor(folder: RecordFolder, index: DiskIndex, capacityBytes: number, reservedBytes: number, now: () => number) {
+  /** `now`: milliseconds since 1970. */
+  constructor(folder: RecordFolder, index: DiskIndex, limits: DiskLimits, now: () => number) {
     this.#now = now;
     this.#folder = folder;
     this.#index = index;
-    this.#capacityBytes = capacityBytes;
-    this.#reservedBytes = reservedBytes;
+    this.#limits = { maxRecords: LISTED_PART * SHARDS * MAX_NAMES, ...limits };
   }
 
   /** The configured bound, or less where the file system has less left. */
   get limitBytes(): number {
-    return Math.min(this.#capacityBytes, this.#index.bytes + this.#freeBytes - this.#reservedBytes);
+    const { capacityBytes, reservedBytes } = this.#limits;
+    return Math.min(capacityBytes, this.#index.bytes + this.#freeBytes - reservedBytes);
   }
 
   /** Asks the file system what is left, and removes what is over. Never rejects. */
@@ -63,7 +72,7 @@ export class DiskBound {
   }
 
   #isOver(): boolean {
-    return this.#index.bytes + this.#writingBytes > this.limitBytes;
+    return this.#index.bytes + this.#writingBytes > this.limitBytes || this.#index.records > this.#limits.maxRecords;
   }
 
   async #removeOldest(): Promise<void> {

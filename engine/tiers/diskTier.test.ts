@@ -1,5 +1,6 @@
 // The disk tier over real folders: restarts, other processes, and everything that can be wrong with a folder. Each of those is a miss.
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -197,6 +198,27 @@ describe('blocks on disk', () => {
     const left = new Set(await records());
     expect([...used].filter((path) => !left.has(path))).toEqual([]);
     expect(left.size).toBe(40);
+  });
+
+  it('are no more than can be listed, whatever their bytes; what is too much leaves oldest first', async () => {
+    const clock = { nowMs: Date.now() - 1e6 };
+    const options = { folder, capacityBytes: 1e9, reservedBytes: 0, now: () => clock.nowMs, onNotice: () => {} };
+    const id = (i: number) => createHash('sha256').update(`${i}`).digest('hex').slice(0, 32);
+    const first = new DiskTier({ ...options, maxRecords: 50 });
+    await first.start();
+    for (let i = 0; i < 80; i++) {
+      clock.nowMs += 1000;
+      first.write(id(i), 8, 'alice', () => [Buffer.alloc(8)]);
+      await first.written();
+    }
+    await first.look();
+    await first.close(0);
+    expect((await records()).length).toBe(50);
+    expect([first.has(id(29)), first.has(id(30))]).toEqual([false, true]);
+    const again = new DiskTier({ ...options, maxRecords: 40 });
+    await again.start();
+    await again.close(0);
+    expect((await records()).length).toBe(40);
   });
 
   it('a tenant who floods the folder takes from himself', async () => {

@@ -34,6 +34,8 @@ export interface DiskTierOptions {
   onNotice: (line: string) => void;
   /** Left to others on the file system; default 1 GiB. */
   reservedBytes?: number;
+  /** Default: about a million, what listings of the folder find again. */
+  maxRecords?: number;
 }
 
 interface QueuedWrite {
@@ -68,8 +70,7 @@ export class DiskTier {
   constructor(options: DiskTierOptions) {
     this.#options = options;
     this.#folder = new RecordFolder(options.folder);
-    const { capacityBytes, reservedBytes = RESERVED_BYTES } = options;
-    this.#bound = new DiskBound(this.#folder, this.#index, capacityBytes, reservedBytes, options.now);
+    this.#bound = new DiskBound(this.#folder, this.#index, { reservedBytes: RESERVED_BYTES, ...options }, options.now);
     this.#watch = new FolderWatch(this.#folder, this.#index, (error) => {
       if (codeOf(error) !== 'ENOENT') this.#troubles.unreadable += 1;
     });

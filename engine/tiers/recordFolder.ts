@@ -13,7 +13,7 @@ const TEMPORARY = /^\.[0-9a-f]{16}\.tmp$/;
 /** A temporary file older than this was left by a process that died. */
 const STALE_MS = 60_000;
 /** Names read from one shard: a folder that others have filled must not fill our memory. */
-const MAX_NAMES = 16_384;
+export const MAX_NAMES = 16_384;
 
 export interface FileFacts {
   bytes: number;
