@@ -133,6 +133,35 @@ function* retries(random: Random, ids: Ids): Paths {
   }
 }
 
+/** Calls of tools with long prompts of their own that all share: mostly one, some with a step or two after it. */
+function* toolCalls(random: Random, ids: Ids): Paths {
+  const tools = Array.from({ length: 60 }, () => ids.take(4 + Math.floor(20 * random())));
+  const tool = zipf(random, tools.length, 1.1);
+  const due: { at: number; path: number[] }[] = [];
+  for (let now = 0; now < REQUESTS; now++) {
+    const ready = due.findIndex(({ at }) => at <= now);
+    const path = ready >= 0 ? due.splice(ready, 1)[0]!.path : [...tools[tool()]!, ...ids.take(lengthOf(random, 4))];
+    yield path;
+    if (random() < 0.35) due.push({ at: now + 1 + exponential(random, 40), path: [...path, ...ids.take(1)] });
+  }
+}
+
+/** What was learnt turns false, again and again: prompts that are sent four times and never after, then a hot set among cold ones. */
+function* changingHabits(random: Random, ids: Ids): Paths {
+  const due: { at: number; path: number[]; left: number }[] = [];
+  const hot = hotAmongCold(random, ids);
+  for (let now = 0; now < REQUESTS; now++) {
+    if (now % 2_000 >= 1_000) {
+      yield hot.next().value ?? [];
+      continue;
+    }
+    const ready = due.findIndex(({ at }) => at <= now);
+    const { path, left } = ready >= 0 ? due.splice(ready, 1)[0]! : { path: ids.take(lengthOf(random, 15)), left: 3 };
+    yield path;
+    if (left > 0) due.push({ at: now + 1 + exponential(random, 60), path, left: left - 1 });
+  }
+}
+
 export const TRAFFIC: Readonly<Record<string, (random: Random, ids: Ids) => Paths>> = {
   chats,
   'slow-chats': (random, ids) => chats(random, ids, 1_500),
@@ -143,6 +172,8 @@ export const TRAFFIC: Readonly<Record<string, (random: Random, ids: Ids) => Path
   loop,
   'hot-among-cold': hotAmongCold,
   retries,
+  'tool-calls': toolCalls,
+  'changing-habits': changingHabits,
 };
 
 /** The named traffic, the same for the same seed. */
