@@ -321,6 +321,18 @@ describe('what is wrong in the folder is a miss', () => {
     expect(sixth.tiers.status().misses).toBe(4);
   });
 
+  it('a huge file under a record’s name is removed, and takes no room from others', async () => {
+    const pool = await poolOf();
+    for (const seed of [1, 2, 3]) await pool.leave(seed, 3);
+    const [one] = await records();
+    await fs.truncate(one!, 2 ** 40);
+    const again = await poolOf();
+    const loaded = await Promise.all([1, 2, 3].map((seed) => again.load(seed, 3)));
+    expect(loaded.filter((blocks) => blocks === 3).length).toBe(2);
+    expect(again.disk()).toMatchObject({ blocks: 8, evicted: 0, troubles: { damaged: 1 } });
+    await expect.poll(async () => (await records()).length).toBe(8);
+  });
+
   it('names that are none of ours are left alone and never followed', async () => {
     const pool = await poolOf();
     await pool.leave(1, 1);

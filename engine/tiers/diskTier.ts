@@ -5,7 +5,7 @@ import { Smoothed } from '../smoothed.ts';
 import { CircuitBreaker } from './circuitBreaker.ts';
 import { DiskBound } from './diskBound.ts';
 import { DiskIndex } from './diskIndex.ts';
-import { FolderWatch } from './folderWatch.ts';
+import { FolderWatch, MAX_RECORD_BYTES } from './folderWatch.ts';
 import type { DiskStatus, DiskTrouble } from './port.ts';
 import { RecordFolder } from './recordFolder.ts';
 import { Slots } from './slots.ts';
@@ -14,7 +14,7 @@ import { Slots } from './slots.ts';
 const MAX_READS = 3;
 const MAX_WRITES = 2;
 /** Blocks that wait to be written are held in memory beside the RAM tier. */
-const MAX_QUEUED_BYTES = 64 * 2 ** 20;
+const MAX_QUEUED_BYTES = MAX_RECORD_BYTES;
 const LOOK_INTERVAL_MS = 1000;
 /** A look of many changes pauses longer: looking takes at most this share of the time. */
 const LOOK_SHARE = 0.05;
@@ -71,9 +71,10 @@ export class DiskTier {
     this.#options = options;
     this.#folder = new RecordFolder(options.folder);
     this.#bound = new DiskBound(this.#folder, this.#index, { reservedBytes: RESERVED_BYTES, ...options }, options.now);
-    this.#watch = new FolderWatch(this.#folder, this.#index, (error) => {
+    const unreadable = (error: unknown): void => {
       if (codeOf(error) !== 'ENOENT') this.#troubles.unreadable += 1;
-    });
+    };
+    this.#watch = new FolderWatch(this.#folder, this.#index, unreadable, (id) => this.damaged(id));
   }
 
   /** Makes the folder and keeps looking into it; resolves after the first look. Never rejects: a folder that can't be made holds nothing. */

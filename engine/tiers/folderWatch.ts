@@ -8,6 +8,8 @@ import type { RecordFolder } from './recordFolder.ts';
 const MAX_MEASURED = 50_000;
 /** Files asked about at once. */
 const MEASURED_AT_ONCE = 3;
+/** None of ours is larger: such a file is foreign, and counted as a record it would drive all others out. */
+export const MAX_RECORD_BYTES = 64 * 2 ** 20;
 /** A folder's time may stand still while it changes: the kernel's clock ticks every few milliseconds. */
 const CLOCK_TICK_MS = 50;
 
@@ -17,9 +19,17 @@ export class FolderWatch {
   /** Per shard, the time that it had when its listing was complete; null: to be listed. */
   readonly #changedMs: (number | null)[] = new Array<number | null>(SHARDS).fill(null);
   readonly #onUnreadable: (error: unknown) => void;
+  readonly #onForeign: (id: string) => void;
   #unmeasured: string[] = [];
 
-  constructor(folder: RecordFolder, index: DiskIndex, onUnreadable: (error: unknown) => void) {
+  /** `onForeign` is told of a file under a record's name that can be none. */
+  constructor(
+    folder: RecordFolder,
+    index: DiskIndex,
+    onUnreadable: (error: unknown) => void,
+    onForeign: (id: string) => void,
+  ) {
+    this.#onForeign = onForeign;
     this.#folder = folder;
     this.#index = index;
     this.#onUnreadable = onUnreadable;
@@ -62,7 +72,8 @@ export class FolderWatch {
       for (let id = asked.pop(); id !== undefined && !signal.aborted; id = asked.pop())
         try {
           const { bytes, usedMs } = await this.#folder.facts(id);
-          if (this.#index.get(id)?.measured === false) this.#index.note(id, bytes, usedMs);
+          if (bytes > MAX_RECORD_BYTES) this.#onForeign(id);
+          else if (this.#index.get(id)?.measured === false) this.#index.note(id, bytes, usedMs);
         } catch {
           this.#index.forget(id); // deleted meanwhile
         }
