@@ -200,6 +200,19 @@ describe('blocks on disk', () => {
     expect(left.size).toBe(40);
   });
 
+  it.each(['written through', 'loaded'])('of a path that was %s the tail leaves before the head', async (how) => {
+    const pool = await poolOf({ diskBytes: 12 * RECORD });
+    const path = pathOf(alice, promptOf(1, 8));
+    const blocks = pool.rig.compute(pool.tiers, path);
+    await until(() => pool.tiers.status().waitingCopies === 0 && pool.disk().queuedWrites === 0, 'written');
+    if (how === 'loaded') expect(await pool.load(1, 8)).toBe(8);
+    else pool.rig.evict(pool.tiers, blocks);
+    await until(() => pool.tiers.status().waitingCopies === 0, 'copied');
+    await pool.leave(2, 6);
+    expect(pool.disk().blocks).toBe(12);
+    expect(await pool.load(1, 8)).toBe(6);
+  });
+
   it('are no more than can be listed, whatever their bytes; what is too much leaves oldest first', async () => {
     const clock = { nowMs: Date.now() - 1e6 };
     const options = { folder, capacityBytes: 1e9, reservedBytes: 0, now: () => clock.nowMs, onNotice: () => {} };

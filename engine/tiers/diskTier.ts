@@ -107,6 +107,11 @@ export class DiskTier {
     return this.#index.has(id);
   }
 
+  /** Its path is used, or was until now: said of a path's tail before its head, so that tails leave first. The file's time stays. */
+  used(id: string, owner: string): void {
+    this.#index.use(id, this.#options.now(), owner);
+  }
+
   /** The file's bytes; null when they can't be had. The caller opens them, and calls `damaged` when they don't open. `owner`: who uses it. */
   async read(id: string, bytes: number, owner: string): Promise<Buffer | null> {
     await this.#reads.take();
@@ -121,7 +126,7 @@ export class DiskTier {
       }
       this.#readRate.note(bytes / Math.max(performance.now() - beganMs, 0.01));
       this.#hits += 1;
-      this.#used(id, owner);
+      this.#renew(id, owner);
       return record;
     } catch (error) {
       this.#index.forget(id);
@@ -200,10 +205,10 @@ export class DiskTier {
     };
   }
 
-  #used(id: string, owner: string): void {
+  #renew(id: string, owner: string): void {
     const nowMs = this.#options.now();
     const usedMs = this.#index.get(id)?.usedMs ?? nowMs;
-    this.#index.use(id, nowMs, owner);
+    this.used(id, owner);
     // A time that can't be set costs the order of use, nothing else.
     if (nowMs - usedMs > TOUCH_INTERVAL_MS) this.#folder.touch(id, nowMs).catch(() => {});
   }

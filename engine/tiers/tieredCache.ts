@@ -84,6 +84,8 @@ export class TieredCache implements KvTiers {
     if (why === 'discarded') this.#forget(node);
     else if (node.bytes) this.#options.ram.touch(node);
     else if (!this.#copy(node, block)) this.#skipped += 1;
+    // The GPU gives up tails first; written, when they were complete, were heads.
+    if (why === 'evicted' && this.#diskHas(node)) this.#options.disk?.used(node.id, node.owner);
     if (node.arena === block) node.arena = -1;
     this.#tree.prune(node);
   }
@@ -127,7 +129,10 @@ export class TieredCache implements KvTiers {
     this.#tree.prune(last);
     if (!signal.aborted) this.#misses += blocks - from - loaded.blocks.length;
     // Heads are touched last, so they leave last.
-    for (const node of nodes.reverse()) if (node.bytes) this.#options.ram.touch(node);
+    for (const node of nodes.reverse()) {
+      if (node.bytes) this.#options.ram.touch(node);
+      if (this.#diskHas(node)) this.#options.disk?.used(node.id, node.owner);
+    }
     return { ...loaded, blocks: [...loaded.blocks] };
   }
 
