@@ -200,6 +200,21 @@ describe('blocks on disk', () => {
     expect(left.size).toBe(40);
   });
 
+  it('are written once, however often they are offered meanwhile', async () => {
+    const options = { folder, capacityBytes: 1e9, reservedBytes: 0, now: Date.now, onNotice: () => {} };
+    const disk = new DiskTier(options);
+    await disk.start();
+    let seals = 0;
+    const seal = () => {
+      seals += 1;
+      return [Buffer.alloc(8)];
+    };
+    for (let i = 0; i < 5; i++) disk.write('ab'.repeat(16), 8, 'alice', seal);
+    await disk.written();
+    expect([seals, disk.status().stored]).toEqual([1, 1]);
+    await disk.close(0);
+  });
+
   it.each(['written through', 'loaded'])('of a path that was %s the tail leaves before the head', async (how) => {
     const pool = await poolOf({ diskBytes: 12 * RECORD });
     const path = pathOf(alice, promptOf(1, 8));

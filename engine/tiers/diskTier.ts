@@ -55,6 +55,8 @@ export class DiskTier {
   readonly #reads = new Slots(MAX_READS);
   readonly #readSince = new Set<{ sinceMs: number }>();
   readonly #queue: QueuedWrite[] = [];
+  /** Ids queued or being written: what is complete and leaves the GPU at once is offered twice. */
+  readonly #pending = new Set<string>();
   readonly #readRate = new Smoothed();
   readonly #writeRate = new Smoothed();
   readonly #troubles: Record<DiskTrouble, number> = { gone: 0, damaged: 0, unreadable: 0, unwritable: 0 };
@@ -152,13 +154,14 @@ export class DiskTier {
 
   /** Writes later, or never when too much waits. `seal` is called then; null: no longer wanted. `bytes`: of the record. */
   write(id: string, bytes: number, owner: string, seal: () => Buffer[] | null): void {
-    if (this.#index.has(id)) return;
+    if (this.#index.has(id) || this.#pending.has(id)) return;
     const refused = this.#stop.signal.aborted || this.#breaker.isOpen(this.#options.now());
     if (refused || this.#queuedBytes + bytes > MAX_QUEUED_BYTES || bytes > this.#bound.limitBytes) {
       this.#dropped += 1;
       return;
     }
     this.#queue.push({ id, bytes, owner, seal });
+    this.#pending.add(id);
     this.#queuedBytes += bytes;
     this.#writeNext();
   }
@@ -220,6 +223,7 @@ export class DiskTier {
       this.#writing += 1;
       void this.#writeOne(next).finally(() => {
         this.#writing -= 1;
+        this.#pending.delete(next.id);
         this.#writeNext();
         if (this.#writing === 0) for (const resolve of this.#idle.splice(0)) resolve();
       });
