@@ -6,6 +6,13 @@ const TTFT_BUCKETS_S = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 
 type Labels = Readonly<Record<string, string>>;
 
+/** A value as it is at the moment of asking. */
+export interface Gauge {
+  name: string;
+  labels?: Labels;
+  value: number;
+}
+
 function seriesOf(name: string, labels: Labels): string {
   const inner = Object.entries(labels).map(([key, value]) => `${key}="${value.replace(/[\\"\n]/g, '_')}"`);
   return inner.length > 0 ? `${name}{${inner.join(',')}}` : name;
@@ -44,7 +51,7 @@ export class Metrics {
   }
 
   /** All series; `gauges` are read by the caller at this moment. */
-  render(gauges: readonly { name: string; labels?: Labels; value: number }[]): string {
+  render(gauges: readonly Gauge[]): string {
     const lines = [...this.#counters]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([series, value]) => `${series} ${value}`);

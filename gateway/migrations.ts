@@ -1,65 +1,86 @@
-// The schema of the Node host's database, as numbered steps. A step that has shipped is never edited; the next one is appended.
-// Meters can be recomputed from entries and holds; everything else is the truth itself.
+// The schema as numbered steps. A step that has shipped is never edited; the next one is appended. Each says what it does to a ledger
+// and what to the stores that all tenants share: on Node both stand in one database, at the edge each tenant's ledger in its own Durable
+// Object and the rest in D1. Meters can be recomputed from entries and holds; everything else is the truth itself.
 
-export const MIGRATIONS: readonly string[] = [
-  `
-  CREATE TABLE projects (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL, created_ms INTEGER NOT NULL, archived_ms INTEGER
-  ) STRICT;
-  CREATE TABLE service_accounts (
-    id TEXT PRIMARY KEY, project TEXT NOT NULL REFERENCES projects (id), name TEXT NOT NULL, created_ms INTEGER NOT NULL
-  ) STRICT;
-  CREATE INDEX service_accounts_by_project ON service_accounts (project, id);
+interface SchemaStep {
+  ledger?: string;
+  /** Directory, public prefixes, usage. */
+  central?: string;
+}
 
-  CREATE TABLE tenants (id TEXT PRIMARY KEY, archived INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
-  CREATE TABLE keys (
-    id TEXT PRIMARY KEY, tenant TEXT NOT NULL REFERENCES tenants (id), service_account TEXT, name TEXT NOT NULL,
-    redacted TEXT NOT NULL, pepper_version INTEGER NOT NULL, hash TEXT NOT NULL UNIQUE,
-    created_ms INTEGER NOT NULL, last_used_ms INTEGER, expires_ms INTEGER
-  ) STRICT;
-  CREATE INDEX keys_by_tenant ON keys (tenant, id);
-  CREATE TABLE quotas (
-    id TEXT NOT NULL, tenant TEXT NOT NULL REFERENCES tenants (id), position INTEGER NOT NULL, window TEXT NOT NULL,
-    limit_tokens INTEGER NOT NULL, models TEXT, time_zone TEXT NOT NULL, PRIMARY KEY (tenant, id)
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE meters (
-    tenant TEXT NOT NULL, quota TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER,
-    settled INTEGER NOT NULL CHECK (settled >= 0), held INTEGER NOT NULL CHECK (held >= 0),
-    PRIMARY KEY (tenant, quota, start_ms)
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE holds (
-    request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, key_id TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL,
-    tokens INTEGER NOT NULL CHECK (tokens >= 0), reserved_ms INTEGER NOT NULL, deadline_ms INTEGER NOT NULL,
-    expires_ms INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('held', 'unresolved'))
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX holds_by_tenant ON holds (tenant, reserved_ms);
-  CREATE INDEX holds_by_expiry ON holds (state, expires_ms);
-  CREATE TABLE entries (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, key_id TEXT NOT NULL,
-    model TEXT NOT NULL, pool TEXT NOT NULL, input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL,
-    outcome TEXT NOT NULL, reserved_ms INTEGER NOT NULL, settled_ms INTEGER NOT NULL
-  ) STRICT;
-  CREATE INDEX entries_by_tenant ON entries (tenant, reserved_ms);
-  CREATE TABLE outbox (sequence INTEGER PRIMARY KEY) STRICT;
+const STEPS: readonly SchemaStep[] = [
+  {
+    central: `
+    CREATE TABLE projects (
+      id TEXT PRIMARY KEY, name TEXT NOT NULL, created_ms INTEGER NOT NULL, archived_ms INTEGER
+    ) STRICT;
+    CREATE TABLE service_accounts (
+      id TEXT PRIMARY KEY, project TEXT NOT NULL REFERENCES projects (id), name TEXT NOT NULL, created_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX service_accounts_by_project ON service_accounts (project, id);
 
-  CREATE TABLE usage (
-    sequence INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, key_id TEXT NOT NULL,
-    model TEXT NOT NULL, pool TEXT NOT NULL, input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL,
-    outcome TEXT NOT NULL, reserved_ms INTEGER NOT NULL, settled_ms INTEGER NOT NULL
-  ) STRICT;
-  CREATE INDEX usage_by_time ON usage (reserved_ms);
-  `,
-  `
-  CREATE TABLE cache_salts (
-    project TEXT PRIMARY KEY REFERENCES projects (id), salt BLOB NOT NULL CHECK (length(salt) = 32)
-  ) STRICT, WITHOUT ROWID;
-  INSERT INTO cache_salts SELECT id, randomblob(32) FROM projects WHERE archived_ms IS NULL;
-  CREATE TABLE service_policies (
-    project TEXT PRIMARY KEY REFERENCES projects (id), weight REAL NOT NULL CHECK (weight > 0),
-    kv_floor_share REAL NOT NULL CHECK (kv_floor_share BETWEEN 0 AND 1), cache_scope TEXT NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  `,
-  `
-  CREATE TABLE public_prefixes (id TEXT NOT NULL UNIQUE, declaration TEXT NOT NULL, created_ms INTEGER NOT NULL) STRICT;
-  `,
+    CREATE TABLE usage (
+      sequence INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, key_id TEXT NOT NULL,
+      model TEXT NOT NULL, pool TEXT NOT NULL, input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL,
+      outcome TEXT NOT NULL, reserved_ms INTEGER NOT NULL, settled_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX usage_by_time ON usage (reserved_ms);
+    `,
+    ledger: `
+    CREATE TABLE tenants (id TEXT PRIMARY KEY, archived INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+    CREATE TABLE keys (
+      id TEXT PRIMARY KEY, tenant TEXT NOT NULL REFERENCES tenants (id), service_account TEXT, name TEXT NOT NULL,
+      redacted TEXT NOT NULL, pepper_version INTEGER NOT NULL, hash TEXT NOT NULL UNIQUE,
+      created_ms INTEGER NOT NULL, last_used_ms INTEGER, expires_ms INTEGER
+    ) STRICT;
+    CREATE INDEX keys_by_tenant ON keys (tenant, id);
+    CREATE TABLE quotas (
+      id TEXT NOT NULL, tenant TEXT NOT NULL REFERENCES tenants (id), position INTEGER NOT NULL, window TEXT NOT NULL,
+      limit_tokens INTEGER NOT NULL, models TEXT, time_zone TEXT NOT NULL, PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE meters (
+      tenant TEXT NOT NULL, quota TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER,
+      settled INTEGER NOT NULL CHECK (settled >= 0), held INTEGER NOT NULL CHECK (held >= 0),
+      PRIMARY KEY (tenant, quota, start_ms)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE holds (
+      request_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, key_id TEXT NOT NULL, model TEXT NOT NULL, pool TEXT NOT NULL,
+      tokens INTEGER NOT NULL CHECK (tokens >= 0), reserved_ms INTEGER NOT NULL, deadline_ms INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('held', 'unresolved'))
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX holds_by_tenant ON holds (tenant, reserved_ms);
+    CREATE INDEX holds_by_expiry ON holds (state, expires_ms);
+    CREATE TABLE entries (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, key_id TEXT NOT NULL,
+      model TEXT NOT NULL, pool TEXT NOT NULL, input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL,
+      outcome TEXT NOT NULL, reserved_ms INTEGER NOT NULL, settled_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX entries_by_tenant ON entries (tenant, reserved_ms);
+    CREATE TABLE outbox (sequence INTEGER PRIMARY KEY) STRICT;
+    `,
+  },
+  {
+    central: `
+    CREATE TABLE cache_salts (
+      project TEXT PRIMARY KEY REFERENCES projects (id), salt BLOB NOT NULL CHECK (length(salt) = 32)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO cache_salts SELECT id, randomblob(32) FROM projects WHERE archived_ms IS NULL;
+    CREATE TABLE service_policies (
+      project TEXT PRIMARY KEY REFERENCES projects (id), weight REAL NOT NULL CHECK (weight > 0),
+      kv_floor_share REAL NOT NULL CHECK (kv_floor_share BETWEEN 0 AND 1), cache_scope TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    `,
+  },
+  {
+    central: `
+    CREATE TABLE public_prefixes (id TEXT NOT NULL UNIQUE, declaration TEXT NOT NULL, created_ms INTEGER NOT NULL) STRICT;
+    `,
+  },
 ];
+
+/** Of a database that holds everything. */
+export const MIGRATIONS: readonly string[] = STEPS.map(({ central = '', ledger = '' }) => central + ledger);
+/** Of a database that holds ledgers alone. */
+export const LEDGER_MIGRATIONS: readonly string[] = STEPS.map(({ ledger = '' }) => ledger);
+/** Of a database that holds what all tenants share; '' where a step is the ledger's alone. */
+export const CENTRAL_MIGRATIONS: readonly string[] = STEPS.map(({ central = '' }) => central);

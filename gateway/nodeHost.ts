@@ -4,15 +4,17 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApp } from './app.ts';
+import { LocalAsyncSql } from './asyncSql.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type GatewaySection, isLoopback } from './config.ts';
 import { type DevCredentials, ensureDevCredentials } from './devCredentials.ts';
-import { SqliteDirectory } from './directory/sqliteDirectory.ts';
-import { SqlitePrefixes } from './directory/sqlitePrefixes.ts';
+import { SqlDirectory } from './directory/sqlDirectory.ts';
+import { SqlPrefixes } from './directory/sqlPrefixes.ts';
+import type { LedgerStore } from './ledger/port.ts';
 import { SqlLedger } from './ledger/sqlLedger.ts';
 import { createListener, type Listener, listen, watchCertificate } from './listener.ts';
 import { errorFields, type Log } from './log.ts';
-import { Metrics } from './metrics.ts';
+import { type Gauge, Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
 import type { GatewayPorts } from './ports.ts';
 import { PoolClient } from './relay/poolClient.ts';
@@ -22,8 +24,9 @@ import { PublicPrefixes } from './relay/publicPrefixes.ts';
 import { Settler } from './relay/settler.ts';
 import { openKeyring } from './secrets.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
+import { SerialTurns } from './turns.ts';
 import { feedUsage } from './usage/feed.ts';
-import { SqliteUsage } from './usage/sqliteUsage.ts';
+import { SqlUsage } from './usage/sqlUsage.ts';
 
 /** The usage table follows the ledger within this; reading it brings it up to date at once. */
 const FEED_INTERVAL_MS = 1000;
@@ -49,9 +52,16 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
   const clock = systemClock;
   const ledger = new SqlLedger(db);
-  const usage = new SqliteUsage(db);
+  const central = new LocalAsyncSql(db);
+  const usage = new SqlUsage(central);
   const metrics = new Metrics();
-  const publicPrefixes = new PublicPrefixes(new SqlitePrefixes(db), section.publicPrefixes, keyring, log);
+  const publicPrefixes = new PublicPrefixes(
+    new SqlPrefixes(central),
+    section.publicPrefixes,
+    keyring,
+    log,
+    new SerialTurns(),
+  );
   await publicPrefixes.load();
   const registry = new PoolRegistry(
     section.pools.map(({ id, url, keyId, secretHex, models }) => ({
@@ -69,8 +79,10 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const ports: GatewayPorts = {
     settings: { ...section.defaults, ...section.limits },
     ...{ keyring, ledger, usage, metrics, registry, publicPrefixes, settler, clock, random, log },
-    directory: new SqliteDirectory(db),
+    directory: new SqlDirectory(central, () => db.cutLog()),
     counts: new PromptCounts(),
+    gauges: () => holdGauges(ledger),
+    freshenUsage: async () => void (await feedUsage(ledger, usage)),
     hangUp: hangUp.signal,
   };
 
@@ -115,6 +127,15 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   return { port, baseURL, credentials, stop };
 }
 
+async function holdGauges(ledger: LedgerStore): Promise<Gauge[]> {
+  const { held, unresolved } = await ledger.holdCounts();
+  const name = 'hearth_gateway_holds';
+  return [
+    { name, labels: { state: 'held' }, value: held },
+    { name, labels: { state: 'unresolved' }, value: unresolved },
+  ];
+}
+
 async function closeIdle(server: Listener, clock: Clock, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     server.closeIdleConnections();
@@ -122,9 +143,9 @@ async function closeIdle(server: Listener, clock: Clock, signal: AbortSignal): P
   }
 }
 
-async function feed({ ledger, usage, clock, log }: GatewayPorts, signal: AbortSignal): Promise<void> {
+async function feed({ freshenUsage, clock, log }: GatewayPorts, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    await feedUsage(ledger, usage).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
+    await freshenUsage(undefined).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
     await clock.sleep(FEED_INTERVAL_MS, signal);
   }
 }

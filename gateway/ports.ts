@@ -4,11 +4,11 @@ import type { Directory } from './directory/port.ts';
 import type { Keyring } from './keys/keyring.ts';
 import type { Ledger } from './ledger/port.ts';
 import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import type { Gauge, Metrics } from './metrics.ts';
 import type { PoolRegistry } from './relay/poolRegistry.ts';
 import type { PromptCounts } from './relay/promptCount.ts';
 import type { PublicPrefixes } from './relay/publicPrefixes.ts';
-import type { Settler } from './relay/settler.ts';
+import type { Settling } from './relay/settling.ts';
 import type { UsageStore } from './usage/port.ts';
 
 export interface GatewaySettings {
@@ -35,11 +35,15 @@ export interface GatewayPorts {
   registry: PoolRegistry;
   publicPrefixes: PublicPrefixes;
   counts: PromptCounts;
-  settler: Settler;
+  settler: Settling;
   metrics: Metrics;
   clock: Clock;
   random: RandomBytes;
   log: Log;
+  /** What this host can count beyond what the app itself sees. */
+  gauges: () => Promise<Gauge[]>;
+  /** Brings the usage store up to what is settled now; of these projects only, where the host can't do it for all. */
+  freshenUsage: (projects: readonly string[] | undefined) => Promise<void>;
   /** Aborts when the host can't wait for running requests any longer. */
   hangUp: AbortSignal;
 }

@@ -58,6 +58,11 @@ export class SqliteStore implements SchemaStore {
     this.#db.exec(`PRAGMA user_version = ${version}`);
   }
 
+  /** Deleted content is overwritten (secure_delete), but older pages still stand in the log until it is cut. */
+  cutLog(): void {
+    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+  }
+
   close(): void {
     this.#db.close();
   }

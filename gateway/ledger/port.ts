@@ -1,5 +1,6 @@
-// The ledger's contract: a handful of asynchronous commands, each atomic and durable when it resolves. On Node it is SQLite in this
-// process; at the edge it can be one Durable Object per tenant. It knows tokens, windows and holds, and neither HTTP nor pools.
+// The ledger's contract: a handful of asynchronous commands, each atomic and durable when it resolves, and each on one tenant, whom its
+// first argument names. On Node all of them are SQLite in this process; at the edge each tenant has a Durable Object. What a host does with
+// the whole of a database that it keeps is LedgerStore. It knows tokens, windows and holds, and neither HTTP nor pools.
 //
 // Life of a hold:  admit ─▶ held ─▶ (shrink) ─▶ settle ─▶ one entry, booked in the windows of its reservation
 //                            └─ past its expiry ─▶ unresolved: still counts, until a receipt or proof of no use settles it
@@ -116,16 +117,6 @@ export interface Ledger {
   shrink(command: { tenant: string; requestId: string; holdTokens: number }): Promise<void>;
   /** Ends a hold, whatever its state. Idempotent by request id. */
   settle(command: SettleCommand): Promise<Settlement>;
-  /** Marks holds past their expiry as unresolved; how many. */
-  expire(nowMs: number): Promise<number>;
-  /** Open holds in the order of their request ids, behind `after`. */
-  holds(query: { after?: string; limit: number }): Promise<Hold[]>;
-  holdCounts(): Promise<{ held: number; unresolved: number }>;
-
-  /** Entries that are not acknowledged yet, oldest first. */
-  outbox(limit: number): Promise<LedgerEntry[]>;
-  /** Forgets the outbox (not the entries) up to and including this sequence. */
-  acknowledgeOutbox(upTo: number): Promise<void>;
 
   openTenant(tenant: string): Promise<void>;
   /** From then on every key of the tenant is refused. */
@@ -137,4 +128,18 @@ export interface Ledger {
   keys(tenant: string): Promise<KeyRecord[]>;
   /** Revokes: the next request is refused. False when there was none. */
   deleteKey(tenant: string, keyId: string): Promise<boolean>;
+}
+
+/** A database of one tenant or all, with what its host does for everything in it. */
+export interface LedgerStore extends Ledger {
+  /** Marks holds past their expiry as unresolved; how many. */
+  expire(nowMs: number): Promise<number>;
+  /** Open holds in the order of their request ids, behind `after`. */
+  holds(query: { after?: string; limit: number }): Promise<Hold[]>;
+  holdCounts(): Promise<{ held: number; unresolved: number }>;
+
+  /** Entries that are not acknowledged yet, oldest first. */
+  outbox(limit: number): Promise<LedgerEntry[]>;
+  /** Forgets the outbox (not the entries) up to and including this sequence. */
+  acknowledgeOutbox(upTo: number): Promise<void>;
 }

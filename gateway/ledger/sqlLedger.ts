@@ -12,8 +12,8 @@ import type {
   KeyPresented,
   KeyRecord,
   KeyStatus,
-  Ledger,
   LedgerEntry,
+  LedgerStore,
   QuotaRule,
   QuotaState,
   SettleCommand,
@@ -23,7 +23,7 @@ import { MAX_LEDGER_PAGE, MAX_QUOTAS } from './port.ts';
 import { SqlKeys } from './sqlKeys.ts';
 import { type QuotaMeter, SqlMeters } from './sqlMeters.ts';
 
-export class SqlLedger implements Ledger {
+export class SqlLedger implements LedgerStore {
   readonly #db: Sql;
   readonly #keys: SqlKeys;
   readonly #meters: SqlMeters;

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { PoolStatus, Receipt } from '../../pool/wire/events.ts';
 import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
 import { systemClock } from '../clock.ts';
+import { Leases } from '../leases.ts';
 import { billOf } from '../ledger/bill.ts';
 import { boundOfChat, boundOfCompletion } from './bound.ts';
 import { PoolClient } from './poolClient.ts';
@@ -16,6 +17,12 @@ const MODEL = {
   ...{ template_tokens_per_message: 4, template_tokens_per_prompt: 3 },
 };
 
+function inFlight(requests: number): Leases {
+  const leases = new Leases();
+  for (let i = 0; i < requests; i++) leases.take(NOW + 1);
+  return leases;
+}
+
 function pool(id: string, extra: Partial<PoolState> = {}, status: Partial<PoolStatus> = {}): PoolState {
   const target = { id, url: 'http://127.0.0.1:9', keyId: 'k', secret: new Uint8Array(32) };
   const told: PoolStatus = {
@@ -24,7 +31,7 @@ function pool(id: string, extra: Partial<PoolState> = {}, status: Partial<PoolSt
   };
   return {
     client: new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) }),
-    ...{ declaredModels: [], status: told, statusAtMs: NOW, failures: 0, inFlight: 0, ...extra },
+    ...{ declaredModels: [], status: told, statusAtMs: NOW, failures: 0, inFlight: inFlight(0), ...extra },
   };
 }
 
@@ -35,7 +42,7 @@ describe('choosing a pool', () => {
   };
   test.each<[string, PoolState[], string]>([
     ['the least loaded', [pool('a', {}, { running: 2 }), pool('b', {}, { running: 1 })], 'b'],
-    ['by what this gateway knows better', [pool('a', { inFlight: 5 }), pool('b', {}, { waiting: 2 })], 'b'],
+    ['by what this gateway knows better', [pool('a', { inFlight: inFlight(5) }), pool('b', {}, { waiting: 2 })], 'b'],
     [
       'never one that drains or loads',
       [pool('a', {}, { state: 'draining' }), pool('b', {}, { state: 'loading' })],

@@ -2,6 +2,7 @@
 // them again and again, with backoff for those that don't answer, is a loop with a stop.
 import type { PoolStatus, ServedModel } from '../../pool/wire/events.ts';
 import type { Clock } from '../clock.ts';
+import { Leases } from '../leases.ts';
 import type { PoolClient } from './poolClient.ts';
 
 const POLL_INTERVAL_MS = 1000;
@@ -17,7 +18,7 @@ export interface PoolState {
   statusAtMs: number;
   failures: number;
   /** Requests that this gateway has at the pool. */
-  inFlight: number;
+  inFlight: Leases;
 }
 
 export type Choice =
@@ -38,7 +39,7 @@ export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: 
     known ||= model !== undefined || pool.declaredModels.includes(modelId);
     known ||= pool.status === null && pool.declaredModels.length === 0;
     if (!model || !pool.status || !isReady(pool, nowMs)) continue;
-    const load = Math.max(pool.inFlight, pool.status.running + pool.status.waiting);
+    const load = Math.max(pool.inFlight.count(nowMs), pool.status.running + pool.status.waiting);
     if (!best || load < best.load) best = { pool, model, load };
   }
   if (best) return { kind: 'pool', pool: best.pool, model: best.model };
@@ -64,7 +65,7 @@ export class PoolRegistry {
       status: null,
       statusAtMs: Number.NEGATIVE_INFINITY,
       failures: 0,
-      inFlight: 0,
+      inFlight: new Leases(),
     }));
   }
 

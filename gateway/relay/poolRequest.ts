@@ -67,7 +67,7 @@ export async function send(
     const response = await ports.fetch(pool.url + path, {
       method,
       headers,
-      redirect: 'error',
+      redirect: 'manual', // unsigned, so never followed: an answer like any other that is not the pool's
       ...(body.length > 0 && { body }),
       ...(signal && { signal }),
     });

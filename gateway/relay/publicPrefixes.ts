@@ -16,6 +16,7 @@ import type { PrefixStore } from '../directory/publicPrefixes.ts';
 import { deriveCache } from '../keys/cacheScope.ts';
 import type { Keyring } from '../keys/keyring.ts';
 import { errorFields, type Log } from '../log.ts';
+import type { Turns } from '../turns.ts';
 import type { PoolState } from './poolRegistry.ts';
 
 export interface KnownPrefix {
@@ -38,12 +39,18 @@ export class PublicPrefixes {
   readonly #seal: string;
   readonly #log: Log;
   readonly #reports = new Map<string, Map<string, PrefixReport>>();
-  readonly #publishing = new Map<string, Promise<void>>();
+  readonly #turns: Turns;
   /** By the models they are for: each status of a pool asks, and naming a set of megabytes takes 20 ms. Emptied by every change. */
   readonly #sets = new Map<string, Digested>();
   #declared: KnownPrefix[] = [];
 
-  constructor(store: PrefixStore, configured: readonly PrefixDeclaration[], { cacheSecret }: Keyring, log: Log) {
+  constructor(
+    store: PrefixStore,
+    configured: readonly PrefixDeclaration[],
+    { cacheSecret }: Keyring,
+    log: Log,
+    turns: Turns,
+  ) {
     this.#store = store;
     this.#configured = configured.map((declaration) => ({
       prefix: { id: idOf(declaration), ...declaration },
@@ -53,9 +60,10 @@ export class PublicPrefixes {
     // The operator's own: declared content is public, so that no salt has to be destroyed.
     this.#seal = deriveCache(cacheSecret, new Uint8Array(0), 'public').seal;
     this.#log = log;
+    this.#turns = turns;
   }
 
-  /** Before the first use. */
+  /** Before the first use, and wherever another process may have changed the store. */
   async load(): Promise<void> {
     const stored = await this.#store.prefixes();
     this.#change(stored.map(({ prefix, createdAtMs }) => ({ prefix, createdAtMs, source: 'api' })));
@@ -110,18 +118,12 @@ export class PublicPrefixes {
     this.#sets.clear();
   }
 
-  /** Pushes the set where the pool has another one. Never rejects: the next status shows what is missing. One at a time per pool. */
+  /** Pushes the set where the pool has another one. Never rejects: the next status shows what is missing. */
   publish(pool: PoolState): Promise<void> {
     const { id } = pool.client.target;
-    const before = this.#publishing.get(id) ?? Promise.resolve();
-    const next = before
-      .then(() => this.#publish(pool))
-      .catch((error: unknown) => this.#log.warn('public_prefixes_failed', { pool: id, ...errorFields(error) }))
-      .finally(() => {
-        if (this.#publishing.get(id) === next) this.#publishing.delete(id);
-      });
-    this.#publishing.set(id, next);
-    return next;
+    return this.#turns
+      .run(id, () => this.#publish(pool))
+      .catch((error: unknown) => this.#log.warn('public_prefixes_failed', { pool: id, ...errorFields(error) }));
   }
 
   async #publish({ client, status }: PoolState): Promise<void> {

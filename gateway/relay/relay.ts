@@ -11,7 +11,8 @@ import type { Metrics } from '../metrics.ts';
 import type { Inference } from './poolClient.ts';
 import type { PoolRegistry, PoolState } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
-import type { Settler } from './settler.ts';
+import { SIGN_WITHIN_MS } from './resolve.ts';
+import type { Settling } from './settling.ts';
 
 /**
  * When the client leaves before the pool has answered, the answer is awaited this long before the connection is given up: a request that
@@ -24,7 +25,7 @@ const DEADLINE_GRACE_MS = 5000;
 export interface RelayPorts {
   ledger: Ledger;
   registry: PoolRegistry;
-  settler: Settler;
+  settler: Settling;
   clock: Clock;
   log: Log;
   metrics: Metrics;
@@ -71,9 +72,11 @@ export async function* relay(
     settled = true;
   };
   const released = new Released(choices);
-  pool.inFlight += 1;
+  const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
   try {
     const grant = { tenant, requestId, deadlineMs, holdTokens, ...admitted.service };
+    const late = clock.now() > startedAtMs + SIGN_WITHIN_MS;
+    if (late) throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long' });
     if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
     const { events } = await pool.client.infer(admitted.inference, grant, stop.signal);
     answered = true;
@@ -111,7 +114,7 @@ export async function* relay(
     }
     throw poolFailed();
   } finally {
-    pool.inFlight -= 1;
+    release();
     signal.removeEventListener('abort', leave);
     abort();
     if (!settled) settler.leave({ requestId, tenant, pool: pool.client.target.id, deadlineMs });

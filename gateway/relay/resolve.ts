@@ -5,6 +5,12 @@ import type { Receipt } from '../../pool/wire/events.ts';
 import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
 import { type Bill, billOf, NOTHING_RELEASED } from '../ledger/bill.ts';
 
+/**
+ * A request is signed within this of its arrival, or not at all. So a host that can't know whether the request's own relay still lives
+ * knows how long it may be signed.
+ */
+export const SIGN_WITHIN_MS = 30_000;
+
 export interface HoldEvidence {
   /** What the pool knows of the request; null: it signed that it knows nothing. */
   receipt: Receipt | null;

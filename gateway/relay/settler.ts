@@ -1,21 +1,17 @@
-// Finishes every bill. A request that ends normally is settled by its own relay; this is the part that doesn't depend on anybody's
+// Finishes every bill of a host that lives on. A request that ends normally is settled by its own relay; this is the part that doesn't depend on anybody's
 // life: it collects the pools' receipts, settles them, acknowledges them only then, and resolves holds that nobody watches any more
 // (the client left, the stream broke, an earlier gateway process died).
-import type { Receipt } from '../../pool/wire/events.ts';
 import type { Clock } from '../clock.ts';
-import { type Bill, billOf } from '../ledger/bill.ts';
-import { type Hold, type Ledger, MAX_LEDGER_PAGE, type Settlement } from '../ledger/port.ts';
+import type { Bill } from '../ledger/bill.ts';
+import { type LedgerStore, MAX_LEDGER_PAGE, type Settlement } from '../ledger/port.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { PoolRegistry, PoolState } from './poolRegistry.ts';
+import type { PoolRegistry } from './poolRegistry.ts';
 import { PoolRequestError } from './poolRequest.ts';
-import { resolveHold } from './resolve.ts';
+import { askAboutHold, collectReceipts } from './receipts.ts';
+import { book, type LeftHold, type Settling } from './settling.ts';
 
 const TICK_MS = 1000;
-/** Receipts per question, and acknowledgements per answer. */
-const RECEIPT_PAGE = 500;
-/** Pages of receipts per pool and tick, so that one pool's backlog doesn't keep the others waiting. */
-const PAGES_PER_TICK = 20;
 /** Holds that are asked for one by one, per tick. */
 const HOLDS_PER_TICK = 200;
 /** A left request's receipt is usually there within milliseconds: asked for at these pauses, then by the tick. */
@@ -23,17 +19,15 @@ const CHASE_PAUSES_MS = [10, 25, 50, 100, 200, 400] as const;
 /** Chases at once; more than that wait for the tick. */
 const MAX_CHASES = 64;
 
-export type LeftHold = Pick<Hold, 'requestId' | 'tenant' | 'pool' | 'deadlineMs'>;
-
 export interface SettlerPorts {
-  ledger: Ledger;
+  ledger: LedgerStore;
   registry: PoolRegistry;
   clock: Clock;
   log: Log;
   metrics: Metrics;
 }
 
-export class Settler {
+export class Settler implements Settling {
   readonly #ports: SettlerPorts;
   /** Requests whose relay still watches them, and the time after which no request was signed for those that were left. */
   readonly #watched = new Set<string>();
@@ -51,18 +45,14 @@ export class Settler {
     this.#watched.add(requestId);
   }
 
-  /** The one way to a bill: idempotent by request id. The request is no longer watched. */
+  /** The request is no longer watched. */
   async settle(tenant: string, requestId: string, bill: Bill): Promise<Settlement> {
-    const { ledger, clock, metrics } = this.#ports;
-    const settlement = await ledger.settle({ tenant, requestId, bill, nowMs: clock.now() });
+    const settlement = await book(this.#ports, tenant, requestId, bill);
     this.#watched.delete(requestId);
     this.#leftAtMs.delete(requestId);
-    if (settlement === 'booked')
-      metrics.settled(bill.outcome, bill.inputTokens, bill.cachedInputTokens, bill.outputTokens);
     return settlement;
   }
 
-  /** The relay gives a request up without a bill; from now on this settles it. */
   leave(hold: LeftHold): void {
     this.#watched.delete(hold.requestId);
     this.#leftAtMs.set(hold.requestId, this.#ports.clock.now());
@@ -72,7 +62,6 @@ export class Settler {
     void chase.then(() => this.#chases.delete(chase));
   }
 
-  /** Nothing was reserved after all. */
   unwatch(requestId: string): void {
     this.#watched.delete(requestId);
   }
@@ -97,31 +86,12 @@ export class Settler {
     const { ledger, registry, clock, log } = this.#ports;
     try {
       await ledger.expire(clock.now());
-      await Promise.all(registry.pools.map((pool) => this.#collect(pool)));
+      const settle = this.settle.bind(this);
+      await Promise.all(registry.pools.map((pool) => collectReceipts(pool, settle, log)));
       await this.#resolveLeft();
     } catch (error) {
       if (!(error instanceof PoolRequestError)) log.error('settle_failed', errorFields(error));
     }
-  }
-
-  async #collect(pool: PoolState): Promise<void> {
-    try {
-      for (let page = 0; page < PAGES_PER_TICK; page++) {
-        const { receipts, has_more } = await pool.client.receipts(RECEIPT_PAGE);
-        if (receipts.length === 0) return;
-        for (const receipt of receipts) await this.#book(pool, receipt);
-        await pool.client.acknowledge(receipts.map((receipt) => receipt.request_id));
-        if (!has_more) return;
-      }
-    } catch (error) {
-      if (!(error instanceof PoolRequestError)) throw error;
-    }
-  }
-
-  async #book(pool: PoolState, receipt: Receipt): Promise<void> {
-    const settlement = await this.settle(receipt.tenant, receipt.request_id, billOf(receipt));
-    if (settlement === 'unknown')
-      this.#ports.log.warn('receipt_unknown', { pool: pool.client.target.id, request: receipt.request_id });
   }
 
   async #resolveLeft(): Promise<void> {
@@ -142,24 +112,11 @@ export class Settler {
 
   async #resolve(hold: LeftHold): Promise<'settled' | 'open' | 'unreachable'> {
     const { registry, clock } = this.#ports;
-    const pool = registry.byId(hold.pool);
-    if (!pool) return 'unreachable';
-    try {
-      const receipt = (await pool.client.receiptOf(hold.requestId)) ?? null;
-      const bill = resolveHold({
-        receipt,
-        poolStartedAtMs: pool.status?.started_at_ms ?? null,
-        signedBeforeMs: this.#leftAtMs.get(hold.requestId) ?? this.#startedAtMs,
-        deadlineMs: hold.deadlineMs,
-        nowMs: clock.now(),
-      });
-      if (!bill) return 'open';
-      await this.settle(hold.tenant, hold.requestId, bill);
-      return 'settled';
-    } catch (error) {
-      if (error instanceof PoolRequestError) return 'unreachable';
-      throw error;
-    }
+    const signedBeforeMs = this.#leftAtMs.get(hold.requestId) ?? this.#startedAtMs;
+    const answer = await askAboutHold(registry.byId(hold.pool), hold, { signedBeforeMs, nowMs: clock.now() });
+    if (typeof answer === 'string') return answer;
+    await this.settle(hold.tenant, hold.requestId, answer);
+    return 'settled';
   }
 
   async #chase(hold: LeftHold): Promise<void> {

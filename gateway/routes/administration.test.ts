@@ -238,7 +238,8 @@ describe('usage', () => {
   });
 
   test('an outbox that is fed twice is counted once', async () => {
-    const { ledger, usage } = rig.ports;
+    const { ledger } = rig;
+    const { usage } = rig.ports;
     const entries = await ledger.outbox(10);
     await usage.append(entries);
     await usage.append(entries);

@@ -1,11 +1,12 @@
 // One client's exchange while it lasts: its place among those served at once, and the one signal that ends it, whether the client
 // leaves or the host must stop. Finishing gives both back, exactly once.
 import { overloaded } from '../errors.ts';
+import { Leases, type Release } from '../leases.ts';
 
 /** Requests at pools at once: each holds a connection and buffers. Past it a request is refused, not queued. */
 export class ConcurrencyLimit {
   readonly most: number;
-  running = 0;
+  readonly running = new Leases();
 
   constructor(most: number) {
     this.most = most;
@@ -13,18 +14,17 @@ export class ConcurrencyLimit {
 }
 
 export class Exchange {
-  readonly #limit: ConcurrencyLimit;
+  readonly #release: Release;
   readonly #sources: readonly AbortSignal[];
   readonly #controller = new AbortController();
   readonly #abort = () => this.abort();
   #finished = false;
 
-  /** Throws GatewayError (503) when the limit is reached. */
-  constructor(limit: ConcurrencyLimit, sources: readonly AbortSignal[]) {
-    if (limit.running >= limit.most)
+  /** Over at `untilMs` at the latest. Throws GatewayError (503) when the limit is reached. */
+  constructor(limit: ConcurrencyLimit, nowMs: number, untilMs: number, sources: readonly AbortSignal[]) {
+    if (limit.running.count(nowMs) >= limit.most)
       throw overloaded(`The gateway serves ${limit.most} requests already. Retry.`, 1000);
-    this.#limit = limit;
-    limit.running += 1;
+    this.#release = limit.running.take(untilMs);
     this.#sources = sources;
     for (const source of sources) {
       if (source.aborted) this.abort();
@@ -43,7 +43,7 @@ export class Exchange {
   finish(): void {
     if (this.#finished) return;
     this.#finished = true;
-    this.#limit.running -= 1;
+    this.#release();
     for (const source of this.#sources) source.removeEventListener('abort', this.#abort);
   }
 }

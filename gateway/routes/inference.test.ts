@@ -11,7 +11,7 @@ beforeEach(async () => {
   tenant = await rig.tenant([{ window: 'day', limit_tokens: 10_000 }]);
 });
 afterEach(async () => {
-  const inFlight = rig.ports.registry.pools.map((pool) => pool.inFlight);
+  const inFlight = rig.ports.registry.pools.map((pool) => pool.inFlight.count(Date.now()));
   await rig.stop();
   expect(inFlight, 'every relay has let go of its pool').toEqual([0]);
 });
@@ -388,16 +388,16 @@ describe('how a request ends', () => {
       if (stream) expect((await eventsOf(response)).data.at(-1)).toMatchObject({ error: { type: 'server_error' } });
       else expect(response.status).toBe(503);
       await killed;
-      await rig.ports.settler.tick();
+      await rig.settler.tick();
       expect((await rig.limits(tenant.key))[0]?.held).toBeGreaterThan(0);
       expect((await post('/v1/chat/completions', chat())).status).toBe(503);
 
       rig.pool.script = {};
       await rig.pool.start();
-      await rig.ports.settler.tick();
+      await rig.settler.tick();
       expect(await rig.entries()).toMatchObject([{ outcome: 'failed', inputTokens: 9, outputTokens: 3 }]);
       expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 12, held: 0 });
-      await rig.ports.settler.tick();
+      await rig.settler.tick();
       expect(rig.pool.unacknowledged).toBe(0);
       await rig.refresh();
       expect((await post('/v1/chat/completions', chat())).status).toBe(200);
@@ -426,7 +426,7 @@ describe('how a request ends', () => {
     rig.pool.script = { beforeAnswer: () => answered.promise };
     const answer = post('/v1/chat/completions', chat());
     while (rig.pool.requests.length === 0) await rig.ports.clock.sleep(5);
-    await rig.ports.settler.tick();
+    await rig.settler.tick();
     expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 12 });
     answered.resolve();
     expect((await answer).status).toBe(200);
@@ -442,7 +442,7 @@ describe('how a request ends', () => {
   test('a receipt is acknowledged once it is settled', async () => {
     await post('/v1/chat/completions', chat());
     expect(rig.pool.unacknowledged).toBe(1);
-    await rig.ports.settler.tick();
+    await rig.settler.tick();
     expect(rig.pool.unacknowledged).toBe(0);
     expect(await rig.entries()).toHaveLength(1);
   });

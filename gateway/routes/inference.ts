@@ -22,11 +22,13 @@ import { ConcurrencyLimit, Exchange } from './exchange.ts';
 export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const limit = new ConcurrencyLimit(ports.settings.maxConcurrentRequests);
-  const { maxBodyBytes } = ports.settings;
+  const { maxBodyBytes, requestTimeoutMs, holdMarginMs } = ports.settings;
 
   const route = (path: string, read: (request: Request) => Promise<Inference>) =>
     app.post(path, async (c) => {
-      const exchange = new Exchange(limit, [c.req.raw.signal, ports.hangUp]);
+      const nowMs = ports.clock.now();
+      const untilMs = nowMs + requestTimeoutMs + holdMarginMs;
+      const exchange = new Exchange(limit, nowMs, untilMs, [c.req.raw.signal, ports.hangUp]);
       try {
         const key = presentedKey(c.req.raw, ports);
         const job = await onBehalfOf(key, ports, async () =>

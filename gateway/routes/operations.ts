@@ -6,7 +6,7 @@ import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { isReady } from '../relay/poolRegistry.ts';
 
 export function operationRoutes(ports: GatewayPorts): Hono<AppEnv> {
-  const { registry, ledger, metrics, clock } = ports;
+  const { registry, metrics, clock } = ports;
   const app = new Hono<AppEnv>();
   app.get('/healthz', (c) => c.json({ status: 'ok' }));
   app.get('/readyz', (c) => {
@@ -21,17 +21,19 @@ export function operationRoutes(ports: GatewayPorts): Hono<AppEnv> {
   });
   app.get('/metrics', async (c) => {
     await requireAdmin(c.req.raw, ports);
-    const { held, unresolved } = await ledger.holdCounts();
+    const nowMs = clock.now();
     const pools = registry.pools.map((pool) => ({
       name: 'hearth_gateway_pool_ready',
       labels: { pool: pool.client.target.id },
-      value: isReady(pool, clock.now()) ? 1 : 0,
+      value: isReady(pool, nowMs) ? 1 : 0,
     }));
     const text = metrics.render([
       ...pools,
-      { name: 'hearth_gateway_holds', labels: { state: 'held' }, value: held },
-      { name: 'hearth_gateway_holds', labels: { state: 'unresolved' }, value: unresolved },
-      { name: 'hearth_gateway_requests_running', value: registry.pools.reduce((sum, pool) => sum + pool.inFlight, 0) },
+      ...(await ports.gauges()),
+      {
+        name: 'hearth_gateway_requests_running',
+        value: registry.pools.reduce((sum, pool) => sum + pool.inFlight.count(nowMs), 0),
+      },
     ]);
     return c.body(text, 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
   });

@@ -1,8 +1,9 @@
 // Public prefixes at the gateway: declared, listed, withdrawn, kept, and pushed to a pool whenever it has another set.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ADMIN_KEY, bodyOf, GatewayRig } from '../../test/support/gatewayRig.ts';
-import { SqlitePrefixes } from '../directory/sqlitePrefixes.ts';
+import { SqlPrefixes } from '../directory/sqlPrefixes.ts';
 import { PublicPrefixes } from '../relay/publicPrefixes.ts';
+import { SerialTurns } from '../turns.ts';
 
 let rig: GatewayRig;
 beforeEach(async () => {
@@ -93,12 +94,13 @@ describe('a pool', () => {
   });
 
   test('gets only those of its models, under a key that is the installation’s own', async () => {
-    const { ports, db } = rig;
+    const { ports, central } = rig;
     const configured = [
       { model: 'tiny', text: TEXT },
       { model: 'elsewhere', text: TEXT },
     ];
-    const make = () => new PublicPrefixes(new SqlitePrefixes(db), configured, ports.keyring, ports.log);
+    const make = () =>
+      new PublicPrefixes(new SqlPrefixes(central), configured, ports.keyring, ports.log, new SerialTurns());
     const set = make().setFor(new Set(['tiny']));
     expect(set).toMatchObject({ prefixes: [{ model: 'tiny' }], seal: expect.stringMatching(/^[0-9a-f]{64}$/) });
     expect(make().setFor(new Set(['tiny']))).toEqual(set);
@@ -117,9 +119,9 @@ describe('the most there may be', () => {
   });
 
   test('a configuration that goes over it leaves out what was declared last, and says so', async () => {
-    const { ports, db, logged } = rig;
+    const { ports, central, logged } = rig;
     for (const [i, one] of many(100).entries()) await ports.publicPrefixes.add({ id: `p${i}`, ...one }, 0);
-    const after = new PublicPrefixes(new SqlitePrefixes(db), many(200), ports.keyring, ports.log);
+    const after = new PublicPrefixes(new SqlPrefixes(central), many(200), ports.keyring, ports.log, new SerialTurns());
     await after.load();
     const { prefixes } = after.setFor(new Set(['tiny']));
     expect(prefixes.slice(-56).map(({ id }) => id)).toEqual(Array.from({ length: 56 }, (_, i) => `p${i}`));
@@ -130,8 +132,8 @@ describe('the most there may be', () => {
 
 test('what was declared is there again after a restart of the gateway', async () => {
   const { id } = await declared();
-  const { ports, db } = rig;
-  const after = new PublicPrefixes(new SqlitePrefixes(db), [], ports.keyring, ports.log);
+  const { ports, central } = rig;
+  const after = new PublicPrefixes(new SqlPrefixes(central), [], ports.keyring, ports.log, new SerialTurns());
   await after.load();
   expect(after.all).toMatchObject([{ prefix: { id, model: 'tiny', text: TEXT }, source: 'api' }]);
 });

@@ -1,5 +1,5 @@
 // GET /v1/organization/usage/completions (buckets, filters, grouping and paging as OpenAI's) and …/usage/export. Use stands in the
-// bucket of its reservation. Both read everything that is settled at the moment of asking.
+// bucket of its reservation. Both first bring the store up to the ledgers, as far as the host can.
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { invalidRequest } from '../errors.ts';
@@ -7,7 +7,6 @@ import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { checked } from '../requestBody.ts';
 import { BUCKETS, bucketPage } from '../usage/buckets.ts';
 import { exportUsage } from '../usage/export.ts';
-import { feedUsage } from '../usage/feed.ts';
 import type { UsageFilter, UsageGroup, UsageSum } from '../usage/port.ts';
 
 /** Values per filter: longer lists belong into several queries. */
@@ -83,7 +82,7 @@ function resultBody({ group, inputTokens, cachedInputTokens, outputTokens, reque
 }
 
 /** Below /v1/organization/usage; the admin key is checked already. */
-export function usageRoutes({ ledger, usage, clock }: GatewayPorts): Hono<AppEnv> {
+export function usageRoutes({ usage, clock, freshenUsage }: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get('/completions', async (c) => {
     const query = checked(usageQuery, queryOf(c.req.url));
@@ -94,7 +93,7 @@ export function usageRoutes({ ledger, usage, clock }: GatewayPorts): Hono<AppEnv
     const filter = filterOf(query, clock.now());
     if (filter.endMs <= filter.startMs) throw invalidRequest(`'end_time' must be later than 'start_time'.`, 'end_time');
     const page = bucketPage(filter, query.bucket_width, limit, query.page ? Number(query.page.slice(5)) : undefined);
-    await feedUsage(ledger, usage);
+    await freshenUsage(query.project_ids);
     const columns = query.group_by.filter((group): group is UsageGroup =>
       /^(project_id|api_key_id|model)$/.test(group),
     );
@@ -115,7 +114,7 @@ export function usageRoutes({ ledger, usage, clock }: GatewayPorts): Hono<AppEnv
   });
   app.get('/export', async (c) => {
     const query = checked(exportQuery, queryOf(c.req.url));
-    await feedUsage(ledger, usage);
+    await freshenUsage(query.project_ids);
     const { body, watermark } = await exportUsage(usage, filterOf(query, clock.now()), query.format, query.cursor);
     return c.body(body, 200, {
       'content-type':

@@ -1,9 +1,9 @@
 // Carries settled requests from a ledger's outbox to the usage store. At least once by construction; the store makes it once.
-import { type Ledger, MAX_LEDGER_PAGE } from '../ledger/port.ts';
+import { type LedgerStore, MAX_LEDGER_PAGE } from '../ledger/port.ts';
 import type { UsageStore } from './port.ts';
 
 /** Moves everything that is in the outbox now; how many entries. */
-export async function feedUsage(ledger: Ledger, usage: UsageStore): Promise<number> {
+export async function feedUsage(ledger: LedgerStore, usage: UsageStore): Promise<number> {
   for (let fed = 0; ; ) {
     const entries = await ledger.outbox(MAX_LEDGER_PAGE);
     const last = entries.at(-1);

@@ -1,5 +1,5 @@
 // The usage store's contract: every settled request of all tenants, fed from the ledgers' outboxes, read by the usage and export
-// routes. Rows are only ever added; a correction is a new row.
+// routes. Rows are only ever added; a correction is a new row. Its sequence is its own: the order in which it took them in.
 import type { LedgerEntry } from '../ledger/port.ts';
 
 export interface UsageFilter {
@@ -25,7 +25,7 @@ export interface UsageSum {
 }
 
 export interface UsageStore {
-  /** Adds entries; one that is there already changes nothing. */
+  /** Adds entries in their order, all or none; one whose request is there already changes nothing. Their ledger's sequence is not kept. */
   append(entries: readonly LedgerEntry[]): Promise<void>;
   /** Sums per group and bucket of `widthMs`, counted from `originMs`, in the order of buckets. Refused requests aren't counted. */
   sums(filter: UsageFilter, originMs: number, widthMs: number, groupBy: readonly UsageGroup[]): Promise<UsageSum[]>;

@@ -6,11 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { invariant } from '../../engine/invariant.ts';
 import { createApp } from '../../gateway/app.ts';
+import { LocalAsyncSql } from '../../gateway/asyncSql.ts';
 import { systemClock } from '../../gateway/clock.ts';
-import { SqliteDirectory } from '../../gateway/directory/sqliteDirectory.ts';
-import { SqlitePrefixes } from '../../gateway/directory/sqlitePrefixes.ts';
+import { SqlDirectory } from '../../gateway/directory/sqlDirectory.ts';
+import { SqlPrefixes } from '../../gateway/directory/sqlPrefixes.ts';
 import { createKeyring } from '../../gateway/keys/keyring.ts';
-import type { LedgerEntry } from '../../gateway/ledger/port.ts';
+import type { LedgerEntry, LedgerStore } from '../../gateway/ledger/port.ts';
 import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { jsonLog } from '../../gateway/log.ts';
 import { Metrics } from '../../gateway/metrics.ts';
@@ -22,8 +23,9 @@ import { PromptCounts } from '../../gateway/relay/promptCount.ts';
 import { PublicPrefixes } from '../../gateway/relay/publicPrefixes.ts';
 import { Settler } from '../../gateway/relay/settler.ts';
 import { openDatabase, type SqliteStore } from '../../gateway/sqlite.ts';
+import { SerialTurns } from '../../gateway/turns.ts';
 import { feedUsage } from '../../gateway/usage/feed.ts';
-import { SqliteUsage } from '../../gateway/usage/sqliteUsage.ts';
+import { SqlUsage } from '../../gateway/usage/sqlUsage.ts';
 import type { PrefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import { ScriptedPool } from './scriptedPool.ts';
 
@@ -64,6 +66,9 @@ export async function bodyOf<T = ErrorAnswer>(response: Response): Promise<T> {
 export class GatewayRig {
   readonly pool: ScriptedPool;
   readonly db: SqliteStore;
+  readonly ledger: LedgerStore;
+  readonly central: LocalAsyncSql;
+  readonly settler: Settler;
   readonly ports: GatewayPorts;
   readonly logged: string[] = [];
   readonly hangUp = new AbortController();
@@ -79,9 +84,12 @@ export class GatewayRig {
     this.pool = pool;
     const db = openDatabase(join(folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
     this.db = db;
+    const central = new LocalAsyncSql(db);
+    this.central = central;
     const clock = systemClock;
     const random = (count: number) => randomBytes(count);
     const ledger = new SqlLedger(db);
+    this.ledger = ledger;
     const metrics = new Metrics();
     const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
     const registry = new PoolRegistry(
@@ -94,14 +102,18 @@ export class GatewayRig {
       namespaceSecret: Buffer.alloc(32, 1),
       peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
     });
-    const publicPrefixes = new PublicPrefixes(new SqlitePrefixes(db), prefixes, keyring, log);
+    const publicPrefixes = new PublicPrefixes(new SqlPrefixes(central), prefixes, keyring, log, new SerialTurns());
+    const usage = new SqlUsage(central);
+    this.settler = new Settler({ ledger, registry, clock, log, metrics });
     this.ports = {
       settings: { ...SETTINGS, ...settings },
       ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log },
-      directory: new SqliteDirectory(db),
-      usage: new SqliteUsage(db),
+      directory: new SqlDirectory(central, () => db.cutLog()),
+      usage,
       counts: new PromptCounts(),
-      settler: new Settler({ ledger, registry, clock, log, metrics }),
+      settler: this.settler,
+      gauges: async () => [],
+      freshenUsage: async () => void (await feedUsage(ledger, usage)),
       hangUp: this.hangUp.signal,
     };
     this.#app = createApp(this.ports);
@@ -123,7 +135,7 @@ export class GatewayRig {
   }
 
   async stop(): Promise<void> {
-    await this.ports.settler.stop();
+    await this.settler.stop();
     await this.pool.kill();
     this.#close();
   }
@@ -176,15 +188,15 @@ export class GatewayRig {
 
   /** Every settled request, oldest first. */
   async entries(): Promise<LedgerEntry[]> {
-    const { ledger, usage } = this.ports;
-    await feedUsage(ledger, usage);
+    const { usage, freshenUsage } = this.ports;
+    await freshenUsage(undefined);
     return usage.page({ startMs: 0, endMs: Number.MAX_SAFE_INTEGER }, 0, Number.MAX_SAFE_INTEGER, 1000);
   }
 
   /** Waits until nothing is held any more, as long as a chase may take. */
   async unheld(): Promise<void> {
     for (let waited = 0; waited < 5000; waited += 10) {
-      const { held, unresolved } = await this.ports.ledger.holdCounts();
+      const { held, unresolved } = await this.ledger.holdCounts();
       if (held + unresolved === 0) return;
       await this.ports.clock.sleep(10);
     }

@@ -4,13 +4,20 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { withinHold } from '../../gateway/ledger/bill.ts';
 import { type Demand, decide } from '../../gateway/ledger/decide.ts';
-import type { Admission, AdmitCommand, KeyRecord, Ledger, QuotaRule, QuotaState } from '../../gateway/ledger/port.ts';
+import type {
+  Admission,
+  AdmitCommand,
+  KeyRecord,
+  LedgerStore,
+  QuotaRule,
+  QuotaState,
+} from '../../gateway/ledger/port.ts';
 import { windowAt } from '../../gateway/ledger/windows.ts';
 
 export interface OpenLedger {
-  ledger: Ledger;
+  ledger: LedgerStore;
   /** The same stored state, opened again by a new process. */
-  reopen(): Promise<Ledger>;
+  reopen(): Promise<LedgerStore>;
   close(): Promise<void>;
 }
 
@@ -44,10 +51,11 @@ const bill = (inputTokens: number, outputTokens: number) => ({
   ...{ inputTokens, cachedInputTokens: 0, outputTokens, outcome: 'completed' as const },
 });
 
-export function ledgerConformance(name: string, open: () => Promise<OpenLedger>): void {
+/** `runs`: random histories; fewer where each command crosses processes. */
+export function ledgerConformance(name: string, open: () => Promise<OpenLedger>, { runs = 150 } = {}): void {
   describe(name, () => {
     let opened: OpenLedger;
-    let ledger: Ledger;
+    let ledger: LedgerStore;
     beforeEach(async () => {
       opened = await open();
       ledger = opened.ledger;
@@ -202,7 +210,7 @@ export function ledgerConformance(name: string, open: () => Promise<OpenLedger>)
             await fresh.close();
           }
         }),
-        { numRuns: 150 },
+        { numRuns: runs },
       );
     });
   });

@@ -3,10 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { LocalAsyncSql } from '../asyncSql.ts';
 import { MIGRATIONS } from '../migrations.ts';
 import { openDatabase } from '../sqlite.ts';
 import { DEFAULT_SERVICE_POLICY } from './port.ts';
-import { SqliteDirectory } from './sqliteDirectory.ts';
+import { SqlDirectory } from './sqlDirectory.ts';
 
 test('projects from before caches had salts get one each; archived ones stay without', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
@@ -15,7 +16,7 @@ test('projects from before caches had salts get one each; archived ones stay wit
   old.exec("INSERT INTO projects VALUES ('a', 'a', 1, NULL), ('b', 'b', 2, NULL), ('gone', 'c', 3, 4)");
   old.close();
   const db = openDatabase(path, 'NORMAL', MIGRATIONS);
-  const directory = new SqliteDirectory(db);
+  const directory = new SqlDirectory(new LocalAsyncSql(db), () => db.cutLog());
   const [a, b, gone] = await Promise.all(['a', 'b', 'gone'].map((id) => directory.service(id)));
   expect(a?.cacheSalt).toHaveLength(32);
   expect(b?.cacheSalt).toHaveLength(32);

@@ -1,0 +1,52 @@
+// What pools have to say about requests that nobody watches any more: one by one for open holds, or everything that ended and was not
+// acknowledged. A receipt is acknowledged, and so forgotten by its pool, only after it is booked.
+import { type Bill, billOf } from '../ledger/bill.ts';
+import type { Settlement } from '../ledger/port.ts';
+import type { Log } from '../log.ts';
+import type { PoolState } from './poolRegistry.ts';
+import { PoolRequestError } from './poolRequest.ts';
+import { resolveHold } from './resolve.ts';
+import type { LeftHold } from './settling.ts';
+
+/** Receipts per question, and acknowledgements per answer. */
+const RECEIPT_PAGE = 500;
+/** Pages of receipts per pool and round, so that one pool's backlog doesn't keep the others waiting. */
+const PAGES_PER_ROUND = 20;
+
+export type SettleReceipt = (tenant: string, requestId: string, bill: Bill) => Promise<Settlement>;
+
+/** Books everything that has ended at a pool. A pool that doesn't answer is asked again by the next round. */
+export async function collectReceipts(pool: PoolState, settle: SettleReceipt, log: Log): Promise<void> {
+  try {
+    for (let page = 0; page < PAGES_PER_ROUND; page++) {
+      const { receipts, has_more } = await pool.client.receipts(RECEIPT_PAGE);
+      if (receipts.length === 0) return;
+      for (const receipt of receipts) {
+        const settlement = await settle(receipt.tenant, receipt.request_id, billOf(receipt));
+        if (settlement === 'unknown')
+          log.warn('receipt_unknown', { pool: pool.client.target.id, request: receipt.request_id });
+      }
+      await pool.client.acknowledge(receipts.map((receipt) => receipt.request_id));
+      if (!has_more) return;
+    }
+  } catch (error) {
+    if (!(error instanceof PoolRequestError)) throw error;
+  }
+}
+
+/** The bill of a hold by its pool's word; `open`: it may still run, or be accepted. */
+export async function askAboutHold(
+  pool: PoolState | undefined,
+  hold: LeftHold,
+  times: { signedBeforeMs: number; nowMs: number },
+): Promise<Bill | 'open' | 'unreachable'> {
+  if (!pool) return 'unreachable';
+  try {
+    const receipt = (await pool.client.receiptOf(hold.requestId)) ?? null;
+    const poolStartedAtMs = pool.status?.started_at_ms ?? null;
+    return resolveHold({ receipt, poolStartedAtMs, deadlineMs: hold.deadlineMs, ...times }) ?? 'open';
+  } catch (error) {
+    if (error instanceof PoolRequestError) return 'unreachable';
+    throw error;
+  }
+}

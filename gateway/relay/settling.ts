@@ -1,0 +1,32 @@
+// Where a request's hold ends, as its relay sees it: with a bill that came in time, or left to a part of the host that doesn't depend on
+// the request's own life.
+import type { Clock } from '../clock.ts';
+import type { Bill } from '../ledger/bill.ts';
+import type { Hold, Ledger, Settlement } from '../ledger/port.ts';
+import type { Metrics } from '../metrics.ts';
+
+export type LeftHold = Pick<Hold, 'requestId' | 'tenant' | 'pool' | 'deadlineMs'>;
+
+export interface Settling {
+  /** Its hold is about to be made, and its relay will end it: until then nobody else concludes that the pool never got it. */
+  watch(requestId: string): void;
+  /** Nothing was reserved after all. */
+  unwatch(requestId: string): void;
+  /** The one way to a bill: idempotent by request id. */
+  settle(tenant: string, requestId: string, bill: Bill): Promise<Settlement>;
+  /** The relay gives a request up without a bill. It is not signed for a pool after this. */
+  leave(hold: LeftHold): void;
+}
+
+/** Books a bill and counts it once. */
+export async function book(
+  { ledger, clock, metrics }: { ledger: Ledger; clock: Clock; metrics: Metrics },
+  tenant: string,
+  requestId: string,
+  bill: Bill,
+): Promise<Settlement> {
+  const settlement = await ledger.settle({ tenant, requestId, bill, nowMs: clock.now() });
+  if (settlement === 'booked')
+    metrics.settled(bill.outcome, bill.inputTokens, bill.cachedInputTokens, bill.outputTokens);
+  return settlement;
+}

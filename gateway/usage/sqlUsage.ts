@@ -1,0 +1,88 @@
+// The usage store in SQL, wherever the shared stores of a host stand. A page of entries goes in as one statement and one value, which is all
+// that D1 lets a caller send at once; the store counts its own sequence, since every ledger that feeds it counts from 1.
+import type { AsyncSql } from '../asyncSql.ts';
+import type { LedgerEntry } from '../ledger/port.ts';
+import { entryOf } from '../ledger/sqlLedger.ts';
+import { int, type SqlValue, text } from '../sql.ts';
+import type { UsageFilter, UsageGroup, UsageStore, UsageSum } from './port.ts';
+
+/** Without a sequence, SQLite gives the next one: rows are only ever added. */
+const APPEND = `
+  INSERT INTO usage (request_id, project, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
+  SELECT value ->> 'requestId', value ->> 'tenant', value ->> 'keyId', value ->> 'model', value ->> 'pool', value ->> 'inputTokens',
+         value ->> 'cachedInputTokens', value ->> 'outputTokens', value ->> 'outcome', value ->> 'reservedAtMs', value ->> 'settledAtMs'
+  FROM json_each(?) WHERE true ORDER BY key
+  ON CONFLICT (request_id) DO NOTHING`;
+
+const COLUMN_OF: Readonly<Record<UsageGroup, string>> = { project_id: 'project', api_key_id: 'key_id', model: 'model' };
+
+export class SqlUsage implements UsageStore {
+  readonly #db: AsyncSql;
+
+  constructor(db: AsyncSql) {
+    this.#db = db;
+  }
+
+  async append(entries: readonly LedgerEntry[]): Promise<void> {
+    await this.#db.all(APPEND, JSON.stringify(entries));
+  }
+
+  async sums(
+    filter: UsageFilter,
+    originMs: number,
+    widthMs: number,
+    groupBy: readonly UsageGroup[],
+  ): Promise<UsageSum[]> {
+    const columns = groupBy.map((group) => COLUMN_OF[group]);
+    const where = whereOf(filter);
+    const rows = await this.#db.all(
+      `SELECT (reserved_ms - CAST(? AS INTEGER)) / CAST(? AS INTEGER) AS bucket, sum(input) AS input, sum(cached_input) AS cached_input,
+              sum(output) AS output, count(*) AS requests ${columns.map((column) => `, ${column}`).join('')}
+       FROM usage WHERE ${where.sql} AND outcome <> 'refused'
+       GROUP BY ${['bucket', ...columns].join(', ')} ORDER BY ${['bucket', ...columns].join(', ')}`,
+      ...[originMs, widthMs, ...where.values],
+    );
+    return rows.map((row) => ({
+      bucketMs: originMs + int(row, 'bucket') * widthMs,
+      group: {
+        project_id: groupBy.includes('project_id') ? text(row, 'project') : null,
+        api_key_id: groupBy.includes('api_key_id') ? text(row, 'key_id') : null,
+        model: groupBy.includes('model') ? text(row, 'model') : null,
+      },
+      inputTokens: int(row, 'input'),
+      cachedInputTokens: int(row, 'cached_input'),
+      outputTokens: int(row, 'output'),
+      requests: int(row, 'requests'),
+    }));
+  }
+
+  async page(filter: UsageFilter, after: number, upTo: number, limit: number): Promise<LedgerEntry[]> {
+    const where = whereOf(filter);
+    const rows = await this.#db.all(
+      `SELECT *, project AS tenant FROM usage
+       WHERE ${where.sql} AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?`,
+      ...[...where.values, after, upTo, limit],
+    );
+    return rows.map(entryOf);
+  }
+
+  async watermark(): Promise<number> {
+    const [row] = await this.#db.all('SELECT coalesce(max(sequence), 0) AS sequence FROM usage');
+    return int(row, 'sequence');
+  }
+}
+
+function whereOf(filter: UsageFilter): { sql: string; values: SqlValue[] } {
+  const clauses = ['reserved_ms >= ?', 'reserved_ms < ?'];
+  const values: SqlValue[] = [filter.startMs, filter.endMs];
+  for (const [column, wanted] of [
+    ['project', filter.projects],
+    ['key_id', filter.keys],
+    ['model', filter.models],
+  ] as const) {
+    if (!wanted) continue;
+    clauses.push(`${column} IN (SELECT value FROM json_each(?))`);
+    values.push(JSON.stringify(wanted));
+  }
+  return { sql: clauses.join(' AND '), values };
+}
