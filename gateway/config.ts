@@ -4,10 +4,11 @@ import { z } from 'zod';
 import { declarationBytes, PREFIX_LIMITS, prefixDeclaration } from '../pool/wire/publicPrefixes.ts';
 import { ADMIN_KEY_MIN_LENGTH } from './keys/adminKey.ts';
 
-const secretHex = z.string().regex(/^([0-9a-f]{2}){32,64}$/, 'must be 32 to 64 bytes in lower-case hex');
+export const secretHex = z.string().regex(/^([0-9a-f]{2}){32,64}$/, 'must be 32 to 64 bytes in lower-case hex');
 const milliseconds = z.int().min(1).max(86_400_000);
 
-const pool = z.strictObject({
+/** A pool, as a host is told of it. */
+export const poolSchema = z.strictObject({
   id: z.string().min(1).max(128).describe('The pool id that requests are signed for.'),
   url: z.url({ protocol: /^https?$/ }).describe('Base address of the pool. https, unless it is on this machine.'),
   keyId: z.string().min(1).max(128).describe('Id of the key that both sides sign with.'),
@@ -19,7 +20,7 @@ const pool = z.strictObject({
     .describe('Models it serves, so that they are known before it is up.'),
 });
 
-const defaults = z.strictObject({
+export const defaultsSchema = z.strictObject({
   chatMaxTokens: z.int().min(1).default(1024).describe('Output tokens per choice of a chat that names no limit.'),
   completionMaxTokens: z
     .int()
@@ -33,7 +34,7 @@ const defaults = z.strictObject({
     .describe('Daily token quota of the project "dev" when it is first made.'),
 });
 
-const limits = z.strictObject({
+export const limitsSchema = z.strictObject({
   maxBodyBytes: z
     .int()
     .min(1024)
@@ -56,6 +57,14 @@ const tls = z.strictObject({
   keyFile: z.string().min(1).describe('PEM file of its private key.'),
 });
 
+export const peppersSchema = z
+  .array(z.strictObject({ version: z.int().min(1), secretHex }))
+  .min(1)
+  .max(8)
+  .refine((list) => new Set(list.map(({ version }) => version)).size === list.length, 'versions must differ');
+
+export const adminKeySchema = z.string().min(ADMIN_KEY_MIN_LENGTH).max(256);
+
 /** The section reaches its process on stdin, as a line of at most 1 MiB. */
 const MAX_CONFIGURED_PREFIX_BYTES = 512 * 1024;
 
@@ -74,17 +83,8 @@ export const gatewaySection = z
     host: z.string().min(1).default('127.0.0.1').describe('Address to listen on.'),
     port: z.int().min(0).max(65_535).default(8787).describe('Port to listen on; 0 takes any.'),
     dataDir: z.string().min(1).describe('Folder of the database and of generated secrets.'),
-    adminKey: z
-      .string()
-      .min(ADMIN_KEY_MIN_LENGTH)
-      .max(256)
-      .optional()
-      .describe('sk-admin-…; generated in development.'),
-    peppers: z
-      .array(z.strictObject({ version: z.int().min(1), secretHex }))
-      .min(1)
-      .max(8)
-      .refine((list) => new Set(list.map(({ version }) => version)).size === list.length, 'versions must differ')
+    adminKey: adminKeySchema.optional().describe('sk-admin-…; generated in development.'),
+    peppers: peppersSchema
       .optional()
       .describe('Peppers of stored keys. The highest version hashes, the others only verify. Generated if absent.'),
     namespaceSecretHex: secretHex
@@ -92,9 +92,9 @@ export const gatewaySection = z
       .describe('Derives key tags and cache scopes; never change it. Generated if absent.'),
     tls: tls.optional().describe('Terminates TLS here, 1.2 or newer.'),
     trustProxy: z.boolean().default(false).describe('Declares that a proxy in front terminates TLS.'),
-    pools: z.array(pool).max(256).default([]).describe('The pools that serve.'),
-    defaults: defaults.prefault({}),
-    limits: limits.prefault({}),
+    pools: z.array(poolSchema).max(256).default([]).describe('The pools that serve.'),
+    defaults: defaultsSchema.prefault({}),
+    limits: limitsSchema.prefault({}),
     publicPrefixes: z
       .array(prefixDeclaration)
       .max(PREFIX_LIMITS.prefixes)

@@ -44,8 +44,8 @@ export interface GatewayPorts {
   gauges: () => Promise<Gauge[]>;
   /** Brings the usage store up to what is settled now; of these projects only, where the host can't do it for all. */
   freshenUsage: (projects: readonly string[] | undefined) => Promise<void>;
-  /** Aborts when the host can't wait for running requests any longer. */
-  hangUp: AbortSignal;
+  /** Aborts when the host can't wait for running requests any longer; null: this host never stops by itself. */
+  hangUp: AbortSignal | null;
 }
 
 /** What the routes share of one HTTP exchange. */

@@ -2,6 +2,7 @@
 // one set. A pool whose status tells another digest than the set's gets the set pushed: after its start, after a change, after a push
 // that failed. No request waits for any of it; until then its prompts are merely computed.
 import { createHash } from 'node:crypto';
+import type { PoolStatus } from '../../pool/wire/events.ts';
 import {
   contentOf,
   declarationBytes,
@@ -126,11 +127,21 @@ export class PublicPrefixes {
       .catch((error: unknown) => this.#log.warn('public_prefixes_failed', { pool: id, ...errorFields(error) }));
   }
 
-  async #publish({ client, status }: PoolState): Promise<void> {
-    if (!status) return;
+  /** The set that a pool lacks; null: it has told that it has it, or told nothing yet. */
+  #missing(status: PoolStatus | null): PrefixSet | null {
+    if (!status) return null;
     const { set, digest: wanted } = this.#digested(new Set(status.models.map(({ id }) => id)));
-    if (status.public_prefixes === wanted) return;
-    if (status.public_prefixes === null && set.prefixes.length === 0) return;
+    if (status.public_prefixes === wanted) return null;
+    return status.public_prefixes === null && set.prefixes.length === 0 ? null : set;
+  }
+
+  isBehind({ status }: PoolState): boolean {
+    return this.#missing(status) !== null;
+  }
+
+  async #publish({ client, status }: PoolState): Promise<void> {
+    const set = this.#missing(status);
+    if (!status || !set) return;
     const { digest, prefixes } = await client.setPublicPrefixes(set);
     status.public_prefixes = digest;
     this.#reports.set(client.target.id, new Map(prefixes.map((report) => [report.id, report])));

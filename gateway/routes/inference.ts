@@ -28,7 +28,8 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
     app.post(path, async (c) => {
       const nowMs = ports.clock.now();
       const untilMs = nowMs + requestTimeoutMs + holdMarginMs;
-      const exchange = new Exchange(limit, nowMs, untilMs, [c.req.raw.signal, ports.hangUp]);
+      const sources = [c.req.raw.signal, ports.hangUp].filter((signal) => signal !== null);
+      const exchange = new Exchange(limit, nowMs, untilMs, sources);
       try {
         const key = presentedKey(c.req.raw, ports);
         const job = await onBehalfOf(key, ports, async () =>

@@ -1,0 +1,110 @@
+// The app as one isolate runs it: bindings beneath the ports, and before each request as much freshness as its route needs. Whatever is kept
+// here is plain data of bounded size; nothing in it belongs to a request.
+import { createApp } from '../app.ts';
+import { type Clock, systemClock } from '../clock.ts';
+import { SqlDirectory } from '../directory/sqlDirectory.ts';
+import { SqlPrefixes } from '../directory/sqlPrefixes.ts';
+import { errorFields, jsonLog, type Log } from '../log.ts';
+import { Metrics } from '../metrics.ts';
+import type { GatewayPorts } from '../ports.ts';
+import { PoolRegistry, type PoolState } from '../relay/poolRegistry.ts';
+import { PromptCounts } from '../relay/promptCount.ts';
+import { PublicPrefixes } from '../relay/publicPrefixes.ts';
+import { collectReceipts } from '../relay/receipts.ts';
+import { SqlUsage } from '../usage/sqlUsage.ts';
+import type { EdgeEnv } from './cloudflare.ts';
+import { parseEnv } from './config.ts';
+import { D1Sql } from './d1Sql.ts';
+import { LedgerClient } from './ledgerClient.ts';
+import { poolClients, webRandom } from './pools.ts';
+import { PoolWatch } from './poolWatch.ts';
+import { EdgeSettling } from './settling.ts';
+
+/** Another isolate may have declared or deleted a public prefix; a pool that differs from what is known here asks at once. */
+const PREFIXES_VALID_MS = 60_000;
+
+/** Routes whose answer depends on the state of pools. */
+const NEEDS_POOLS = /^\/(v1\/(chat\/completions|completions|models)|v1\/organization\/public_prefixes|readyz|metrics)/;
+const NEEDS_PREFIXES = /^\/v1\/organization\/public_prefixes/;
+
+export type Later = (work: Promise<unknown>) => void;
+
+export class EdgeHost {
+  readonly #app: ReturnType<typeof createApp>;
+  readonly #registry: PoolRegistry;
+  readonly #watch: PoolWatch;
+  readonly #prefixes: PublicPrefixes;
+  readonly #settling: EdgeSettling;
+  readonly #clock: Clock = systemClock;
+  readonly #log: Log;
+  readonly #later: Later;
+  #prefixesAtMs = Number.NEGATIVE_INFINITY;
+
+  /** `later` keeps the invocation that calls it. Throws ConfigError. */
+  constructor(env: EdgeEnv, later: Later) {
+    const { settings, keyring, pools } = parseEnv(env);
+    const clock = this.#clock;
+    const log = jsonLog((line) => console.log(line.trimEnd()), clock.now);
+    const central = new D1Sql(env.DB);
+    const metrics = new Metrics();
+    const ledger = new LedgerClient(env.TENANTS, clock);
+    const prefixes = new PublicPrefixes(new SqlPrefixes(central), settings.publicPrefixes, keyring, log, {
+      run: (_pool, work) => work(), // two pushes at once are harmless; waiting for another request's promise is not
+    });
+    const registry = new PoolRegistry(poolClients(pools, clock), clock, (pool) => later(this.#publish(pool)));
+    this.#settling = new EdgeSettling({ clock, metrics }, ledger, later);
+    const ports: GatewayPorts = {
+      settings: { ...settings.defaults, ...settings.limits },
+      ...{ keyring, ledger, metrics, registry, clock, log },
+      random: webRandom,
+      directory: new SqlDirectory(central, () => {}),
+      usage: new SqlUsage(central),
+      publicPrefixes: prefixes,
+      counts: new PromptCounts(),
+      settler: this.#settling,
+      gauges: async () => [],
+      freshenUsage: async (projects = []) => {
+        await Promise.all(projects.map((project) => ledger.object(project).feed()));
+      },
+      hangUp: null,
+    };
+    this.#log = log;
+    this.#later = later;
+    this.#registry = registry;
+    this.#prefixes = prefixes;
+    this.#watch = new PoolWatch(registry, clock);
+    this.#app = createApp(ports);
+  }
+
+  async answer(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    if (NEEDS_PREFIXES.test(pathname)) await this.#loadPrefixes();
+    if (NEEDS_POOLS.test(pathname)) await this.#watch.fresh(this.#later);
+    return this.#app.fetch(request);
+  }
+
+  /**
+   * Books and acknowledges what pools still keep: receipts whose acknowledgement failed, or whose tenant's object was never woken. What it
+   * finds is usually booked already.
+   */
+  async collect(): Promise<void> {
+    const settle = this.#settling.settle.bind(this.#settling);
+    await Promise.all(this.#registry.pools.map((pool) => collectReceipts(pool, settle, this.#log)));
+  }
+
+  async #loadPrefixes(): Promise<void> {
+    await this.#prefixes.load();
+    this.#prefixesAtMs = this.#clock.now();
+  }
+
+  /** Never rejects. */
+  async #publish(pool: PoolState): Promise<void> {
+    try {
+      const old = this.#clock.now() - this.#prefixesAtMs > PREFIXES_VALID_MS;
+      if (old || this.#prefixes.isBehind(pool)) await this.#loadPrefixes();
+      await this.#prefixes.publish(pool);
+    } catch (error) {
+      this.#log.warn('public_prefixes_failed', { pool: pool.client.target.id, ...errorFields(error) });
+    }
+  }
+}

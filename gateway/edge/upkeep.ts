@@ -1,0 +1,114 @@
+// What one tenant's object does when its alarm rings: marks holds that are over their time, asks pools about those that their relays have
+// not ended and settles them, hands what is settled to the usage store, and acknowledges the receipts of it. An alarm may come late, more
+// than once, or fail half-way: everything here may be repeated, and only what is done is forgotten.
+import type { Clock } from '../clock.ts';
+import { type Hold, type LedgerEntry, type LedgerStore, MAX_LEDGER_PAGE } from '../ledger/port.ts';
+import { errorFields, type Log } from '../log.ts';
+import type { PoolRegistry } from '../relay/poolRegistry.ts';
+import { PoolRequestError } from '../relay/poolRequest.ts';
+import { askAboutHold } from '../relay/receipts.ts';
+import { SIGN_WITHIN_MS } from '../relay/resolve.ts';
+import { feedUsage } from '../usage/feed.ts';
+import type { UsageStore } from '../usage/port.ts';
+import { Looks } from './looks.ts';
+
+/** Holds that one alarm asks about, one by one; the next goes on. */
+const ASKS_PER_RUN = 100;
+/** A usage store that failed is tried again after this. */
+const FEED_RETRY_MS = 10_000;
+
+export interface UpkeepPorts {
+  ledger: LedgerStore;
+  registry: PoolRegistry;
+  usage: UsageStore;
+  clock: Clock;
+  log: Log;
+  /** Age at which a hold is looked after first. */
+  lookAfterMs: number;
+}
+
+export class Upkeep {
+  readonly looks: Looks;
+  readonly #ports: UpkeepPorts;
+
+  constructor(ports: UpkeepPorts) {
+    this.#ports = ports;
+    this.looks = new Looks(ports.lookAfterMs);
+  }
+
+  /** One round. Returns when the next is due; null: nothing is open. Throws only what the ledger's own storage throws. */
+  async run(): Promise<number | null> {
+    const { ledger, clock } = this.#ports;
+    await ledger.expire(clock.now());
+    await this.#askAbout(await this.#openHolds());
+    const fed = await this.#tryFeed();
+    const open = await this.#openHolds();
+    this.looks.keep(new Set(open.map(({ requestId }) => requestId)));
+    const due = open.map((hold) => this.looks.dueAtMs(hold));
+    if (!fed) due.push(clock.now() + FEED_RETRY_MS);
+    return due.length === 0 ? null : due.reduce((first, one) => Math.min(first, one));
+  }
+
+  /** Hands everything that is settled to the usage store, then lets the pools forget it. */
+  async feed(): Promise<void> {
+    const { ledger, usage } = this.#ports;
+    await feedUsage(ledger, usage, (entries) => this.#acknowledge(entries));
+  }
+
+  async #tryFeed(): Promise<boolean> {
+    try {
+      await this.feed();
+      return true;
+    } catch (error) {
+      this.#ports.log.error('feed_failed', errorFields(error));
+      return false;
+    }
+  }
+
+  /** A pool that doesn't hear it keeps its receipts, and the collector (worker.ts) acknowledges them later. */
+  async #acknowledge(entries: readonly LedgerEntry[]): Promise<void> {
+    for (const [id, mine] of Map.groupBy(entries, ({ pool }) => pool))
+      try {
+        await this.#ports.registry.byId(id)?.client.acknowledge(mine.map(({ requestId }) => requestId));
+      } catch (error) {
+        if (!(error instanceof PoolRequestError)) throw error;
+        this.#ports.log.warn('acknowledge_failed', { pool: id, receipts: mine.length });
+      }
+  }
+
+  async #askAbout(open: readonly Hold[]): Promise<void> {
+    const { ledger, registry, clock, log } = this.#ports;
+    const nowMs = clock.now();
+    const due = open
+      .filter((hold) => this.looks.dueAtMs(hold) <= nowMs)
+      .sort((a, b) => this.looks.dueAtMs(a) - this.looks.dueAtMs(b))
+      .slice(0, ASKS_PER_RUN);
+    for (const [id, holds] of Map.groupBy(due, ({ pool }) => pool)) {
+      const pool = registry.byId(id);
+      if (pool) await registry.refresh(pool);
+      let reachable = pool !== undefined && pool.failures === 0;
+      for (const hold of holds) {
+        const signedBeforeMs = this.looks.leftAtMs(hold.requestId) ?? hold.reservedAtMs + SIGN_WITHIN_MS;
+        const times = { signedBeforeMs, nowMs: clock.now() };
+        const answer = reachable ? await askAboutHold(pool, hold, times) : 'unreachable';
+        if (answer === 'unreachable') reachable = false;
+        if (typeof answer === 'string') {
+          this.looks.looked(hold, clock.now());
+          continue;
+        }
+        await ledger.settle({ tenant: hold.tenant, requestId: hold.requestId, bill: answer, nowMs: clock.now() });
+        log.info('settled_by_alarm', { request: hold.requestId, outcome: answer.outcome });
+      }
+    }
+  }
+
+  async #openHolds(): Promise<Hold[]> {
+    const open: Hold[] = [];
+    for (;;) {
+      const after = open.at(-1)?.requestId ?? '';
+      const page = await this.#ports.ledger.holds({ after, limit: MAX_LEDGER_PAGE });
+      open.push(...page);
+      if (page.length < MAX_LEDGER_PAGE) return open;
+    }
+  }
+}

@@ -1,0 +1,147 @@
+// The Worker in workerd, for tests: its real bundle, real Durable Objects and D1 on a folder that outlives a restart, beside a scripted pool.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Log, LogLevel, Miniflare } from 'miniflare';
+import { bundleWorker } from '../../bin/edgeBundle.ts';
+import { workerSettings } from '../../bin/edgeSettings.ts';
+import { invariant } from '../../engine/invariant.ts';
+import { CENTRAL_MIGRATIONS } from '../../gateway/migrations.ts';
+import type { Lever } from '../edge/testWorker.ts';
+import { ADMIN_KEY, bodyOf, type Limit, SETTINGS, type Tenant } from './gatewayRig.ts';
+import type { ScriptedPool } from './scriptedPool.ts';
+
+const root = join(import.meta.dirname, '../..');
+
+/** Settings of a test: what is looked after soon, is settled soon. */
+export interface EdgeOptions {
+  lookAfterMs?: number;
+  feedDelayMs?: number;
+  settings?: Partial<typeof SETTINGS>;
+}
+
+export class EdgeRig {
+  readonly folder = mkdtempSync(join(tmpdir(), 'hearth-edge-'));
+  readonly #pool: ScriptedPool;
+  readonly #options: EdgeOptions;
+  readonly #script: string;
+  #workerd: Miniflare | undefined;
+  #url = '';
+
+  private constructor(pool: ScriptedPool, options: EdgeOptions, script: string) {
+    this.#pool = pool;
+    this.#options = options;
+    this.#script = script;
+  }
+
+  static async start(pool: ScriptedPool, options: EdgeOptions = {}): Promise<EdgeRig> {
+    const rig = new EdgeRig(pool, options, await bundleWorker(join(root, 'test/edge/testWorker.ts')));
+    await rig.boot();
+    const db = await rig.#running.getD1Database('DB');
+    for (const step of CENTRAL_MIGRATIONS.filter((text) => text !== ''))
+      await db.batch(statementsOf(step).map((text) => db.prepare(text)));
+    return rig;
+  }
+
+  get baseURL(): string {
+    return `${this.#url}/v1`;
+  }
+
+  get #running(): Miniflare {
+    invariant(this.#workerd, 'workerd runs');
+    return this.#workerd;
+  }
+
+  /** A new workerd process on what is stored. */
+  async boot(): Promise<void> {
+    const { chatMaxTokens, completionMaxTokens, ...limits } = { ...SETTINGS, ...this.#options.settings };
+    const { lookAfterMs = 30_000, feedDelayMs = 50 } = this.#options;
+    const { id, url, keyId, secretHex, model } = this.#pool;
+    const secret = (byte: string) => byte.repeat(32);
+    this.#workerd = new Miniflare({
+      ...workerSettings(root),
+      modules: true,
+      script: this.#script,
+      host: '127.0.0.1',
+      port: 0,
+      log: new Log(LogLevel.ERROR),
+      defaultPersistRoot: this.folder,
+      durableObjects: {
+        TENANTS: { className: 'OpenLedger', useSQLite: true },
+        STILL: { className: 'StillLedger', useSQLite: true },
+      },
+      d1Databases: { DB: 'hearth' },
+      bindings: {
+        HEARTH_ADMIN_KEY: ADMIN_KEY,
+        HEARTH_NAMESPACE_SECRET: secret('01'),
+        HEARTH_PEPPERS: JSON.stringify([{ version: 1, secretHex: secret('02') }]),
+        HEARTH_POOLS: JSON.stringify([{ id, url, keyId, secretHex, models: [model] }]),
+        HEARTH_SETTINGS: JSON.stringify({
+          defaults: { chatMaxTokens, completionMaxTokens },
+          limits,
+          upkeep: { lookAfterMs, feedDelayMs },
+        }),
+      },
+    });
+    this.#url = (await this.#running.ready).href.replace(/\/$/, '');
+  }
+
+  /** Every invocation and object ends with its process. */
+  async halt(): Promise<void> {
+    await this.#workerd?.dispose();
+    this.#workerd = undefined;
+  }
+
+  async stop(): Promise<void> {
+    await this.halt();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** A lever of the test Worker on one object. Throws what the object threw, as text. */
+  async pull<T>(object: string, lever: Lever, binding: 'tenants' | 'still' = 'tenants'): Promise<T> {
+    const path = `${this.#url}/test/${binding}/${encodeURIComponent(object)}`;
+    const response = await fetch(path, { method: 'POST', body: JSON.stringify(lever) });
+    const { value, error } = await bodyOf<{ value: T; error?: string }>(response);
+    if (error !== undefined) throw new Error(error);
+    return value;
+  }
+
+  async request(
+    method: string,
+    path: string,
+    options: { key?: string; body?: unknown; signal?: AbortSignal } = {},
+  ): Promise<Response> {
+    const { key, body, signal } = options;
+    return fetch(`${this.#url}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json', ...(key !== undefined && { authorization: `Bearer ${key}` }) },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(signal && { signal }),
+    });
+  }
+
+  async admin<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.request(method, `/v1/organization${path}`, { key: ADMIN_KEY, body });
+    invariant(response.status === 200, 'the admin call succeeds', { path, status: response.status });
+    return bodyOf<T>(response);
+  }
+
+  async tenant(quotas: object[] = []): Promise<Tenant> {
+    const { id } = await this.admin<{ id: string }>('POST', '/projects', { name: 'test' });
+    await this.admin('PUT', `/projects/${id}/token_quotas`, quotas);
+    const path = `/projects/${id}/service_accounts`;
+    const account = await this.admin<{ api_key: { id: string; value: string } }>('POST', path, { name: 'test' });
+    return { id, key: account.api_key.value, keyId: account.api_key.id };
+  }
+
+  async limits(key: string): Promise<Limit[]> {
+    return (await bodyOf<{ limits: Limit[] }>(await this.request('GET', '/v1/key', { key }))).limits;
+  }
+}
+
+function statementsOf(step: string): string[] {
+  return step
+    .split(';')
+    .map((text) => text.trim())
+    .filter((text) => text !== '');
+}
