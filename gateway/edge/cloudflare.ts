@@ -13,6 +13,7 @@ export interface ObjectStorage {
   getAlarm(): Promise<number | null>;
   /** In place of the one that was set. Part of the write it stands beside. */
   setAlarm(atMs: number): Promise<void>;
+  deleteAlarm(): Promise<void>;
 }
 
 export interface ObjectState {

@@ -2,7 +2,6 @@
 // here is plain data of bounded size; nothing in it belongs to a request.
 import { createApp } from '../app.ts';
 import { type Clock, systemClock } from '../clock.ts';
-import { SqlDirectory } from '../directory/sqlDirectory.ts';
 import { SqlPrefixes } from '../directory/sqlPrefixes.ts';
 import { errorFields, jsonLog, type Log } from '../log.ts';
 import { Metrics } from '../metrics.ts';
@@ -12,6 +11,7 @@ import { PromptCounts } from '../relay/promptCount.ts';
 import { PublicPrefixes } from '../relay/publicPrefixes.ts';
 import { collectReceipts } from '../relay/receipts.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
+import { CachedDirectory } from './cachedDirectory.ts';
 import type { EdgeEnv } from './cloudflare.ts';
 import { parseEnv } from './config.ts';
 import { D1Sql } from './d1Sql.ts';
@@ -57,7 +57,7 @@ export class EdgeHost {
       settings: { ...settings.defaults, ...settings.limits },
       ...{ keyring, ledger, metrics, registry, clock, log },
       random: webRandom,
-      directory: new SqlDirectory(central, () => {}),
+      directory: new CachedDirectory(central, () => {}),
       usage: new SqlUsage(central),
       publicPrefixes: prefixes,
       counts: new PromptCounts(),

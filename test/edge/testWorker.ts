@@ -6,7 +6,10 @@ import type { LedgerStore } from '../../gateway/ledger/port.ts';
 import worker from '../../gateway/worker.ts';
 
 type StoreCall = { [N in keyof LedgerStore]: { name: N; args: Parameters<LedgerStore[N]> } }[keyof LedgerStore];
-export type Lever = ({ lever: 'store' } & StoreCall) | { lever: 'crash' | 'ring' | 'alarmAt' } | { lever: 'scheduled' };
+export type Lever =
+  | ({ lever: 'store' } & StoreCall)
+  | { lever: 'crash' | 'ring' | 'alarmAt' | 'loseAlarm' }
+  | { lever: 'scheduled' };
 
 /** The real object, which can be looked into and killed. */
 export class OpenLedger extends TenantLedger {
@@ -14,6 +17,7 @@ export class OpenLedger extends TenantLedger {
     if (lever.lever === 'store') return call(this.store, lever);
     if (lever.lever === 'ring') return await this.alarm();
     if (lever.lever === 'alarmAt') return await this.ctx.storage.getAlarm();
+    if (lever.lever === 'loseAlarm') return await this.ctx.storage.deleteAlarm();
     if (lever.lever === 'crash') this.ctx.abort('crashed by its test');
     return null;
   }

@@ -12,6 +12,7 @@ import { ADMIN_KEY, bodyOf, type Limit, SETTINGS, type Tenant } from './gatewayR
 import type { ScriptedPool } from './scriptedPool.ts';
 
 const root = join(import.meta.dirname, '../..');
+const bundle = bundleWorker(join(root, 'test/edge/testWorker.ts'));
 
 /** Settings of a test: what is looked after soon, is settled soon. */
 export interface EdgeOptions {
@@ -35,11 +36,9 @@ export class EdgeRig {
   }
 
   static async start(pool: ScriptedPool, options: EdgeOptions = {}): Promise<EdgeRig> {
-    const rig = new EdgeRig(pool, options, await bundleWorker(join(root, 'test/edge/testWorker.ts')));
+    const rig = new EdgeRig(pool, options, await bundle);
     await rig.boot();
-    const db = await rig.#running.getD1Database('DB');
-    for (const step of CENTRAL_MIGRATIONS.filter((text) => text !== ''))
-      await db.batch(statementsOf(step).map((text) => db.prepare(text)));
+    for (const step of CENTRAL_MIGRATIONS) for (const text of statementsOf(step)) await rig.sql(text);
     return rig;
   }
 
@@ -104,6 +103,12 @@ export class EdgeRig {
     const { value, error } = await bodyOf<{ value: T; error?: string }>(response);
     if (error !== undefined) throw new Error(error);
     return value;
+  }
+
+  /** One statement on D1. */
+  async sql(text: string): Promise<void> {
+    const db = await this.#running.getD1Database('DB');
+    await db.prepare(text).run();
   }
 
   async request(
