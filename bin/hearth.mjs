@@ -17,6 +17,8 @@ const COMMANDS = {
   start: { entry: 'bin/start.ts', dev: false },
   doctor: { entry: 'bin/doctor.ts', dev: false },
   test: { entry: 'bin/test.ts', dev: true },
+  edge: { entry: 'bin/start.ts', dev: true, args: ['--edge'] },
+  'edge:migrations': { entry: 'bin/writeD1Migrations.ts', dev: true },
   bench: { entry: 'bench/run.ts', dev: true },
   'bench:cache': { entry: 'bench/cache.ts', dev: true },
   'bench:gateway': { entry: 'bench/gateway.ts', dev: true },
@@ -64,7 +66,7 @@ function findNode() {
 
 const node = findNode();
 const binaries = join(root, 'node_modules/.bin');
-const child = spawn(node, [join(root, command.entry), ...args], {
+const child = spawn(node, [join(root, command.entry), ...(command.args ?? []), ...args], {
   cwd: root,
   // The channel tells the process when this one is gone, also by SIGKILL.
   stdio: ['inherit', 'inherit', 'inherit', 'ipc'],

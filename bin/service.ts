@@ -25,6 +25,9 @@ const GATEWAY_HEALTH = { ...POOL_HEALTH, path: '/healthz' };
 /** Secrets of ours stay out of the environment of what we start. */
 const SECRETS = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
 
+/** The gateway on Node, or the Worker in workerd. */
+export type GatewayScript = 'gateway/node.ts' | 'bin/edgeGateway.ts';
+
 /** Both processes run, but requests would be refused. */
 export class NotReady extends Error {
   override readonly name = 'NotReady';
@@ -33,6 +36,7 @@ export class NotReady extends Error {
 
 export class Service {
   readonly #root: string;
+  readonly #gatewayScript: GatewayScript;
   readonly #env: NodeJS.ProcessEnv;
   readonly #progress: ProgressLine;
   readonly #stop = new AbortController();
@@ -42,8 +46,9 @@ export class Service {
   #log: LogFile | null = null;
   #serving = false;
 
-  constructor(root: string, env: NodeJS.ProcessEnv, progress: ProgressLine) {
+  constructor(root: string, env: NodeJS.ProcessEnv, progress: ProgressLine, gatewayScript: GatewayScript) {
     this.#root = root;
+    this.#gatewayScript = gatewayScript;
     this.#env = env;
     this.#progress = progress;
   }
@@ -81,8 +86,13 @@ export class Service {
     );
     const { port: poolPort } = await this.#pool.start();
     this.#stop.signal.throwIfAborted();
-    this.#gateway = this.#supervise('gateway', 'gateway/node.ts', reachable(host), {}, GATEWAY_HEALTH, (gatewayPort) =>
-      gatewaySectionOf(loaded, identity, { poolPort, port: gatewayPort }),
+    this.#gateway = this.#supervise(
+      'gateway',
+      this.#gatewayScript,
+      reachable(host),
+      {},
+      GATEWAY_HEALTH,
+      (gatewayPort) => gatewaySectionOf(loaded, identity, { poolPort, port: gatewayPort }),
     );
     const gateway = await this.#gateway.start();
     await this.#untilReady(`http://${urlHost(reachable(host))}:${gateway.port}/readyz`);

@@ -1,16 +1,26 @@
 // `npm start`: configuration, adapter, model; then the pool process, then the gateway process; then what somebody needs to use them. Runs
-// until it is told to stop, and leaves nothing behind: the gateway drains while the pool still computes, then the pool goes.
+// until it is told to stop, and leaves nothing behind: the gateway drains while the pool still computes, then the pool goes. `npm run edge`
+// is the same with the Worker in the Node gateway's place and a data folder of its own: each has its ledger, and a pool's receipts are for one.
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { banner } from './banner.ts';
-import { loadConfig } from './config.ts';
+import { type LoadedConfig, loadConfig } from './config.ts';
 import { ProgressLine } from './progressLine.ts';
 import { Service } from './service.ts';
 import { StopSignals } from './stopSignals.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const progress = new ProgressLine(process.stdout, Date.now);
-const service = new Service(root, process.env, progress);
+const edge = process.argv.includes('--edge');
+const service = new Service(root, process.env, progress, edge ? 'bin/edgeGateway.ts' : 'gateway/node.ts');
 const signals = new StopSignals();
+
+function configuration(): LoadedConfig {
+  const loaded = loadConfig(root, process.env);
+  const { server } = loaded.config;
+  const dataDir = edge ? join(server.dataDir, 'edge') : server.dataDir;
+  return { ...loaded, config: { ...loaded.config, server: { ...server, dataDir } } };
+}
 
 function stopWanted(): void {
   const wish = signals.note(Date.now());
@@ -37,7 +47,7 @@ process.on('disconnect', stopWanted); // the launcher is gone
 
 try {
   const began = performance.now();
-  const ready = await service.start(loadConfig(root, process.env));
+  const ready = await service.start(configuration());
   progress.say(banner({ ...ready, seconds: (performance.now() - began) / 1000 }));
   service.failed.then(fail);
 } catch (error) {

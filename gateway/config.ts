@@ -57,11 +57,13 @@ const tls = z.strictObject({
   keyFile: z.string().min(1).describe('PEM file of its private key.'),
 });
 
-export const peppersSchema = z
-  .array(z.strictObject({ version: z.int().min(1), secretHex }))
-  .min(1)
-  .max(8)
-  .refine((list) => new Set(list.map(({ version }) => version)).size === list.length, 'versions must differ');
+/** Version 0 is the one that a host generated itself, where it does that. */
+export const peppersSchema = (leastVersion: 0 | 1) =>
+  z
+    .array(z.strictObject({ version: z.int().min(leastVersion), secretHex }))
+    .min(1)
+    .max(8)
+    .refine((list) => new Set(list.map(({ version }) => version)).size === list.length, 'versions must differ');
 
 export const adminKeySchema = z.string().min(ADMIN_KEY_MIN_LENGTH).max(256);
 
@@ -84,7 +86,7 @@ export const gatewaySection = z
     port: z.int().min(0).max(65_535).default(8787).describe('Port to listen on; 0 takes any.'),
     dataDir: z.string().min(1).describe('Folder of the database and of generated secrets.'),
     adminKey: adminKeySchema.optional().describe('sk-admin-…; generated in development.'),
-    peppers: peppersSchema
+    peppers: peppersSchema(1)
       .optional()
       .describe('Peppers of stored keys. The highest version hashes, the others only verify. Generated if absent.'),
     namespaceSecretHex: secretHex

@@ -1,48 +1,57 @@
-// In development the first start makes a project "dev" with a key, and writes what a client needs into dev-credentials.json, readable
-// by the owner alone. Later starts use the same, as long as its key still is good.
+// In development the first start makes a project "dev" with a key, by the same routes as everybody else, and writes what a client needs into
+// dev-credentials.json, readable by the owner alone. Later starts use the same, as long as its key still is good.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { keyHashes, projectOfKey } from './keys/apiKey.ts';
-import type { GatewayPorts } from './ports.ts';
-import { createServiceAccount } from './routes/apiKeys.ts';
-import { createProject } from './routes/projects.ts';
+import { invariant } from './invariant.ts';
 import { writePrivately } from './secrets.ts';
 
 const credentials = z.object({ baseURL: z.string(), apiKey: z.string(), adminKey: z.string(), project: z.string() });
 export type DevCredentials = z.output<typeof credentials>;
 
+const created = z.object({ id: z.string() });
+const account = z.object({ api_key: z.object({ value: z.string() }) });
+
+/** The app, wherever it runs. */
+export type Ask = (
+  path: string,
+  init: { method: string; headers: Record<string, string>; body?: string },
+) => Promise<Response>;
+
 export interface DevOptions {
   dataDir: string;
   baseURL: string;
+  adminKey: string;
   tokensPerDay: number;
 }
 
-export async function ensureDevCredentials(ports: GatewayPorts, options: DevOptions): Promise<DevCredentials> {
+export async function ensureDevCredentials(ask: Ask, options: DevOptions): Promise<DevCredentials> {
   const path = join(options.dataDir, 'dev-credentials.json');
-  const { adminKey } = ports.keyring;
+  const { baseURL, adminKey } = options;
   const before = read(path);
-  const known = before && (await isGood(ports, before)) ? before : await create(ports, options.tokensPerDay);
-  const now = { baseURL: options.baseURL, apiKey: known.apiKey, adminKey, project: known.project };
+  const known = before && (await isGood(ask, before)) ? before : await create(ask, options);
+  const now = { baseURL, apiKey: known.apiKey, adminKey, project: known.project };
   writePrivately(path, now);
   return now;
 }
 
-async function create(ports: GatewayPorts, tokensPerDay: number): Promise<{ apiKey: string; project: string }> {
-  const project = await createProject(ports, 'dev');
-  const daily = { window: 'day', limitTokens: tokensPerDay, models: null, timeZone: 'UTC' } as const;
-  await ports.ledger.putQuotas(project.id, [daily], ports.clock.now());
-  const { value } = await createServiceAccount(ports, project.id, 'dev', null);
-  return { apiKey: value, project: project.id };
+async function create(ask: Ask, { adminKey, tokensPerDay }: DevOptions): Promise<{ apiKey: string; project: string }> {
+  const admin = async (method: string, path: string, body: unknown): Promise<unknown> => {
+    const headers = { authorization: `Bearer ${adminKey}`, 'content-type': 'application/json' };
+    const response = await ask(`/v1/organization/projects${path}`, { method, headers, body: JSON.stringify(body) });
+    invariant(response.ok, 'an administrative request of our own succeeds', { path, status: response.status });
+    return response.json();
+  };
+  const { id } = created.parse(await admin('POST', '', { name: 'dev' }));
+  await admin('PUT', `/${id}/token_quotas`, [{ window: 'day', limit_tokens: tokensPerDay }]);
+  const { api_key } = account.parse(await admin('POST', `/${id}/service_accounts`, { name: 'dev' }));
+  return { apiKey: api_key.value, project: id };
 }
 
-async function isGood({ ledger, keyring, clock }: GatewayPorts, { apiKey }: DevCredentials): Promise<boolean> {
-  const tenant = projectOfKey(apiKey, keyring.tagSecret);
-  if (!tenant) return false;
-  return (
-    (await ledger.keyStatus({ tenant, hashes: keyHashes(apiKey, keyring.peppers), nowMs: clock.now() })).kind ===
-    'known'
-  );
+async function isGood(ask: Ask, { apiKey }: DevCredentials): Promise<boolean> {
+  const response = await ask('/v1/key', { method: 'GET', headers: { authorization: `Bearer ${apiKey}` } });
+  await response.body?.cancel();
+  return response.ok;
 }
 
 function read(path: string): DevCredentials | undefined {

@@ -7,9 +7,10 @@ import { createApp } from './app.ts';
 import { LocalAsyncSql } from './asyncSql.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type GatewaySection, isLoopback } from './config.ts';
-import { type DevCredentials, ensureDevCredentials } from './devCredentials.ts';
+import { ensureDevCredentials } from './devCredentials.ts';
 import { SqlDirectory } from './directory/sqlDirectory.ts';
 import { SqlPrefixes } from './directory/sqlPrefixes.ts';
+import { keyringOf } from './keys/secrets.ts';
 import type { LedgerStore } from './ledger/port.ts';
 import { SqlLedger } from './ledger/sqlLedger.ts';
 import { createListener, type Listener, listen, watchCertificate } from './listener.ts';
@@ -17,12 +18,13 @@ import { errorFields, type Log } from './log.ts';
 import { type Gauge, Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
 import type { GatewayPorts } from './ports.ts';
+import type { GatewayHost } from './processProtocol.ts';
 import { PoolClient } from './relay/poolClient.ts';
 import { PoolRegistry } from './relay/poolRegistry.ts';
 import { PromptCounts } from './relay/promptCount.ts';
 import { PublicPrefixes } from './relay/publicPrefixes.ts';
 import { Settler } from './relay/settler.ts';
-import { openKeyring } from './secrets.ts';
+import { openSecrets } from './secrets.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
 import { SerialTurns } from './turns.ts';
 import { feedUsage } from './usage/feed.ts';
@@ -35,20 +37,13 @@ const CLOSE_IDLE_INTERVAL_MS = 25;
 /** After hanging up on clients, their requests have this long to unwind. */
 const HANG_UP_GRACE_MS = 1000;
 
-export interface GatewayHost {
-  port: number;
-  baseURL: string;
-  /** In development mode on loopback. */
-  credentials: DevCredentials | null;
-  stop(): Promise<void>;
-}
 
 /** Throws ConfigError, with the remedy, for what the operator can mend. */
 export async function startGateway(section: GatewaySection, log: Log): Promise<GatewayHost> {
   mkdirSync(section.dataDir, { recursive: true, mode: 0o700 });
   const random = (count: number) => randomBytes(count);
   const unlock = lockFolder(section.dataDir);
-  const keyring = openKeyring(section, random);
+  const keyring = keyringOf(openSecrets(section, random));
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
   const clock = systemClock;
   const ledger = new SqlLedger(db);
@@ -86,14 +81,16 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     hangUp: hangUp.signal,
   };
 
-  const server = createListener(createApp(ports).fetch, section);
+  const app = createApp(ports);
+  const server = createListener(app.fetch, section);
   const port = await listen(server, section.host, section.port);
   const baseURL = `${section.tls ? 'https' : 'http'}://${section.host.includes(':') ? `[${section.host}]` : section.host}:${port}/v1`;
   const credentials =
     section.mode === 'development' && isLoopback(section.host)
-      ? await ensureDevCredentials(ports, {
+      ? await ensureDevCredentials(async (path, init) => app.request(path, init), {
           dataDir: section.dataDir,
           baseURL,
+          adminKey: keyring.adminKey,
           tokensPerDay: section.defaults.devTokensPerDay,
         })
       : null;

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import type { RandomBytes } from './clock.ts';
 import { ConfigError, type GatewaySection } from './config.ts';
 import { drawAdminKey } from './keys/adminKey.ts';
-import { createKeyring, type Keyring } from './keys/keyring.ts';
+import type { Secrets } from './keys/secrets.ts';
 
 const kept = z.strictObject({
   pepperHex: z.string().optional(),
@@ -24,7 +24,7 @@ export function writePrivately(path: string, value: object): void {
 }
 
 /** Throws ConfigError when secrets.json is there but can't be read. */
-export function openKeyring(section: GatewaySection, random: RandomBytes): Keyring {
+export function openSecrets(section: GatewaySection, random: RandomBytes): Secrets {
   const path = join(section.dataDir, 'secrets.json');
   const before = readKept(path);
   const hex = () => Buffer.from(random(32)).toString('hex');
@@ -33,16 +33,13 @@ export function openKeyring(section: GatewaySection, random: RandomBytes): Keyri
   if (!section.namespaceSecretHex) now.namespaceSecretHex ??= hex();
   if (!section.adminKey) now.adminKey ??= drawAdminKey(random);
   if (JSON.stringify(now) !== JSON.stringify(before)) writePrivately(path, now);
-
-  const secret = (text: string) => Buffer.from(text, 'hex');
-  const given = section.peppers?.map(({ version, secretHex }) => ({ version, secret: secret(secretHex) }));
   // A pepper that was generated before one was configured goes on verifying, under version 0.
-  const generated = now.pepperHex ? [{ version: 0, secret: secret(now.pepperHex) }] : [];
-  return createKeyring({
+  const generated = now.pepperHex ? [{ version: 0, secretHex: now.pepperHex }] : [];
+  return {
     adminKey: section.adminKey ?? now.adminKey ?? '',
-    namespaceSecret: secret(section.namespaceSecretHex ?? now.namespaceSecretHex ?? ''),
-    peppers: [...(given ?? []), ...generated],
-  });
+    namespaceSecretHex: section.namespaceSecretHex ?? now.namespaceSecretHex ?? '',
+    peppers: [...(section.peppers ?? []), ...generated],
+  };
 }
 
 function readKept(path: string): Kept {

@@ -12,7 +12,8 @@ import {
   poolSchema,
   secretHex,
 } from '../config.ts';
-import { createKeyring, type Keyring } from '../keys/keyring.ts';
+import type { Keyring } from '../keys/keyring.ts';
+import { keyringOf } from '../keys/secrets.ts';
 import type { EdgeEnv, FetchBinding } from './cloudflare.ts';
 
 const edgePool = poolSchema.extend({
@@ -68,17 +69,16 @@ export function parseEnv(env: EdgeEnv): EdgeConfig {
   const pools = parse('HEARTH_POOLS', z.array(edgePool).min(1).max(256), json('HEARTH_POOLS', env.HEARTH_POOLS));
   if (new Set(pools.map(({ id }) => id)).size < pools.length)
     throw new ConfigError('HEARTH_POOLS: two pools have the same id.');
-  const peppers = parse('HEARTH_PEPPERS', peppersSchema, json('HEARTH_PEPPERS', env.HEARTH_PEPPERS));
-  const bytes = (hex: string) => Buffer.from(hex, 'hex');
+  const peppers = parse('HEARTH_PEPPERS', peppersSchema(0), json('HEARTH_PEPPERS', env.HEARTH_PEPPERS));
   return {
     settings,
-    keyring: createKeyring({
+    keyring: keyringOf({
       adminKey: parse('HEARTH_ADMIN_KEY', adminKeySchema, env.HEARTH_ADMIN_KEY),
-      namespaceSecret: bytes(parse('HEARTH_NAMESPACE_SECRET', secretHex, env.HEARTH_NAMESPACE_SECRET)),
-      peppers: peppers.map((pepper) => ({ version: pepper.version, secret: bytes(pepper.secretHex) })),
+      namespaceSecretHex: parse('HEARTH_NAMESPACE_SECRET', secretHex, env.HEARTH_NAMESPACE_SECRET),
+      peppers,
     }),
     pools: pools.map(({ id, url, keyId, models, binding, ...pool }) => ({
-      ...{ id, keyId, models, url: url.replace(/\/+$/, ''), secret: bytes(pool.secretHex) },
+      ...{ id, keyId, models, url: url.replace(/\/+$/, ''), secret: Buffer.from(pool.secretHex, 'hex') },
       fetch: fetchOf(env, id, url, binding),
     })),
   };

@@ -8,7 +8,7 @@ import worker from '../../gateway/worker.ts';
 type StoreCall = { [N in keyof LedgerStore]: { name: N; args: Parameters<LedgerStore[N]> } }[keyof LedgerStore];
 export type Lever =
   | ({ lever: 'store' } & StoreCall)
-  | { lever: 'crash' | 'ring' | 'alarmAt' | 'loseAlarm' }
+  | { lever: 'crash' | 'ring' | 'alarmAt' | 'loseAlarm' | 'age' }
   | { lever: 'scheduled' };
 
 /** The real object, which can be looked into and killed. */
@@ -18,6 +18,7 @@ export class OpenLedger extends TenantLedger {
     if (lever.lever === 'ring') return await this.alarm();
     if (lever.lever === 'alarmAt') return await this.ctx.storage.getAlarm();
     if (lever.lever === 'loseAlarm') return await this.ctx.storage.deleteAlarm();
+    if (lever.lever === 'age') this.ctx.storage.sql.exec('UPDATE schema_version SET version = 99');
     if (lever.lever === 'crash') this.ctx.abort('crashed by its test');
     return null;
   }

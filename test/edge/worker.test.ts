@@ -152,6 +152,15 @@ describe('administration', () => {
   });
 });
 
+test('an object that a newer version wrote is refused with the remedy, and served again by that version', async () => {
+  const { id, key } = await rig.tenant();
+  await rig.pull(id, { lever: 'age' });
+  await expect(rig.pull(id, { lever: 'crash' })).rejects.toThrow(/crashed/);
+  const response = await rig.request('GET', '/v1/key', { key });
+  expect(response.status).toBe(503);
+  expect(await bodyOf(response)).toMatchObject({ error: { message: expect.stringContaining('Deploy that version') } });
+});
+
 test(`of ${BURST} requests at once on a quota for ${FIT}, exactly ${FIT} pass`, async () => {
   const perRequest = 9 + 3;
   const { key } = await rig.tenant([{ window: 'lifetime', limit_tokens: FIT * perRequest }]);

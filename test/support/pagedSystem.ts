@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseSection } from '../../gateway/config.ts';
 import { jsonLog } from '../../gateway/log.ts';
-import { type GatewayHost, startGateway } from '../../gateway/nodeHost.ts';
+import { startGateway } from '../../gateway/nodeHost.ts';
+import type { GatewayHost } from '../../gateway/processProtocol.ts';
 import type { PrefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import { type PagedPool, type PagedPoolOptions, startPagedPool } from './pagedPool.ts';
 
