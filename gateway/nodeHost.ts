@@ -37,7 +37,6 @@ const CLOSE_IDLE_INTERVAL_MS = 25;
 /** After hanging up on clients, their requests have this long to unwind. */
 const HANG_UP_GRACE_MS = 1000;
 
-
 /** Throws ConfigError, with the remedy, for what the operator can mend. */
 export async function startGateway(section: GatewaySection, log: Log): Promise<GatewayHost> {
   mkdirSync(section.dataDir, { recursive: true, mode: 0o700 });
