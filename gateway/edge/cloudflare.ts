@@ -53,9 +53,7 @@ export type CommandName = keyof Ledger;
 export type CommandResult<N extends CommandName> = Awaited<ReturnType<Ledger[N]>>;
 
 /** What an object can't do is told as a value: an exception loses its type on the way between Workers. */
-export type Answer<T> =
-  | { ok: true; value: T }
-  | { ok: false; failure: 'newer_schema' | 'storage_full'; message: string };
+export type Answer<T> = { ok: true; value: T } | { ok: false; message: string };
 
 /** A tenant's Durable Object, as the Worker calls it. */
 export interface TenantRpc {

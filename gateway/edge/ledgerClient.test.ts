@@ -22,7 +22,7 @@ function failing(times: number, told: { retryable?: boolean; overloaded?: boolea
       async run(name) {
         calls.push({ object, name });
         if (calls.length <= times) throw Object.assign(new Error('the object is gone'), told);
-        return { ok: false, failure: 'storage_full', message: 'full' };
+        return { ok: false, message: 'full' };
       },
       leave: async () => {},
       feed: async () => {},

@@ -48,7 +48,7 @@ export class TenantLedger extends DurableObject<EdgeEnv> implements TenantRpc {
   }
 
   async run<N extends CommandName>(name: N, args: Parameters<Ledger[N]>): Promise<Answer<CommandResult<N>>> {
-    if (this.#newerSchema !== null) return { ok: false, failure: 'newer_schema', message: this.#newerSchema };
+    if (this.#newerSchema !== null) return { ok: false, message: this.#newerSchema };
     const commands: Commands = this.store;
     try {
       const value = await commands[name](...args);
@@ -56,7 +56,7 @@ export class TenantLedger extends DurableObject<EdgeEnv> implements TenantRpc {
       return { ok: true, value };
     } catch (error) {
       if (!(error instanceof Error && /SQLITE_FULL|database or disk is full/.test(error.message))) throw error;
-      return { ok: false, failure: 'storage_full', message: "The project's ledger is full. Ask the operator." };
+      return { ok: false, message: "The project's ledger is full. Ask the operator." };
     }
   }
 

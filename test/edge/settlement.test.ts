@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type EdgeOptions, EdgeRig } from '../support/edgeRig.ts';
-import { ADMIN_KEY, type Tenant } from '../support/gatewayRig.ts';
+import { ADMIN_KEY, type Tenant } from '../support/gatewayClient.ts';
 import { ScriptedPool } from '../support/scriptedPool.ts';
 
 /** Soon enough for a test, late enough that a relay of its own comes first. */

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { EdgeRig } from '../support/edgeRig.ts';
-import { ADMIN_KEY, bodyOf } from '../support/gatewayRig.ts';
+import { ADMIN_KEY, bodyOf } from '../support/gatewayClient.ts';
 import { ScriptedPool } from '../support/scriptedPool.ts';
 
 const BURST = 500;

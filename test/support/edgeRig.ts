@@ -8,7 +8,8 @@ import { workerSettings } from '../../bin/edgeSettings.ts';
 import { invariant } from '../../engine/invariant.ts';
 import { CENTRAL_MIGRATIONS } from '../../gateway/migrations.ts';
 import type { Lever } from '../edge/testWorker.ts';
-import { ADMIN_KEY, bodyOf, type Limit, SETTINGS, type Tenant } from './gatewayRig.ts';
+import { ADMIN_KEY, bodyOf, GatewayClient } from './gatewayClient.ts';
+import { SETTINGS } from './gatewayRig.ts';
 import type { ScriptedPool } from './scriptedPool.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -21,7 +22,7 @@ export interface EdgeOptions {
   settings?: Partial<typeof SETTINGS>;
 }
 
-export class EdgeRig {
+export class EdgeRig extends GatewayClient {
   readonly folder = mkdtempSync(join(tmpdir(), 'hearth-edge-'));
   readonly #pool: ScriptedPool;
   readonly #options: EdgeOptions;
@@ -30,6 +31,7 @@ export class EdgeRig {
   #url = '';
 
   private constructor(pool: ScriptedPool, options: EdgeOptions, script: string) {
+    super();
     this.#pool = pool;
     this.#options = options;
     this.#script = script;
@@ -111,36 +113,8 @@ export class EdgeRig {
     await db.prepare(text).run();
   }
 
-  async request(
-    method: string,
-    path: string,
-    options: { key?: string; body?: unknown; signal?: AbortSignal } = {},
-  ): Promise<Response> {
-    const { key, body, signal } = options;
-    return fetch(`${this.#url}${path}`, {
-      method,
-      headers: { 'content-type': 'application/json', ...(key !== undefined && { authorization: `Bearer ${key}` }) },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-      ...(signal && { signal }),
-    });
-  }
-
-  async admin<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await this.request(method, `/v1/organization${path}`, { key: ADMIN_KEY, body });
-    invariant(response.status === 200, 'the admin call succeeds', { path, status: response.status });
-    return bodyOf<T>(response);
-  }
-
-  async tenant(quotas: object[] = []): Promise<Tenant> {
-    const { id } = await this.admin<{ id: string }>('POST', '/projects', { name: 'test' });
-    await this.admin('PUT', `/projects/${id}/token_quotas`, quotas);
-    const path = `/projects/${id}/service_accounts`;
-    const account = await this.admin<{ api_key: { id: string; value: string } }>('POST', path, { name: 'test' });
-    return { id, key: account.api_key.value, keyId: account.api_key.id };
-  }
-
-  async limits(key: string): Promise<Limit[]> {
-    return (await bodyOf<{ limits: Limit[] }>(await this.request('GET', '/v1/key', { key }))).limits;
+  protected async ask(path: string, init: RequestInit): Promise<Response> {
+    return fetch(`${this.#url}${path}`, init);
   }
 }
 

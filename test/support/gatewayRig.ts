@@ -1,10 +1,9 @@
 // A gateway for its tests, as the Node host composes it, on a folder of its own, beside a scripted pool: the app itself for requests
-// in this process, and shorthands for what every test needs.
+// in this process.
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { invariant } from '../../engine/invariant.ts';
 import { createApp } from '../../gateway/app.ts';
 import { LocalAsyncSql } from '../../gateway/asyncSql.ts';
 import { systemClock } from '../../gateway/clock.ts';
@@ -27,9 +26,10 @@ import { SerialTurns } from '../../gateway/turns.ts';
 import { feedUsage } from '../../gateway/usage/feed.ts';
 import { SqlUsage } from '../../gateway/usage/sqlUsage.ts';
 import type { PrefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
+import { ADMIN_KEY, GatewayClient } from './gatewayClient.ts';
 import { ScriptedPool } from './scriptedPool.ts';
 
-export const ADMIN_KEY = 'sk-admin-of-the-test-rig-0000';
+export { ADMIN_KEY, bodyOf, type Tenant } from './gatewayClient.ts';
 
 export const SETTINGS: GatewaySettings = {
   chatMaxTokens: 64,
@@ -41,29 +41,7 @@ export const SETTINGS: GatewaySettings = {
   keepAliveMs: 15_000,
 };
 
-export interface Tenant {
-  id: string;
-  key: string;
-  keyId: string;
-}
-
-export interface Limit {
-  limit_tokens: number;
-  used: number;
-  held: number;
-  remaining: number;
-}
-
-export interface ErrorAnswer {
-  error: { message: string; type: string; param: string | null; code: string | null };
-}
-
-export async function bodyOf<T = ErrorAnswer>(response: Response): Promise<T> {
-  const body: T = JSON.parse(await response.text());
-  return body;
-}
-
-export class GatewayRig {
+export class GatewayRig extends GatewayClient {
   readonly pool: ScriptedPool;
   readonly db: SqliteStore;
   readonly ledger: LedgerStore;
@@ -80,6 +58,7 @@ export class GatewayRig {
     settings: Partial<GatewaySettings> = {},
     prefixes: readonly PrefixDeclaration[] = [],
   ) {
+    super();
     const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
     this.pool = pool;
     const db = openDatabase(join(folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
@@ -149,41 +128,13 @@ export class GatewayRig {
     }
   }
 
-  async request(
-    method: string,
-    path: string,
-    options: { key?: string; body?: unknown; signal?: AbortSignal } = {},
-  ): Promise<Response> {
-    const { key, body, signal } = options;
-    return this.#app.request(path, {
-      method,
-      headers: { 'content-type': 'application/json', ...(key !== undefined && { authorization: `Bearer ${key}` }) },
-      ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
-      ...(signal && { signal }),
-    });
+  protected async ask(path: string, init: RequestInit): Promise<Response> {
+    return this.#app.request(path, init);
   }
 
+  /** As it came, from a host that is not this process. */
   async send(request: Request): Promise<Response> {
     return this.#app.fetch(request);
-  }
-
-  /** An administrative call that must succeed. */
-  async admin<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await this.request(method, `/v1/organization${path}`, { key: ADMIN_KEY, body });
-    invariant(response.status === 200, 'the admin call succeeds', { path, status: response.status });
-    return bodyOf<T>(response);
-  }
-
-  async tenant(quotas: object[] = []): Promise<Tenant> {
-    const { id } = await this.admin<{ id: string }>('POST', '/projects', { name: 'test' });
-    await this.admin('PUT', `/projects/${id}/token_quotas`, quotas);
-    const path = `/projects/${id}/service_accounts`;
-    const account = await this.admin<{ api_key: { id: string; value: string } }>('POST', path, { name: 'test' });
-    return { id, key: account.api_key.value, keyId: account.api_key.id };
-  }
-
-  async limits(key: string): Promise<Limit[]> {
-    return (await bodyOf<{ limits: Limit[] }>(await this.request('GET', '/v1/key', { key }))).limits;
   }
 
   /** Every settled request, oldest first. */
