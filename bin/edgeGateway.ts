@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream';
 import { LogLevel, Miniflare, Log as MiniflareLog } from 'miniflare';
 import { type GatewaySection, isLoopback } from '../gateway/config.ts';
 import { ensureDevCredentials } from '../gateway/devCredentials.ts';
-import { d1Migrations } from '../gateway/edge/d1Migrations.ts';
+import { d1Migrations, statementsOf } from '../gateway/edge/d1Migrations.ts';
 import { errorFields, type Log } from '../gateway/log.ts';
 import { type GatewayHost, runGatewayProcess } from '../gateway/processProtocol.ts';
 import { openSecrets } from '../gateway/secrets.ts';
@@ -86,9 +86,8 @@ async function migrateD1(workerd: Miniflare): Promise<void> {
   const applied = new Set(results.map(({ name }) => name));
   for (const { name, text } of d1Migrations()) {
     if (applied.has(name)) continue;
-    const statements = text.split(';').filter((statement) => statement.trim() !== '');
     const noted = db.prepare('INSERT INTO d1_migrations (name) VALUES (?)').bind(name);
-    await db.batch([...statements.map((statement) => db.prepare(statement)), noted]);
+    await db.batch([...statementsOf(text).map((statement) => db.prepare(statement)), noted]);
   }
 }
 

@@ -10,3 +10,11 @@ export function d1Migrations(): { name: string; text: string }[] {
     return step.trim() === '' ? [] : [{ name: `${String(index + 1).padStart(4, '0')}_schema.sql`, text }];
   });
 }
+
+/** For a D1 that is not wrangler's, which takes statements one by one: each ends with a semicolon at the end of a line. */
+export function statementsOf(text: string): string[] {
+  return text
+    .split(/;[^\S\n]*(?:\n|$)/)
+    .map((statement) => statement.trim())
+    .filter((statement) => statement !== '');
+}

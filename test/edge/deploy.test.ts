@@ -32,14 +32,9 @@ test('wrangler deploy --dry-run passes, with the bindings that the Worker needs'
   expect(gzipSync(readFileSync(bundle)).length).toBeLessThan(MAX_GZIP_BYTES);
 });
 
-test('wrangler d1 migrations apply brings an empty database to the newest schema', async () => {
-  const persisted = ['--local', '--persist-to', join(folder, 'd1')];
-  await wrangler('d1', 'migrations', 'apply', 'hearth', ...persisted);
-  const query = `SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name`;
-  const told = await wrangler('d1', 'execute', 'hearth', ...persisted, '--json', '--command', query);
-  const [{ results }]: [{ results: { name: string }[] }] = JSON.parse(told);
-  const names = results.map(({ name }) => name);
-  expect(names).toEqual(expect.arrayContaining(['cache_salts', 'projects', 'public_prefixes', 'usage']));
+test('wrangler d1 migrations apply takes every file on an empty database', async () => {
+  const told = await wrangler('d1', 'migrations', 'apply', 'hearth', '--local', '--persist-to', join(folder, 'd1'));
+  for (const { name } of d1Migrations()) expect(told).toMatch(new RegExp(`${name}.*✅`));
 });
 
 test('the files that D1 is migrated with are the steps of migrations.ts (npm run edge:migrations writes them)', () => {

@@ -8,7 +8,7 @@ import { ScriptedPool } from '../support/scriptedPool.ts';
 import type { Lever } from './testWorker.ts';
 
 /** Each command is a request to workerd. */
-const RUNS = 80;
+const RUNS = 40;
 
 let rig: EdgeRig;
 let objects = 0;

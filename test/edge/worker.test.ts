@@ -144,10 +144,13 @@ describe('administration', () => {
   });
 
   test('metrics and readiness answer', async () => {
-    expect((await rig.request('GET', '/healthz')).status).toBe(200);
+    for (let i = 0; i < 3; i++) expect((await rig.request('GET', '/healthz')).status).toBe(200);
     expect((await rig.request('GET', '/readyz')).status).toBe(200);
-    const metrics = await rig.request('GET', '/metrics', { key: ADMIN_KEY });
-    expect(await metrics.text()).toContain('hearth_gateway_pool_ready{pool="pool-a"} 1');
+    const metrics = await (await rig.request('GET', '/metrics', { key: ADMIN_KEY })).text();
+    expect(metrics).toContain('hearth_gateway_pool_ready{pool="pool-a"} 1');
+    expect(metrics, 'one host serves all requests of the isolate').toMatch(
+      /responses_total{route="GET \/healthz".*} 3/,
+    );
     expect(await bodyOf(await rig.request('GET', '/nothing'))).toMatchObject({ error: { code: 'not_found' } });
   });
 });

@@ -6,7 +6,7 @@ import { Log, LogLevel, Miniflare } from 'miniflare';
 import { bundleWorker } from '../../bin/edgeBundle.ts';
 import { workerSettings } from '../../bin/edgeSettings.ts';
 import { invariant } from '../../engine/invariant.ts';
-import { CENTRAL_MIGRATIONS } from '../../gateway/migrations.ts';
+import { d1Migrations, statementsOf } from '../../gateway/edge/d1Migrations.ts';
 import type { Lever } from '../edge/testWorker.ts';
 import { ADMIN_KEY, bodyOf, GatewayClient } from './gatewayClient.ts';
 import { SETTINGS } from './gatewayRig.ts';
@@ -40,7 +40,7 @@ export class EdgeRig extends GatewayClient {
   static async start(pool: ScriptedPool, options: EdgeOptions = {}): Promise<EdgeRig> {
     const rig = new EdgeRig(pool, options, await bundle);
     await rig.boot();
-    for (const step of CENTRAL_MIGRATIONS) for (const text of statementsOf(step)) await rig.sql(text);
+    for (const { text } of d1Migrations()) for (const statement of statementsOf(text)) await rig.sql(statement);
     return rig;
   }
 
@@ -116,11 +116,4 @@ export class EdgeRig extends GatewayClient {
   protected async ask(path: string, init: RequestInit): Promise<Response> {
     return fetch(`${this.#url}${path}`, init);
   }
-}
-
-function statementsOf(step: string): string[] {
-  return step
-    .split(';')
-    .map((text) => text.trim())
-    .filter((text) => text !== '');
 }
