@@ -368,7 +368,7 @@ describe('how a request ends', () => {
     const leaving = new AbortController();
     rig.pool.script = { beforeToken: () => rig.ports.clock.sleep(20) };
     const answer = post('/v1/chat/completions', chat({ max_tokens: 1000 }), leaving.signal);
-    await rig.ports.clock.sleep(100);
+    while (rig.pool.requests.length === 0) await rig.ports.clock.sleep(10);
     leaving.abort();
     await answer;
     await rig.unheld();
