@@ -25,6 +25,8 @@ import { DEFAULT_QUEUE_LIMITS, type QueueLimits, refuseOverload, retryAfterMs } 
 import type { EngineStatus, Refusal, SequenceEnd, SequenceOutput, SequenceRequest } from './request.ts';
 import { type PlannedChunk, type Preparation, Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
+import type { SpeculationOptions } from './speculation/drafter.ts';
+import { Speculator } from './speculation/speculator.ts';
 import { StepRates } from './stepRates.ts';
 import { TierLoads } from './tierLoads.ts';
 import type { BlockListener, KvTiers } from './tiers/port.ts';
@@ -60,6 +62,8 @@ export interface EngineOptions {
   costs?: TokenCosts;
   /** Blocks outside the GPU, filled through the runner's transfer; absent: there are none. */
   tiers?: KvTiers;
+  /** Drafts of output tokens, computed ahead and taken where the sampler draws them; absent: none. Changes no bit of what is answered. */
+  speculation?: SpeculationOptions;
   /** Hears what enters and leaves the prefix index, as the tiers do. */
   listener?: BlockListener;
   /** One call per step, with what it did for each sequence that has news. */
@@ -83,6 +87,7 @@ export class Engine {
   readonly #blocks: BlockManager;
   readonly #scheduler: Scheduler;
   readonly #rates = new StepRates();
+  readonly #speculator: Speculator | null;
   readonly #loads: TierLoads | null;
   readonly #wakeUp = new WakeUp();
   readonly #alive = new Map<string, Sequence>();
@@ -96,10 +101,10 @@ export class Engine {
   #stepping = false;
   #loop: Promise<void> | null = null;
   #arrivals = 0;
-  #totals = { steps: 0, promptTokens: 0, cachedTokens: 0, outputTokens: 0 };
+  #totals = { steps: 0, promptTokens: 0, cachedTokens: 0, outputTokens: 0, draftedTokens: 0, acceptedTokens: 0 };
 
   constructor(options: EngineOptions) {
-    const { runner, tiers, costs, publicPrefixes } = options;
+    const { runner, tiers, costs, publicPrefixes, speculation } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_QUEUE_LIMITS, maxRunning: DEFAULT_MAX_RUNNING, ...options.limits };
     const listener = joinListeners([tiers, options.listener]);
@@ -109,24 +114,23 @@ export class Engine {
       ...(listener && { listener }),
       ...(publicPrefixes && { publicPrefixes }),
     });
-    this.#scheduler = new Scheduler(
-      this.#blocks,
-      {
-        maxRunning: Math.min(this.#limits.maxRunning, runner.slots),
-        maxStepTokens: runner.maxStepTokens,
-        maxStepLogits: runner.maxStepLogits,
-      },
-      {
-        ...(costs && { costs }),
-        source: tiers
-          ? {
-              tiers,
-              prefillTokensPerMs: () => this.#rates.prefillTokensPerMs,
-              publicSealKey: () => this.#blocks.publicPrefixes.sealKey,
-            }
-          : null,
-      },
-    );
+    const limits = {
+      maxRunning: Math.min(this.#limits.maxRunning, runner.slots),
+      maxStepTokens: runner.maxStepTokens,
+      maxStepLogits: runner.maxStepLogits,
+    };
+    this.#speculator = speculation ? new Speculator(speculation, limits) : null;
+    this.#scheduler = new Scheduler(this.#blocks, limits, {
+      ...(costs && { costs }),
+      speculator: this.#speculator,
+      source: tiers
+        ? {
+            tiers,
+            prefillTokensPerMs: () => this.#rates.prefillTokensPerMs,
+            publicSealKey: () => this.#blocks.publicPrefixes.sealKey,
+          }
+        : null,
+    });
     this.#loads = tiers ? new TierLoads(tiers, () => this.#wakeUp.ring()) : null;
   }
 
@@ -198,11 +202,14 @@ export class Engine {
       const chunks = flight?.chunks ?? [];
       let tokens = 0;
       let decodes = 0;
-      for (const { count } of chunks) {
+      let rows = 0;
+      for (const { count, draft, rows: wanted } of chunks) {
         tokens += count;
-        if (count === 1) decodes += 1;
+        rows += wanted.length;
+        if (count - draft.length === 1) decodes += count;
       }
       this.#rates.step(tokens, decodes, elapsedMs);
+      this.#speculator?.noteStep(tokens, rows, elapsedMs);
       outputs.push(...this.#unreported.splice(0));
       this.#options.onOutputs(outputs, { sequences: chunks.length, tokens, elapsedMs });
       return true;
@@ -337,8 +344,10 @@ export class Engine {
   /** After a chunk: charges, publishes its blocks, and ends the sequence where that is due. */
   #settle(chunk: PlannedChunk, output: SequenceOutput): void {
     const { sequence } = chunk;
-    const { ids, end } = output;
+    const { ids, end, drafts } = output;
     this.#totals.outputTokens += ids.length;
+    this.#totals.draftedTokens += chunk.draft.length;
+    this.#totals.acceptedTokens += drafts?.accepted ?? 0;
     this.#scheduler.settle(chunk, ids.length, end !== 'failed');
     if (!end) return;
     this.#rates.ended(queueTokens(sequence), sequence.computedTokens);

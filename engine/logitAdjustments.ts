@@ -27,13 +27,29 @@ export class LogitAdjustments {
   add(id: number): void {
     if (!this.penalises) return;
     const at = this.#place(id) + 1;
-    const count = this.#words.u32[at]!;
-    this.#words.u32[at] = count === NOT_SEEN ? 1 : count + 1;
+    this.#words.u32[at] = counted(this.#words.u32[at]!);
   }
 
-  /** Writes ADJUSTMENT_WORDS words per distinct token. */
-  write(to: Uint32Array, at: number): void {
+  /** Distinct tokens once those of `ahead` are counted, too. */
+  sizeWith(ahead: Int32Array): number {
+    return this.size + this.#newOf(ahead).length;
+  }
+
+  /** Writes ADJUSTMENT_WORDS words per distinct token, with those of `ahead` counted as if they had been added. */
+  write(to: Uint32Array, at: number, ahead: Int32Array): void {
     to.set(this.#words.u32.subarray(0, this.size * ADJUSTMENT_WORDS), at);
+    const fresh = this.#newOf(ahead);
+    for (const [i, id] of fresh.entries()) to.set([id, NOT_SEEN, 0], at + (this.size + i) * ADJUSTMENT_WORDS);
+    if (!this.penalises) return;
+    for (const id of ahead) {
+      const place = this.#places.get(id) ?? (this.size + fresh.indexOf(id)) * ADJUSTMENT_WORDS;
+      to[at + place + 1] = counted(to[at + place + 1]!);
+    }
+  }
+
+  /** Distinct tokens of `ahead` that have no place yet and would be given one. */
+  #newOf(ahead: Int32Array): number[] {
+    return this.penalises ? [...new Set(ahead)].filter((id) => !this.#places.has(id)) : [];
   }
 
   #place(id: number): number {
@@ -56,6 +72,11 @@ export class LogitAdjustments {
 /** null: every logit is taken as it is. */
 export function adjustmentsOf(params: SamplingParams, prompt: Int32Array): LogitAdjustments | null {
   return params.logitBias.length > 0 || penalises(params) ? new LogitAdjustments(params, prompt) : null;
+}
+
+/** The count of a token that was drawn once more. */
+function counted(count: number): number {
+  return count === NOT_SEEN ? 1 : count + 1;
 }
 
 function penalises(params: SamplingParams): boolean {

@@ -31,10 +31,12 @@ export type RowWish =
       /** positionNoise of the output position. */
       noise: readonly [high: number, low: number];
       adjustments: LogitAdjustments | null;
+      /** Drafts in front of the row, in order, which the adjustments do not count yet; absent: none. */
+      ahead?: Int32Array;
       /** Alternatives wanted; null: no logprobs. */
       logprobs: number | null;
-      /** Keeps the drawn id on the device, for the next step's tokens. */
-      slot: number;
+      /** Keeps the drawn id on the device, for the next step's tokens; null: it is not kept. */
+      slot: number | null;
       /** The slot holds a token that the adjustments do not count yet. */
       pending: boolean;
     }

@@ -93,6 +93,8 @@ export interface SequenceOutput {
   promptLogprobs?: PositionLogprob[];
   /** Prompt tokens answered from the cache: set once, with the first output. */
   cachedTokens?: number;
+  /** In a step that computed drafts: how many were drawn, which are the first of `ids`, and how many were not. */
+  drafts?: { accepted: number; rejected: number };
   end?: SequenceEnd;
 }
 
@@ -115,6 +117,9 @@ export interface EngineStatus {
   promptTokens: number;
   cachedTokens: number;
   outputTokens: number;
+  /** Drafts computed, and those of them that were drawn. */
+  draftedTokens: number;
+  acceptedTokens: number;
   preemptions: number;
   evictions: number;
   /** Blocks outside the GPU; RAM and disk are those of all engines of the process. null: there are none. */

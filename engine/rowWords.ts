@@ -23,6 +23,8 @@ export interface RowMemory {
   adjustAt: number;
 }
 
+const NOTHING_AHEAD = new Int32Array(0);
+
 /** Writes one row after the other; says what they need together. */
 export class RowWriter {
   readonly #vocabSize: number;
@@ -57,10 +59,10 @@ export class RowWriter {
       this.#row(at, { ...row, ...place });
       return;
     }
-    const { sampling, noise, adjustments, logprobs, slot, pending } = wish;
-    const count = adjustments?.size ?? 0;
+    const { sampling, noise, adjustments, ahead = NOTHING_AHEAD, logprobs, slot, pending } = wish;
+    const count = adjustments?.sizeWith(ahead) ?? 0;
     invariant(adjustAt + count * ADJUSTMENT_WORDS <= words.u32.length, 'there is room for the adjustments', { count });
-    adjustments?.write(words.u32, adjustAt);
+    adjustments?.write(words.u32, adjustAt, ahead);
     this.#row(at, {
       draw: { ...sampling, noise },
       given: 0,

@@ -8,6 +8,7 @@
 //             4 make room   a decode that needs a block preempts when none is left
 //             5 reclaim     a tenant below its share takes a slot from one above
 //             6 divide      one token to each decode, then the rest of the budget to prompts, least served tenant first
+//             7 speculate   drafts in what is then left of tokens, rows and blocks: nobody goes or waits for one
 //   take, settle            what a step computed: counted, charged, published; an ended sequence's chunk is void
 //
 // Progress: a sequence's known tokens are allocated at admission, so only growth by decoding can run out of blocks. The victim is the
@@ -26,6 +27,7 @@ import { Shares } from './reclaim.ts';
 import { type BlockSource, planLoad, recomputeCost } from './reload.ts';
 import type { Sequence } from './sequence.ts';
 import { auditCounts } from './sequenceAudit.ts';
+import type { Speculator } from './speculation/speculator.ts';
 import {
   divide,
   inStep,
@@ -62,6 +64,7 @@ export class Scheduler {
   readonly #blocks: BlockAccount;
   readonly #limits: StepLimits;
   readonly #source: BlockSource | null;
+  readonly #speculator: Speculator | null;
   readonly #inFlight: BlocksInFlight;
   readonly #running: Sequence[] = [];
   /** Slots given back; those from the number of slots ever given out on have never been used. */
@@ -80,7 +83,7 @@ export class Scheduler {
   constructor(
     blocks: BlockAccount,
     limits: StepLimits,
-    options: { costs?: TokenCosts; source?: BlockSource | null } = {},
+    options: { costs?: TokenCosts; source?: BlockSource | null; speculator?: Speculator | null } = {},
   ) {
     this.#blocks = blocks;
     // Each running sequence must be able to get a token and a logits row in every step.
@@ -88,6 +91,7 @@ export class Scheduler {
     invariant(maxRunning >= 1, 'a step has room for a sequence', { ...limits });
     this.#limits = { ...limits, maxRunning };
     this.#source = options.source ?? null;
+    this.#speculator = options.speculator ?? null;
     this.queue = new FairQueue(options.costs, CREDIT_STEPS * limits.maxStepTokens);
     this.#inFlight = new BlocksInFlight(limits.maxStepTokens);
   }
@@ -127,7 +131,8 @@ export class Scheduler {
     for (const sequence of this.#inFlight.impatient(this.#step)) this.queue.unfollow(sequence);
     this.#cramped = this.#makeRoom();
     if (!this.#cramped) this.#admit(plan.loads, true);
-    plan.chunks = divide(this.#running, this.queue, this.#limits);
+    if (!this.#speculator?.shouldWait(this.#running)) plan.chunks = divide(this.#running, this.queue, this.#limits);
+    this.#speculator?.extend(plan.chunks, (sequence, drafts) => this.#roomForDrafts(sequence, drafts));
     invariant(
       plan.chunks.length > 0 || this.queue.size === 0 || this.#loading > 0 || this.#running.some(inStep),
       'something goes on while something waits',
@@ -139,17 +144,25 @@ export class Scheduler {
   /** The chunk's step is done; false when nobody wants its result any more. */
   take(chunk: PlannedChunk): boolean {
     if (!valid(chunk)) return false;
-    const { sequence, start, count, draws } = chunk;
+    const { sequence, start, count, draws, draft } = chunk;
     invariant(sequence.computed === start, 'steps are taken in order', { computed: sequence.computed, start });
-    sequence.computed += count;
+    sequence.computed += count - draft.length;
     if (draws) sequence.drawn -= 1;
+    sequence.drafted = 0;
     return true;
   }
 
-  /** After `take`, with the drawn tokens appended: charges, publishes what is complete, and lets those go on who waited for it. */
-  settle({ sequence, count }: PlannedChunk, released: number, trusted: boolean): void {
-    this.queue.charge(sequence, count, released);
-    sequence.computedTokens += count;
+  /**
+   * After `take`, with the drawn tokens appended: charges, publishes what is complete, and lets those go on who waited for it. Of several
+   * tokens that one chunk drew, all but the last were drafts and have their KV from it; drafts that were not drawn count nowhere.
+   */
+  settle({ sequence, count, draft }: PlannedChunk, released: number, trusted: boolean): void {
+    const accepted = Math.max(0, released - 1);
+    sequence.computed += accepted;
+    sequence.scheduled += accepted;
+    const computed = count - draft.length + accepted;
+    this.queue.charge(sequence, computed, released);
+    sequence.computedTokens += computed;
     if (trusted) this.#publish(sequence);
   }
 
@@ -219,6 +232,18 @@ export class Scheduler {
     return this.#preemptions > before;
   }
 
+  /**
+   * How many of `drafts` the sequence has blocks for, or may get one for early: only where nobody waits, and each running sequence would
+   * still find its next one.
+   */
+  #roomForDrafts({ table, length }: Sequence, drafts: number): number {
+    const covered = table!.length * BLOCK_TOKENS - length;
+    const spare = this.queue.size === 0 ? this.#blocks.availableBlocks - this.#running.length : 0;
+    const fitting = Math.min(drafts, covered + Math.max(0, spare) * BLOCK_TOKENS);
+    invariant(this.#blocks.grow(table!, length + fitting), 'there is room for what fits', { fitting });
+    return fitting;
+  }
+
   /** What preempting it wastes, in prompt tokens. */
   #recompute(sequence: Sequence): number {
     const shared = this.#blocks.sharedPositions(sequence.table!);
@@ -231,6 +256,7 @@ export class Scheduler {
     sequence.computed = 0;
     sequence.scheduled = 0;
     sequence.drawn = 0;
+    sequence.drafted = 0;
     sequence.preemptions += 1;
     this.#preemptions += 1;
     this.queue.requeue(sequence);
@@ -249,6 +275,7 @@ export class Scheduler {
     sequence.table = null;
     this.#freeSlots.push(sequence.slot!);
     sequence.slot = null;
+    sequence.drafter = null;
     this.#wake(this.#inFlight.leave(sequence));
   }
 

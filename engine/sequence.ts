@@ -4,11 +4,13 @@
 //   0          computed       scheduled        length   expectedLength
 //   ├── has KV ────┤── in steps ──┤── pending ────┤── drawn ──┤        drawn: tokens that steps in flight will add
 //
-// computed ≤ scheduled ≤ expectedLength at any time; computed = scheduled and drawn = 0 when no step is in flight.
+// computed ≤ scheduled ≤ expectedLength at any time; computed = scheduled and drawn = 0 when no step is in flight. Drafts are in none of
+// these counts until they are drawn: while a step computes some, how far the sequence gets is open, and nothing more of it is pending.
 import type { BlockTable } from './blockManager.ts';
 import { adjustmentsOf, type LogitAdjustments } from './logitAdjustments.ts';
 import { type PhiloxKey, seedKey } from './noise.ts';
 import type { SequenceEnd, SequenceRequest } from './request.ts';
+import type { Drafter } from './speculation/drafter.ts';
 import type { CachedPath } from './tiers/port.ts';
 
 /** Where a sequence is. `waiting` by itself, `following` another's prompt, `preempted` back in the queue, `loading` from a tier. */
@@ -38,6 +40,10 @@ export class Sequence {
   scheduled = 0;
   /** Output tokens that planned steps will draw. */
   drawn = 0;
+  /** Drafts in the step in flight. */
+  drafted = 0;
+  /** Opened when it decodes on an engine that speculates, gone with its table. */
+  drafter: Drafter | null = null;
   /** Rises with each preemption: a chunk of an earlier run is void. */
   run = 0;
   state: SequenceState = 'waiting';
@@ -89,6 +95,7 @@ export class Sequence {
 
   /** Tokens, known or about to be, that need KV and are in no step yet. */
   get pending(): number {
+    if (this.drafted > 0) return 0;
     return Math.min(this.expectedLength, this.mostPositions) - this.scheduled;
   }
 

@@ -5,7 +5,7 @@ import type { Sequence } from './sequence.ts';
 /** Throws InvariantViolation where a sequence contradicts itself. `loading`: how many are counted as waiting for blocks. */
 export function auditCounts(running: Iterable<Sequence>, waiting: Iterable<Sequence>, loading: number): void {
   let loads = 0;
-  for (const { computed, scheduled, drawn, expectedLength, load, state, table } of running) {
+  for (const { computed, scheduled, drawn, drafted, expectedLength, load, state, table } of running) {
     invariant(table !== null, 'who runs holds blocks', { state });
     invariant((state === 'loading') === (load !== null), 'who loads has a load', { state });
     invariant(computed <= scheduled && scheduled <= expectedLength && drawn >= 0, 'counts are in order', {
@@ -14,9 +14,15 @@ export function auditCounts(running: Iterable<Sequence>, waiting: Iterable<Seque
       expectedLength,
       drawn,
     });
+    invariant(drafted === 0 || (drawn === 1 && scheduled === computed + 1), 'a draft hangs on one decode in flight', {
+      drafted,
+      drawn,
+    });
     if (load) loads += 1;
   }
   invariant(loads === loading, 'loads are counted', { loads, loading });
-  for (const { computed, scheduled, drawn, table, load, state } of waiting)
-    invariant(!table && !load && computed + scheduled + drawn === 0, 'who waits holds nothing', { state });
+  for (const { computed, scheduled, drawn, drafted, drafter, table, load, state } of waiting) {
+    invariant(!table && !load && !drafter, 'who waits holds nothing', { state });
+    invariant(computed + scheduled + drawn + drafted === 0, 'who waits is in no step', { state });
+  }
 }

@@ -1,5 +1,5 @@
 // What a step is: who computes how many tokens of what. Dividing a step's budget is a pure function of counts: one token to each decode,
-// then what is left to prompts, the least served tenant first. A plan may outlive what it was made for; `valid` says of a chunk
+// then what is left to prompts, the least served tenant first; drafts (speculation/) take of the rest. A plan may outlive what it was made for; `valid` says of a chunk
 // whether anybody still wants its result.
 import type { FairQueue } from './fairQueue.ts';
 import { nextChunk, type Sequence } from './sequence.ts';
@@ -18,12 +18,17 @@ export interface PlannedChunk {
   run: number;
   /** Position of its first token. */
   start: number;
+  /** Tokens, drafts included. */
   count: number;
   /** Offsets into the chunk whose logits are wanted. */
   rows: readonly number[];
-  /** Whether its last row draws the sequence's next token. */
+  /** Whether its last row draws the sequence's next token. With drafts, each row draws one. */
   draws: boolean;
+  /** Guesses at the tokens behind its first, which is known; [count - 1], or empty. */
+  draft: Int32Array;
 }
+
+export const NO_DRAFT = new Int32Array(0);
 
 export interface Preparation {
   /** Ended by their deadline, now. */
@@ -51,7 +56,7 @@ export function divide(running: readonly Sequence[], queue: FairQueue, limits: S
     if (count === 0) return;
     const { run, scheduled: start, expectedLength } = sequence;
     const draws = start + count === expectedLength && wanted.at(-1) === count - 1 && sequence.request.maxTokens > 0;
-    chunks.push({ sequence, run, start, count, rows: wanted, draws });
+    chunks.push({ sequence, run, start, count, rows: wanted, draws, draft: NO_DRAFT });
     sequence.scheduled += count;
     if (draws) sequence.drawn += 1;
     tokens -= count;

@@ -1,6 +1,6 @@
 // A model-based fuzz of the whole engine core: random requests, cancellations, deadlines and a small arena, so that blocks run out all
 // the time; steps planned ahead or not; blocks that come from a tier late, in part or not at all; every eviction policy; prefixes that become
-// public and cease to be; rows that are not finite; keys destroyed. After each step the structures check themselves, and a reader of the
+// public and cease to be; rows that are not finite; keys destroyed; no drafts, by n-gram, or of one who knows and errs. After each step the structures check themselves, and a reader of the
 // index's changes can follow. In the end every sequence must have been told exactly what it is told alone with a cold cache, or a prefix
 // of that when it was cut off.
 import { setImmediate as nextTurn, setImmediate as yieldToEvents } from 'node:timers/promises';
@@ -9,9 +9,12 @@ import { createEvictionPolicy, EVICTION_POLICIES } from '../engine/eviction/poli
 import { philox4x32, seedKey } from '../engine/noise.ts';
 import { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import type { SequenceRequest } from '../engine/request.ts';
+import type { SpeculationOptions } from '../engine/speculation/drafter.ts';
+import { ngramSpeculation } from '../engine/speculation/ngramDrafter.ts';
 import { BlockFeed } from '../pool/blockFeed.ts';
 import { BlockMirror } from '../pool/blockMirror.ts';
-import { cacheOf, EngineHarness, GREEDY, solo } from './support/engineHarness.ts';
+import { cacheOf, EngineHarness, GREEDY, solo, type Told } from './support/engineHarness.ts';
+import { OracleDrafter } from './support/oracleDrafter.ts';
 import { UnreliableTiers } from './support/unreliableTiers.ts';
 
 const RUNS = 60;
@@ -87,10 +90,23 @@ function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
   };
 }
 
+/** Drafts of as many kinds; `texts`: how the sequences go on, as far as they are known. */
+function speculationOf(dice: Dice, texts: readonly number[][]): SpeculationOptions | undefined {
+  const errPercent = dice.pick([0, 10, 40]);
+  return dice.pick([
+    undefined,
+    ngramSpeculation(8),
+    { open: () => new OracleDrafter(texts, () => dice.chance(errPercent)), maxDraftTokens: dice.pick([1, 3, 20]) },
+  ]);
+}
+
 async function simulate(seed: number) {
   const dice = new Dice(seed);
   const stepsInFlight = dice.pick([1, 2]);
   const badRowPercent = dice.pick([0, 0, 1, 4]);
+  const follows = dice.pick([0, 60, 95]);
+  const texts: number[][] = [];
+  const speculation = speculationOf(dice, texts);
   const publicPrefixes = new PublicPrefixes();
   const feed = new BlockFeed();
   let tiers: UnreliableTiers | undefined;
@@ -100,6 +116,7 @@ async function simulate(seed: number) {
       maxStepTokens: dice.pick([4, 9, 33, 64]),
       maxStepLogits: dice.pick([2, 5, 32]),
       stepsInFlight,
+      follows,
       alter: (row) => {
         if (badRowPercent > 0 && dice.chance(badRowPercent)) row.fill(Number.NaN);
       },
@@ -117,7 +134,7 @@ async function simulate(seed: number) {
           maxLoadBlocks: dice.pick([1, 2, 64]),
         });
       const eviction = createEvictionPolicy(dice.pick(Object.keys(EVICTION_POLICIES)), runner.capacityBlocks);
-      return { publicPrefixes, eviction, listener: feed, ...(tiers && { tiers }) };
+      return { publicPrefixes, eviction, listener: feed, ...(tiers && { tiers }), ...(speculation && { speculation }) };
     },
   );
   const { engine } = harness;
@@ -128,13 +145,19 @@ async function simulate(seed: number) {
     if (changes) mirror.apply(changes);
   };
   const asked = new Map<string, SequenceRequest>();
+  const expected = new Map<string, Told>();
   const cancelled = new Set<string>();
   for (let round = 0; round < 160; round++) {
     const living = [...asked.keys()].filter((id) => !harness.told.get(id)?.end && !cancelled.has(id));
     if (dice.chance(6)) operate(dice, publicPrefixes, tiers);
     if (dice.chance(30)) {
       const request = randomRequest(dice, `r${round}`, harness.nowMs);
-      if (!engine.submit(request)) asked.set(request.id, request);
+      if (!engine.submit(request)) {
+        const alone = await solo(request, { follows });
+        asked.set(request.id, request);
+        expected.set(request.id, alone);
+        texts.push([...request.promptIds, ...alone.ids]);
+      }
     } else if (dice.chance(4) && living.length > 0) {
       const id = dice.pick(living);
       expect(engine.cancel(id)).toBe(true);
@@ -158,9 +181,10 @@ async function simulate(seed: number) {
   expect(status.blocksFree + status.blocksCached).toBe(status.blocksTotal);
   expect(mirror.size).toBeLessThanOrEqual(status.blocksCached);
   let failed = 0;
-  for (const [id, request] of asked) {
+  const incidental = { cachedTokens: 0, drafts: null };
+  for (const id of asked.keys()) {
     const told = harness.of(id);
-    const alone = await solo(request);
+    const alone = expected.get(id)!;
     if (told.end === 'cancelled' || told.end === 'deadline' || told.end === 'failed') {
       if (told.end === 'cancelled') expect(cancelled.has(id)).toBe(true);
       if (told.end === 'failed') expect(badRowPercent).toBeGreaterThan(0);
@@ -168,7 +192,7 @@ async function simulate(seed: number) {
       expect(told.ids).toEqual(alone.ids.slice(0, told.ids.length));
       expect(told.logprobs).toEqual(alone.logprobs.slice(0, told.logprobs.length));
       expect(told.promptLogprobs).toEqual(alone.promptLogprobs.slice(0, told.promptLogprobs.length));
-    } else expect({ id, ...told, cachedTokens: 0 }).toEqual({ id, ...alone, cachedTokens: 0 });
+    } else expect({ id, ...told, ...incidental }).toEqual({ id, ...alone, ...incidental });
   }
   return {
     ...status,
@@ -178,6 +202,7 @@ async function simulate(seed: number) {
     loadedBlocks: tiers?.loadedBlocks ?? 0,
     abortedLoads: tiers?.aborted ?? 0,
     ahead: stepsInFlight > 1 ? status.steps : 0,
+    acceptedAhead: stepsInFlight > 1 ? status.acceptedTokens : 0,
   };
 }
 
@@ -185,7 +210,7 @@ describe('engine simulation', () => {
   it(`tells every sequence what it is told alone, in ${RUNS} random schedules`, async () => {
     const sum = {
       ...{ sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0, failed: 0 },
-      ...{ loadedBlocks: 0, abortedLoads: 0, ahead: 0 },
+      ...{ loadedBlocks: 0, abortedLoads: 0, ahead: 0, draftedTokens: 0, acceptedTokens: 0, acceptedAhead: 0 },
     };
     for (let seed = FIRST_SEED; seed < FIRST_SEED + RUNS; seed++) {
       try {
@@ -205,5 +230,8 @@ describe('engine simulation', () => {
     expect(sum.loadedBlocks).toBeGreaterThan(RUNS);
     expect(sum.abortedLoads).toBeGreaterThan(0);
     expect(sum.ahead).toBeGreaterThan(RUNS * 10);
+    expect(sum.acceptedTokens).toBeGreaterThan(RUNS * 10);
+    expect(sum.draftedTokens - sum.acceptedTokens).toBeGreaterThan(RUNS * 10);
+    expect(sum.acceptedAhead).toBeGreaterThan(RUNS);
   });
 });

@@ -144,8 +144,10 @@ export class StepMetadata {
 
   #checked(wish: RowWish): RowWish {
     const { slots, vocabSize } = this.limits;
-    if (wish.kind === 'draw') invariant(wish.slot >= 0 && wish.slot < slots, 'a slot exists', { slot: wish.slot });
-    else invariant(wish.id >= 0 && wish.id < vocabSize, 'token id is outside the vocabulary', { id: wish.id });
+    if (wish.kind === 'draw') {
+      const { slot, pending } = wish;
+      invariant(slot === null ? !pending : slot >= 0 && slot < slots, 'a slot exists', { slot });
+    } else invariant(wish.id >= 0 && wish.id < vocabSize, 'token id is outside the vocabulary', { id: wish.id });
     return wish;
   }
 

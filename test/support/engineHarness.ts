@@ -54,6 +54,7 @@ export interface Told {
   logprobs: PositionLogprob[];
   promptLogprobs: PositionLogprob[];
   cachedTokens: number | null;
+  drafts: { accepted: number; rejected: number };
   end: SequenceEnd | null;
 }
 
@@ -72,7 +73,10 @@ export class EngineHarness {
     limits: Partial<EngineLimits> = {},
     more: (
       runner: PagedRunner,
-    ) => Pick<EngineOptions, 'costs' | 'tiers' | 'publicPrefixes' | 'eviction' | 'listener'> = () => ({}),
+    ) => Pick<
+      EngineOptions,
+      'costs' | 'tiers' | 'publicPrefixes' | 'eviction' | 'listener' | 'speculation'
+    > = () => ({}),
   ) {
     this.runner = new PagedRunner(options);
     this.engine = new Engine({
@@ -109,7 +113,14 @@ export class EngineHarness {
   #gather(output: SequenceOutput): void {
     let told = this.told.get(output.id);
     if (!told) {
-      told = { ids: [], logprobs: [], promptLogprobs: [], cachedTokens: null, end: null };
+      told = {
+        ids: [],
+        logprobs: [],
+        promptLogprobs: [],
+        cachedTokens: null,
+        drafts: { accepted: 0, rejected: 0 },
+        end: null,
+      };
       this.told.set(output.id, told);
     }
     if (told.end) throw new Error(`${output.id} was told something after its end`);
@@ -121,13 +132,15 @@ export class EngineHarness {
       if (told.cachedTokens !== null) throw new Error(`${output.id}: cachedTokens told twice`);
       told.cachedTokens = output.cachedTokens;
     }
+    told.drafts.accepted += output.drafts?.accepted ?? 0;
+    told.drafts.rejected += output.drafts?.rejected ?? 0;
     told.end = output.end ?? null;
   }
 }
 
 /** What the request is told when it is alone, with room for everything and nothing in the cache. */
-export async function solo(asked: SequenceRequest): Promise<Told> {
-  const harness = new EngineHarness({ capacityBlocks: 256, maxStepTokens: 1024, maxStepLogits: 1024 });
+export async function solo(asked: SequenceRequest, model: Pick<PagedRunnerOptions, 'follows'> = {}): Promise<Told> {
+  const harness = new EngineHarness({ capacityBlocks: 256, maxStepTokens: 1024, maxStepLogits: 1024, ...model });
   harness.engine.submit({ ...asked, deadlineMs: Number.POSITIVE_INFINITY });
   await harness.finish();
   return harness.of(asked.id);
