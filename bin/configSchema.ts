@@ -9,7 +9,7 @@ const { bounds, journal, kvBytes, tiers, evictionPolicy, tenantMetrics, models: 
 const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
-const { id, activations, kvFormat, contextLength, kvBlocks, kvWeight } = poolModels.element.shape;
+const { id, activations, kvFormat, contextLength, kvBlocks, kvWeight, speculation } = poolModels.element.shape;
 
 const model = z.strictObject({
   id,
@@ -29,6 +29,7 @@ const model = z.strictObject({
   contextLength,
   kvBlocks,
   kvWeight,
+  speculation,
 });
 export type ModelEntry = z.infer<typeof model>;
 

@@ -22,6 +22,7 @@ const COMMANDS = {
   bench: { entry: 'bench/run.ts', dev: true },
   'bench:cache': { entry: 'bench/cache.ts', dev: true },
   'bench:gateway': { entry: 'bench/gateway.ts', dev: true },
+  'bench:speculation': { entry: 'bench/speculation.ts', dev: true },
   'bench:kernels': { entry: 'bench/kernels/run.ts', dev: true },
   'sim:cache': { entry: 'bench/simCache.ts', dev: true },
   'config:schema': { entry: 'bin/writeSchema.ts', dev: true },

@@ -31,8 +31,8 @@ export function poolSectionOf(
     port: options.port ?? 0,
     poolId: identity.poolId,
     keys: [{ id: identity.keyId, secretHex: identity.secretHex }],
-    models: config.models.map(({ id, activations, kvFormat, kvBlocks, kvWeight, contextLength }, i) => ({
-      ...{ id, activations, kvFormat, kvWeight, path: options.modelPaths[i] ?? '' },
+    models: config.models.map(({ id, activations, kvFormat, kvBlocks, kvWeight, speculation, contextLength }, i) => ({
+      ...{ id, activations, kvFormat, kvWeight, speculation, path: options.modelPaths[i] ?? '' },
       ...(kvBlocks !== undefined && { kvBlocks }),
       ...(contextLength !== undefined && { contextLength }),
     })),

@@ -8,6 +8,24 @@ const DEFAULT_EVICTION = 'multi-tenant';
 
 const port = z.int().min(0).max(65_535);
 
+/** A step of the smallest engine has 16 rows of logits: one to the last token, the rest to drafts. */
+const MAX_DRAFT_TOKENS = 15;
+
+const speculation = z.strictObject({
+  kind: z
+    .enum(['ngram', 'off'])
+    .default('ngram')
+    .describe(
+      'Whether output tokens are guessed and computed ahead. ngram: what followed when the last tokens occurred before, in prompt or output. The answer is the same, bit for bit.',
+    ),
+  maxDraftTokens: z
+    .int()
+    .min(1)
+    .max(MAX_DRAFT_TOKENS)
+    .default(8)
+    .describe('Most guesses per sequence and step. How many pay is measured all the while; this bounds it.'),
+});
+
 const servedModelSection = z.strictObject({
   id: z.string().min(1).max(256).describe('Name under which the model is served.'),
   path: z.string().min(1).describe('The model file, already resolved and checked.'),
@@ -34,6 +52,7 @@ const servedModelSection = z.strictObject({
     .max(1000)
     .default(1)
     .describe('Share of pool.kvBytes beside the other models that have no kvBlocks.'),
+  speculation: speculation.prefault({}),
 });
 
 const bounds = z.strictObject({
@@ -149,3 +168,4 @@ export const poolSection = z
 
 export type PoolSection = z.infer<typeof poolSection>;
 export type PoolModelSection = PoolSection['models'][number];
+export type SpeculationSection = PoolModelSection['speculation'];

@@ -40,6 +40,8 @@ export function engineDetailOf(models: readonly string[], figures: EngineFigures
     prompt_tokens: status.promptTokens,
     cached_tokens: status.cachedTokens,
     output_tokens: status.outputTokens,
+    drafted_tokens: status.draftedTokens,
+    accepted_draft_tokens: status.acceptedTokens,
     preemptions: status.preemptions,
     evictions: status.evictions,
     tenants: tenantsOf(figures),

@@ -1,7 +1,7 @@
 // What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { BlockChanges } from './blockFeed.ts';
-import type { EngineBounds, TiersSection } from './config.ts';
+import type { EngineBounds, SpeculationSection, TiersSection } from './config.ts';
 import type { EngineFigures } from './engineDetail.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
@@ -15,6 +15,7 @@ export interface EngineModel {
   /** null: a share of the KV budget. */
   kvBlocks: number | null;
   kvWeight: number;
+  speculation: SpeculationSection;
   /** Most positions of a sequence under each name; null: the model's own bound. */
   served: { id: string; contextLength: number | null }[];
 }

@@ -25,6 +25,7 @@ function engine(over: Partial<EngineDetail> = {}): EngineDetail {
   return {
     ...{ models: ['m', 'alias'], running: 0, waiting: 0, waiting_tokens: 0, wasted_positions: 7, steps: 0 },
     ...{ prompt_tokens: 0, cached_tokens: 0, output_tokens: 0, preemptions: 0, evictions: 0 },
+    ...{ drafted_tokens: 0, accepted_draft_tokens: 0 },
     blocks: { total: 10, free: 1, cached: 4, used: 5 },
     tenants: [tenant(null)],
     attribution: { pairs: [], has_more: false },
@@ -51,6 +52,13 @@ describe('the series of an engine', () => {
     expect(lines).toContain('hearth_pool_blocks_used{model="a\\"b\\\\c\\nd"} 5');
     expect(lines).toContain('hearth_pool_wasted_positions{model="a\\"b\\\\c\\nd"} 7');
     expect(lines.join()).not.toMatch(/alias|large|tenant=/);
+  });
+
+  it('count drafts and those accepted by model', () => {
+    const lines = engineMetricLines(detail({ drafted_tokens: 9, accepted_draft_tokens: 7 }), 0);
+    expect(lines).toContain('# TYPE hearth_pool_drafted_tokens_total counter');
+    expect(lines).toContain('hearth_pool_drafted_tokens_total{model="m"} 9');
+    expect(lines).toContain('hearth_pool_accepted_draft_tokens_total{model="m"} 7');
   });
 
   it('count hits over all tenants, named or not', () => {

@@ -30,6 +30,18 @@ const ENGINE: readonly Family<EngineDetail>[] = [
     of: (e) => e.wasted_positions,
   },
   { name: 'steps_total', help: 'Engine steps.', type: 'counter', of: (e) => e.steps },
+  {
+    name: 'drafted_tokens_total',
+    help: 'Guesses at output tokens, computed ahead.',
+    type: 'counter',
+    of: (e) => e.drafted_tokens,
+  },
+  {
+    name: 'accepted_draft_tokens_total',
+    help: 'Guesses that the sampler then drew.',
+    type: 'counter',
+    of: (e) => e.accepted_draft_tokens,
+  },
   { name: 'preemptions_total', help: 'Sequences put back to waiting.', type: 'counter', of: (e) => e.preemptions },
   { name: 'evictions_total', help: 'Cached blocks given up.', type: 'counter', of: (e) => e.evictions },
   {

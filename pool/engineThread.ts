@@ -10,8 +10,10 @@ import { divideKvBudget, type KvDemand } from '../engine/kvBudget.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
 import { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import { ngramSpeculation } from '../engine/speculation/ngramDrafter.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
 import { BlockFeed } from './blockFeed.ts';
+import type { SpeculationSection } from './config.ts';
 import type { EngineFigures } from './engineDetail.ts';
 import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
 import { declare, type Served, warmUp } from './servedEngine.ts';
@@ -75,7 +77,7 @@ export class EngineThread {
   }
 
   async #open(
-    { id: engine, served: names }: EngineModel,
+    { id: engine, served: names, speculation }: EngineModel,
     prepared: PreparedModel,
     kvBlocks: number,
     setup: EngineSetup,
@@ -83,7 +85,7 @@ export class EngineThread {
     const { runner, adapter } = await prepared.open(kvBlocks, (stage, done, total) =>
       this.#progress(stage, done, total),
     );
-    const served = this.#serve(engine, runner, setup);
+    const served = this.#serve(engine, runner, speculation, setup);
     for (const { id } of names) this.#byModel.set(id, served);
     this.#progress('warm-up', 0, 1);
     await warmUp(served);
@@ -105,7 +107,7 @@ export class EngineThread {
     if (this.#state === 'stopping') throw new StartCancelled('stopped while starting');
   }
 
-  #serve(id: string, runner: ModelRunner, setup: EngineSetup): Served {
+  #serve(id: string, runner: ModelRunner, { kind, maxDraftTokens }: SpeculationSection, setup: EngineSetup): Served {
     const { maxRunning, cachedTokenCost, ...queue } = setup.bounds;
     const tiers = this.#tiers?.cacheFor(runner.transfer, runner.fingerprint);
     const feed = new BlockFeed();
@@ -114,6 +116,7 @@ export class EngineThread {
       runner,
       ...(tiers && { tiers }),
       ...{ publicPrefixes, listener: feed },
+      ...(kind === 'ngram' && { speculation: ngramSpeculation(maxDraftTokens) }),
       eviction: createEvictionPolicy(setup.evictionPolicy, runner.capacityBlocks),
       clock: Date.now,
       costs: { ...DEFAULT_TOKEN_COSTS, cached: cachedTokenCost },

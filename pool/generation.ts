@@ -34,6 +34,7 @@ export class Generation {
   readonly #cachedByPrompt: number[];
   #events: PoolEvent[] = [];
   #dirty = new Set<Choice>();
+  readonly #drafts = { accepted: 0, rejected: 0, changed: false };
   #failure: Failure | null = null;
 
   constructor(model: PoolModel, plan: Plan, grant: Grant, sequences: ReadonlyMap<number, SequenceRequest>) {
@@ -59,10 +60,12 @@ export class Generation {
   }
 
   get usage(): Usage {
+    const { accepted, rejected } = this.#drafts;
     return {
       prompt_tokens: this.plan.promptTokens,
       cached_tokens: this.#cachedByPrompt.reduce((sum, tokens) => sum + tokens, 0),
       completion_tokens: this.#choices.reduce((sum, choice) => sum + choice.stream.released, 0),
+      ...(accepted + rejected > 0 && { accepted_prediction_tokens: accepted, rejected_prediction_tokens: rejected }),
     };
   }
 
@@ -134,6 +137,13 @@ export class Generation {
     return released;
   }
 
+  /** Drafts of the request so far, and whether there have been any since the last call. */
+  takeDrafts(): { accepted: number; rejected: number; changed: boolean } {
+    const taken = { ...this.#drafts };
+    this.#drafts.changed = false;
+    return taken;
+  }
+
   /** Events that may leave once their step is journalled. */
   takeEvents(): PoolEvent[] {
     const events = this.#events;
@@ -148,9 +158,18 @@ export class Generation {
     this.#dirty.add(choice);
   }
 
+  /** Accepted drafts are the first of an output's ids; what a stop string cuts off is no part of the completion. */
+  #noteDrafts({ accepted, rejected }: { accepted: number; rejected: number }, released: number): void {
+    const kept = Math.min(accepted, released);
+    this.#drafts.accepted += kept;
+    this.#drafts.rejected += rejected + accepted - kept;
+    this.#drafts.changed = true;
+  }
+
   #release(choice: Choice, output: SequenceOutput): void {
     const { position, ids, text, finish } = choice.stream.accept(output);
     this.#dirty.add(choice);
+    if (output.drafts) this.#noteDrafts(output.drafts, ids.length);
     const logprobs = output.logprobs?.slice(0, ids.length).map((one) => wireLogprob(this.model.text, one));
     invariant(this.plan.logprobs === null || ids.length === (logprobs?.length ?? 0), 'every id has its logprob', {
       ids: ids.length,

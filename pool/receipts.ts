@@ -9,8 +9,16 @@ const count = z.int().min(0);
 export const journalRecord = z.discriminatedUnion('kind', [
   /** A request was accepted (or, in a snapshot, stood like this). `handle` names it in later records. */
   z.object({ kind: z.literal('start'), handle: count, receipt }),
-  /** Positions released in one step: [handle, choice, released in all, cached tokens in all]. */
-  z.object({ kind: z.literal('step'), timeMs: z.number(), released: z.array(z.tuple([count, count, count, count])) }),
+  /**
+   * Positions released in one step: [handle, choice, released in all, cached tokens in all]. `drafts`, where there were any: [handle, accepted
+   * in all, rejected in all].
+   */
+  z.object({
+    kind: z.literal('step'),
+    timeMs: z.number(),
+    released: z.array(z.tuple([count, count, count, count])),
+    drafts: z.array(z.tuple([count, count, count])).optional(),
+  }),
   z.object({ kind: z.literal('end'), handle: count, outcome, timeMs: z.number() }),
   z.object({ kind: z.literal('ack'), handles: z.array(count) }),
 ]);
@@ -91,6 +99,7 @@ export class ReceiptBook {
       case 'step':
         for (const [handle, choice, released, cached] of record.released)
           this.#release(handle, choice, released, cached, record.timeMs);
+        for (const [handle, accepted, rejected] of record.drafts ?? []) this.#draft(handle, accepted, rejected);
         return;
       case 'end':
         this.#end(record.handle, record.outcome, record.timeMs);
@@ -117,6 +126,13 @@ export class ReceiptBook {
     receipt.choices[choice] = Math.max(before, released);
     receipt.cached_tokens = Math.max(receipt.cached_tokens, cached);
     receipt.updated_at_ms = timeMs;
+  }
+
+  #draft(handle: number, accepted: number, rejected: number): void {
+    const receipt = this.#byHandle.get(handle)?.receipt;
+    if (!receipt) return;
+    receipt.accepted_prediction_tokens = Math.max(receipt.accepted_prediction_tokens ?? 0, accepted);
+    receipt.rejected_prediction_tokens = Math.max(receipt.rejected_prediction_tokens ?? 0, rejected);
   }
 
   #end(handle: number, result: Receipt['outcome'], timeMs: number): void {

@@ -201,6 +201,26 @@ describe('running requests', () => {
     });
   });
 
+  it('tell drafts in usage and receipt: accepted ones are released, cut ones rejected, and neither is a position more', () => {
+    const { sink } = start('a', { n: 2, stop: 'END' });
+    step(output(0, 'abc', { drafts: { accepted: 2, rejected: 1 } }), output(1, 'x'));
+    expect(sink.events.findLast(({ type }) => type === 'delta')).toMatchObject({
+      usage: { completion_tokens: 4, accepted_prediction_tokens: 2, rejected_prediction_tokens: 1 },
+    });
+    // Six ids, of which the stop string leaves four: a draft behind it was drawn, and is no part of the answer.
+    step(output(0, 'ENDxyz', { position: 3, drafts: { accepted: 5, rejected: 0 } }));
+    step(output(1, 'y', { position: 1, end: 'stop' }));
+    const predictions = { accepted_prediction_tokens: 5, rejected_prediction_tokens: 3 };
+    expect(sink.events.at(-1)).toMatchObject({
+      type: 'done',
+      usage: { completion_tokens: 8, ...predictions },
+      receipt: { choices: [6, 2], ...predictions },
+    });
+    journal.close();
+    journal = new Journal({ folder, fsync: 'none', segmentBytes: 1 << 20, now: () => now });
+    expect(journal.book.get('a')).toMatchObject({ choices: [6, 2], ...predictions });
+  });
+
   it('fail alone when the engine contradicts itself', () => {
     const [a, b] = [start('a'), start('b')];
     step(output(0, 'x', { position: 5 }), output(1, 'y'));

@@ -33,11 +33,15 @@ export function startRecord(generation: Generation, handle: number, poolId: stri
 export function stepRecords(touched: readonly Journalled[], timeMs: number): JournalRecord[] {
   const records: JournalRecord[] = [];
   const released: [number, number, number, number][] = [];
+  const drafts: [number, number, number][] = [];
   for (const { generation, handle } of touched) {
     if (handle === null) continue;
     for (const [choice, total, cached] of generation.takeReleased()) released.push([handle, choice, total, cached]);
+    const { accepted, rejected, changed } = generation.takeDrafts();
+    if (changed) drafts.push([handle, accepted, rejected]);
     if (generation.finished)
       records.push({ kind: 'end', handle, outcome: generation.failure?.outcome ?? 'completed', timeMs });
   }
-  return released.length > 0 ? [{ kind: 'step', timeMs, released }, ...records] : records;
+  if (released.length === 0) return records;
+  return [{ kind: 'step', timeMs, released, ...(drafts.length > 0 && { drafts }) }, ...records];
 }

@@ -6,7 +6,7 @@ import { Smoothed } from '../smoothed.ts';
 /** What each further row adds to a step, as a share of the time for one, until it is measured. */
 const ASSUMED_ROW = 0.25;
 /** A measurement counts for so many steps. */
-export const FRESH_STEPS = 512;
+export const FRESH_STEPS = 128;
 /** Weight of the newest measurement. */
 const WEIGHT = 0.2;
 /** A measurement so many times what was expected (a pipeline compiled, another process) counts as only that. */

@@ -48,7 +48,7 @@ export interface Admitted {
 /** What the client's side gets: the pool's events, and at the end the bill, settled already. Errors of the pool are thrown. */
 export type RelayEvent =
   | Exclude<PoolEvent, { type: 'done' } | { type: 'error' }>
-  | { type: 'end'; done: PoolEvent; bill: Bill };
+  | { type: 'end'; done: Extract<PoolEvent, { type: 'done' }>; bill: Bill };
 
 /** Throws GatewayError. Aborting, or ending the generator early, ends the request at the pool. */
 export async function* relay(

@@ -18,7 +18,7 @@ export async function respondWhole(
       continue;
     }
     collector.add(event.done);
-    return Response.json({ ...collector.answer(), usage: usageOf(event.bill) }, { headers });
+    return Response.json({ ...collector.answer(), usage: usageOf(event.bill, event.done.usage) }, { headers });
   }
   throw new Error('a relay ends with its bill or throws');
 }
@@ -69,7 +69,8 @@ export async function respondStreaming(
         // the place free that this request took.
         await events.return().catch((error: unknown) => log.error('relay_failed', errorFields(error)));
         finished();
-        if (includeUsage) controller.enqueue(sseData({ ...shaper.usageChunk(), usage: usageOf(event.bill) }));
+        if (includeUsage)
+          controller.enqueue(sseData({ ...shaper.usageChunk(), usage: usageOf(event.bill, event.done.usage) }));
         controller.enqueue(SSE_DONE);
         return controller.close();
       }

@@ -1,6 +1,6 @@
 // What chat and text completions share on their way from pool events to OpenAI's objects: the head of every object, usage, logprobs,
 // and the SSE framing of a chunk.
-import type { FinishReason, LogprobEntry, PoolEvent, TokenLogprob } from '../../pool/wire/events.ts';
+import type { FinishReason, LogprobEntry, PoolEvent, TokenLogprob, Usage } from '../../pool/wire/events.ts';
 import type { ErrorBody } from '../errors.ts';
 import type { Bill } from '../ledger/bill.ts';
 
@@ -31,15 +31,21 @@ export interface UsageBody {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
+  /** Drafts that the engine computed ahead; unlike OpenAI's, those rejected are in no other figure. */
+  completion_tokens_details: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
 }
 
-/** What the client is told is what is billed. */
-export function usageOf(bill: Omit<Bill, 'outcome'>): UsageBody {
+/** What the client is told is what is billed; `told` by the pool: how it was computed. */
+export function usageOf(bill: Omit<Bill, 'outcome'>, told: Usage): UsageBody {
   return {
     prompt_tokens: bill.inputTokens,
     completion_tokens: bill.outputTokens,
     total_tokens: bill.inputTokens + bill.outputTokens,
     prompt_tokens_details: { cached_tokens: bill.cachedInputTokens },
+    completion_tokens_details: {
+      accepted_prediction_tokens: told.accepted_prediction_tokens ?? 0,
+      rejected_prediction_tokens: told.rejected_prediction_tokens ?? 0,
+    },
   };
 }
 

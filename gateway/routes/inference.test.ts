@@ -62,7 +62,10 @@ describe('chat', () => {
           finish_reason: 'length',
         },
       ],
-      usage: { prompt_tokens: 9, completion_tokens: 3, total_tokens: 12, prompt_tokens_details: { cached_tokens: 2 } },
+      usage: {
+        ...{ prompt_tokens: 9, completion_tokens: 3, total_tokens: 12, prompt_tokens_details: { cached_tokens: 2 } },
+        completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
+      },
     });
     expect(response.headers.get('x-request-id')).toMatch(/^req_/);
     expect(response.headers.get('openai-processing-ms')).toMatch(/^\d+$/);
@@ -94,6 +97,7 @@ describe('chat', () => {
           completion_tokens: 3,
           total_tokens: 12,
           prompt_tokens_details: { cached_tokens: 2 },
+          completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
         },
       },
     ]);

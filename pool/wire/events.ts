@@ -24,12 +24,22 @@ export const tokenLogprob = logprobEntry.extend({
 });
 export type TokenLogprob = z.infer<typeof tokenLogprob>;
 
+/**
+ * Tokens that the engine computed ahead as guesses: those that the sampler then drew, which are among the completion's, and those that it
+ * did not, which nobody is billed for. Absent where there were none.
+ */
+const predictions = {
+  accepted_prediction_tokens: count.optional(),
+  rejected_prediction_tokens: count.optional(),
+};
+
 export const usage = z.object({
   prompt_tokens: count,
   /** Part of prompt_tokens that was answered from the prefix cache. */
   cached_tokens: count,
   /** Output positions released so far, over all choices. */
   completion_tokens: count,
+  ...predictions,
 });
 export type Usage = z.infer<typeof usage>;
 
@@ -61,6 +71,7 @@ export const receipt = z.object({
   cached_tokens: count,
   /** Released output positions, per choice. */
   choices: z.array(count),
+  ...predictions,
   outcome,
   /** Unix milliseconds at which the pool accepted the request, and of its last change. */
   started_at_ms: z.number(),

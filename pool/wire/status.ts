@@ -55,6 +55,9 @@ export const engineDetail = z.object({
   prompt_tokens: count,
   cached_tokens: count,
   output_tokens: count,
+  /** Guesses computed ahead, and those of them that were drawn. */
+  drafted_tokens: count,
+  accepted_draft_tokens: count,
   preemptions: count,
   evictions: count,
   tenants: z.array(tenantDetail),
