@@ -96,7 +96,15 @@ function speculationOf(dice: Dice, texts: readonly number[][]): SpeculationOptio
   return dice.pick([
     undefined,
     ngramSpeculation(8),
-    { open: () => new OracleDrafter(texts, () => dice.chance(errPercent)), maxDraftTokens: dice.pick([1, 3, 20]) },
+    {
+      open: () =>
+        new OracleDrafter(
+          texts,
+          () => dice.chance(errPercent),
+          () => dice.chance(20),
+        ),
+      maxDraftTokens: dice.pick([1, 3, 20]),
+    },
   ]);
 }
 
