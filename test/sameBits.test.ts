@@ -1,17 +1,25 @@
 // One request through the real engine on the real adapter, in every way that it can be served: the same ids and the same logprobs, to the
-// bit. Each case also shows that it took the way it is named for. From the tiers: tiers.test.ts; whole system: e2e/.
+// bit; with drafts, of which every fifth is wrong, and without. Each case also shows that it took the way it is named for. From the tiers: tiers.test.ts; whole system: e2e/.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Engine } from '../engine/engine.ts';
+import { Engine, type EngineOptions } from '../engine/engine.ts';
 import { createLlamaRunner } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
 import type { ModelFile } from '../engine/model/types.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
-import { GREEDY, type PositionLogprob, type SamplingParams, type SequenceRequest } from '../engine/request.ts';
+import {
+  GREEDY,
+  type PositionLogprob,
+  type SamplingParams,
+  type SequenceEnd,
+  type SequenceRequest,
+} from '../engine/request.ts';
+import { ngramSpeculation } from '../engine/speculation/ngramDrafter.ts';
 import { cacheOf, request } from './support/engineHarness.ts';
 import { testDevice } from './support/gpu.ts';
+import { OracleDrafter } from './support/oracleDrafter.ts';
 import { randomOf } from './support/random.ts';
 import { writeTinyModel } from './support/tinyModel.ts';
 
@@ -52,6 +60,7 @@ interface Answer {
   ids: number[];
   logprobs: PositionLogprob[];
   cachedTokens: number;
+  end: SequenceEnd | null;
 }
 
 /** The runner with steps of at most so many tokens. */
@@ -68,23 +77,28 @@ function narrowed(runner: ModelRunner, maxStepTokens: number): ModelRunner {
 /** Serves the requests together. */
 async function serve(engine: Engine, answers: Map<string, Answer>, requests: SequenceRequest[]): Promise<void> {
   for (const one of requests) {
-    answers.set(one.id, { ids: [], logprobs: [], cachedTokens: 0 });
+    answers.set(one.id, { ids: [], logprobs: [], cachedTokens: 0, end: null });
     expect(engine.submit(one)).toBeNull();
   }
   while (await engine.step());
   engine.checkInvariants();
 }
 
-function engineOver(runner: ModelRunner): { engine: Engine; answers: Map<string, Answer> } {
+function engineOver(
+  runner: ModelRunner,
+  speculation?: EngineOptions['speculation'],
+): { engine: Engine; answers: Map<string, Answer> } {
   const answers = new Map<string, Answer>();
   const engine = new Engine({
-    ...{ runner, clock: Date.now },
+    // Where no step takes time, costs are as assumed: what is drafted does not depend on the machine.
+    ...{ runner, clock: () => 0, ...(speculation && { speculation }) },
     onOutputs: (outputs) => {
       for (const output of outputs) {
         const answer = answers.get(output.id)!;
         answer.ids.push(...output.ids);
         answer.logprobs.push(...(output.logprobs ?? []));
         answer.cachedTokens = output.cachedTokens ?? answer.cachedTokens;
+        answer.end = output.end ?? null;
       }
     },
     onFatal: (error) => {
@@ -95,9 +109,11 @@ function engineOver(runner: ModelRunner): { engine: Engine; answers: Map<string,
 }
 
 describe.each([
-  ['greedy', GREEDY],
-  ['sampled with penalties', SAMPLED],
-] as const)('%s: the same bits', (_, sampling) => {
+  ['greedy', GREEDY, false],
+  ['greedy, with drafts', GREEDY, true],
+  ['sampled with penalties', SAMPLED, false],
+  ['sampled with penalties, with drafts', SAMPLED, true],
+] as const)('%s: the same bits', (_, sampling, drafts) => {
   const prompt = promptOf(100);
   const ours = (over: Partial<SequenceRequest> = {}): SequenceRequest =>
     request('ours', prompt, { sampling, maxTokens: MAX_TOKENS, logprobs: 5, cache: cacheOf('ours'), ...over });
@@ -112,6 +128,16 @@ describe.each([
 
   let runner: ModelRunner;
   let expected: Answer;
+  /** How sequences go on, for those who draft. */
+  const texts: number[][] = [];
+  let guesses = 0;
+  const speculation = drafts
+    ? { open: () => new OracleDrafter(texts, () => guesses++ % 5 === 4), maxDraftTokens: 6 }
+    : undefined;
+  const drafted = (engine: Engine): void => {
+    const { draftedTokens, acceptedTokens } = engine.status();
+    expect(acceptedTokens > 0 && draftedTokens > acceptedTokens).toBe(drafts);
+  };
   const open = async (kvBlocks: number, stepsInFlight: number): Promise<ModelRunner> =>
     createLlamaRunner({
       ...{ gpu: await testDevice(), file, activations: 'int8', kvBlocks, maxStepTokens: MAX_STEP_TOKENS },
@@ -128,20 +154,23 @@ describe.each([
     expected = answers.get('ours')!;
     expect(expected.ids).toHaveLength(MAX_TOKENS);
     expect(expected.cachedTokens).toBe(0);
+    texts.push([...prompt, ...expected.ids]);
   });
 
   it('in chunks of 1 to 64', { timeout: 120_000 }, async () => {
-    for (let most = 1; most <= MAX_STEP_TOKENS; most++) {
-      const { engine, answers } = engineOver(narrowed(runner, most));
+    for (let most = 1; most <= MAX_STEP_TOKENS; most += drafts && most > 8 ? 11 : 1) {
+      const { engine, answers } = engineOver(narrowed(runner, most), speculation);
       await serve(engine, answers, [ours()]);
       same(answers.get('ours'));
-      expect(engine.status().steps, `steps of ${most}`).toBe(Math.ceil(prompt.length / most) + MAX_TOKENS - 1);
+      const { steps, acceptedTokens } = engine.status();
+      expect(steps + acceptedTokens, `steps of ${most}`).toBe(Math.ceil(prompt.length / most) + MAX_TOKENS - 1);
+      if (most > 2) drafted(engine);
     }
   });
 
   it('from a cached prefix that ends anywhere, whole blocks shared and the last one copied', async () => {
     for (const shared of [15, 16, 17, 40, 64, 95, 99]) {
-      const { engine, answers } = engineOver(runner);
+      const { engine, answers } = engineOver(runner, speculation);
       const head = request('head', prompt.slice(0, shared), { cache: cacheOf('ours'), maxTokens: 1 });
       await serve(engine, answers, [head]);
       await serve(engine, answers, [ours()]);
@@ -150,30 +179,59 @@ describe.each([
     }
   });
 
-  it('beside 15 strangers that come and go', async () => {
-    const { engine, answers } = engineOver(runner);
-    const strangers = Array.from({ length: 15 }, (_, i) => stranger(i, 5 + 13 * i, 3 + 4 * (i % 5)));
-    await serve(engine, answers, [...strangers.slice(0, 8), ours(), ...strangers.slice(8)]);
+  // Beside fifteen others no draft pays.
+  const company = drafts ? 3 : 15;
+  it(`beside ${company} strangers that come and go`, async () => {
+    const { engine, answers } = engineOver(runner, speculation);
+    const strangers = Array.from({ length: company }, (_, i) => stranger(i, 5 + 13 * i, 3 + 4 * (i % 5)));
+    await serve(engine, answers, [...strangers.slice(0, 2), ours(), ...strangers.slice(2)]);
     same(answers.get('ours'));
     expect(engine.status().steps).toBeLessThan(strangers.length + MAX_TOKENS + prompt.length);
+    expect(engine.status().draftedTokens > 0).toBe(drafts);
   });
 
   it('preempted and resumed', async () => {
     const other = stranger(0, 140, 60);
     const roomy = engineOver(runner);
     await serve(roomy.engine, roomy.answers, [other]);
-    const { engine, answers } = engineOver(await open(18, 1));
+    texts.push([...other.promptIds, ...roomy.answers.get(other.id)!.ids]);
+    const { engine, answers } = engineOver(await open(17, 1), speculation);
     await serve(engine, answers, [other, ours()]);
     same(answers.get('ours'));
     expect(answers.get(other.id)?.ids).toEqual(roomy.answers.get(other.id)?.ids);
     expect(engine.status().preemptions).toBeGreaterThan(0);
+    drafted(engine);
   });
 
   it('with steps submitted ahead', async () => {
     const ahead = await open(64, 2);
     expect(ahead.stepsInFlight).toBe(2);
-    const { engine, answers } = engineOver(ahead);
+    const { engine, answers } = engineOver(ahead, speculation);
     await serve(engine, answers, [stranger(1, 30, 9), ours(), stranger(2, 60, 40)]);
     same(answers.get('ours'));
+    drafted(engine);
+  });
+
+  if (!drafts) return;
+
+  it('whatever ends it, and however many choices there are', async () => {
+    const stops = expected.ids.map((id) => ({ eosIds: [id] }));
+    const bounds = expected.ids.map((_, i) => ({ maxTokens: i + 1 }));
+    for (const over of [...stops, ...bounds]) {
+      const requests = [0, 1].map((choice) => ({ ...ours(over), id: `choice ${choice}`, choice }));
+      const [plain, drafting] = [engineOver(runner), engineOver(runner, speculation)];
+      await serve(plain.engine, plain.answers, requests);
+      await serve(drafting.engine, drafting.answers, requests);
+      expect(drafting.answers).toEqual(plain.answers);
+      expect(plain.answers.get('choice 0')?.ids.length).toBeLessThanOrEqual(MAX_TOKENS);
+    }
+  });
+
+  it('where the text is what drafts are looked up in', async () => {
+    const quoting = ours({ promptIds: Int32Array.from([...prompt, ...expected.ids, ...prompt]), maxTokens: 60 });
+    const [plain, drafting] = [engineOver(runner), engineOver(runner, ngramSpeculation(6))];
+    await serve(plain.engine, plain.answers, [quoting]);
+    await serve(drafting.engine, drafting.answers, [quoting]);
+    expect(drafting.answers).toEqual(plain.answers);
   });
 });

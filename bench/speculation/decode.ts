@@ -9,6 +9,7 @@ import { openModelText } from '../../engine/model/modelText.ts';
 import { BLOCK_TOKENS } from '../../engine/modelRunner.ts';
 import { GREEDY, type SequenceRequest } from '../../engine/request.ts';
 import { ngramSpeculation } from '../../engine/speculation/ngramDrafter.ts';
+import { clockFor } from '../kernels/clock.ts';
 import type { BenchPrompt } from './prompts.ts';
 
 export interface DecodeTask {
@@ -20,12 +21,18 @@ export interface DecodeTask {
   maxDraftTokens: number;
 }
 
+export interface Pace {
+  /** By the clock on the wall, and by the time that the adapter was at work, which others on the machine don't stretch. */
+  tokensPerSecond: number;
+  tokensPerWorkSecond: number;
+}
+
 export interface DecodeResult {
   prompt: string;
   promptTokens: number;
-  /** Output tokens per second behind the first, by round. */
-  plain: number[];
-  ngram: number[];
+  /** Behind the first token, by round. */
+  plain: Pace[];
+  ngram: Pace[];
   /** Of a round: output tokens, drafts computed, and drawn; engine steps behind the first token. */
   tokens: number;
   drafted: number[];
@@ -36,6 +43,8 @@ export interface DecodeResult {
 
 export interface DecodeAnswer {
   adapter: string;
+  /** How the adapter's work was timed. */
+  clock: string;
   results: DecodeResult[];
 }
 
@@ -52,12 +61,15 @@ const longest = Math.max(...asked.map(({ ids }) => ids.length)) + task.generate;
 const kvBlocks = Math.ceil(longest / BLOCK_TOKENS) + 2;
 const runner = await createLlamaRunner({ gpu, file, activations: 'int8', kvBlocks, maxStepTokens: 64 });
 
+const clock = clockFor(gpu.software);
+
 /** One engine over the runner, and what it answers. */
 class Contender {
   readonly engine: Engine;
   ids: number[] = [];
   #firstMs = 0;
   #lastMs = 0;
+  #worked: () => number = () => 0;
 
   constructor(maxDraftTokens: number | null) {
     this.engine = new Engine({
@@ -68,7 +80,10 @@ class Contender {
         for (const { ids } of outputs) {
           if (ids.length === 0) continue;
           this.#lastMs = performance.now();
-          if (this.ids.length === 0) this.#firstMs = this.#lastMs;
+          if (this.ids.length === 0) {
+            this.#firstMs = this.#lastMs;
+            this.#worked = clock.start();
+          }
           this.ids.push(...ids);
         }
       },
@@ -78,12 +93,15 @@ class Contender {
     });
   }
 
-  /** Tokens per second behind the first. */
-  async answer(request: SequenceRequest): Promise<number> {
+  async answer(request: SequenceRequest): Promise<Pace> {
     this.ids = [];
     invariant(!this.engine.submit(request), 'an idle engine takes the request');
     while (await this.engine.step());
-    return ((this.ids.length - 1) / (this.#lastMs - this.#firstMs)) * 1000;
+    const tokens = this.ids.length - 1;
+    return {
+      tokensPerSecond: (tokens / (this.#lastMs - this.#firstMs)) * 1000,
+      tokensPerWorkSecond: tokens / this.#worked(),
+    };
   }
 }
 
@@ -103,7 +121,7 @@ for (const { name, ids, sampling } of asked) {
   // The first round compiles what is lazy, and is not counted.
   for (let round = 0; round <= task.rounds; round++) {
     const before = ngram.engine.status();
-    const rates = new Map<Contender, number>();
+    const rates = new Map<Contender, Pace>();
     for (const one of round % 2 ? [ngram, plain] : [plain, ngram]) rates.set(one, await one.answer(request));
     invariant(String(plain.ids) === String(ngram.ids), 'drafts change no token', { prompt: name, round });
     if (round === 0) continue;
@@ -118,6 +136,6 @@ for (const { name, ids, sampling } of asked) {
   result.text = text.decode(ngram.ids);
   results.push(result);
 }
-const answer: DecodeAnswer = { adapter: gpu.adapterName, results };
+const answer: DecodeAnswer = { adapter: gpu.adapterName, clock: clock.name, results };
 process.stdout.write(`${JSON.stringify(answer)}\n`);
 process.exit(0);

@@ -1,11 +1,5 @@
-// What speculation is measured on: texts that the answer repeats, and one where nothing repeats itself. An own text, about 200 tokens.
-
-const PROSE = `The harbour master kept a green notebook in the drawer of his desk. Every evening at seven he wrote down which boats had come in, \
-how deep they lay in the water, and what the crews had said about the weather beyond the cape. On the first page he had drawn the bay as it was \
-when his father ran the office: two wooden piers, the lime kiln, and the row of poplars that the storm of 1931 took away. Nobody else was allowed \
-to write in it. When the new clerk arrived from the city in April, she asked why the same figures were not simply typed into the register, and he \
-told her that the register belonged to the ministry, while the notebook belonged to the sea. She laughed, but she never asked again, and in the \
-autumn he found a second green notebook on his desk, with her name on the cover and the first three boats of the day already entered.`;
+// What speculation is measured on: a text that the answer repeats with changes, and one where nothing repeats itself. The text is code: asked
+// to repeat prose, a model of this size retells it.
 
 const CODE = `export function parseDuration(text: string): number {
   const match = /^(\\d+)(ms|s|m|h)$/.exec(text);
@@ -33,11 +27,6 @@ export interface BenchPrompt {
 }
 
 export const PROMPTS: readonly BenchPrompt[] = [
-  {
-    name: 'edit prose',
-    content: `Repeat this text word for word, with "green" changed to "blue":\n\n${PROSE}`,
-    temperature: 0,
-  },
   {
     name: 'edit code',
     content: `Rewrite this code with "amount" renamed to "count". Answer with the code alone.\n\n${CODE}`,

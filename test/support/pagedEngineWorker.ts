@@ -14,6 +14,8 @@ import { PagedRunner } from './pagedRunner.ts';
 export const pagedModelFile = z.object({
   stepMs: z.number().default(0),
   contextLength: z.int().default(512),
+  /** Of 100 tokens, those that go on from the last in steps of 7. */
+  follows: z.int().default(0),
   /** What the KV budget counts for a block. */
   blockBytes: z.int().default(1024),
   /** The runner throws in this step. */
@@ -38,6 +40,7 @@ const prepare: PrepareModel = async (model) => {
   const open = (kvBlocks: number) =>
     new PagedRunner({
       vocabSize: BYTE_TEXT_VOCAB,
+      follows: file.follows,
       contextLength: Math.min(file.contextLength, contextLengthOf(model) ?? file.contextLength),
       capacityBlocks: kvBlocks,
       maxStepTokens: setup.bounds.maxStepTokens,

@@ -90,6 +90,19 @@ export class PagedSystem {
     return completionOf(await this.#ask(key, 'POST', '/v1/chat/completions', body));
   }
 
+  /** A tenant's request, `path` below /v1, and its answer. */
+  async ask<T>(key: string, path: string, body: object): Promise<T> {
+    return this.#ask(key, 'POST', `/v1${path}`, body);
+  }
+
+  /** The chunks of its stream. */
+  async stream<T>(key: string, path: string, body: object): Promise<T[]> {
+    const text = await this.#send(key, 'POST', `/v1${path}`, body);
+    const data = text.split('\n\n').flatMap((frame) => (frame.startsWith('data: ') ? frame.slice(6) : []));
+    if (data.pop() !== '[DONE]') throw new Error(`the stream ends without [DONE]: ${text.slice(-200)}`);
+    return data.map((one) => JSON.parse(one));
+  }
+
   async eventually(what: string, probe: () => Promise<boolean>): Promise<void> {
     for (let tries = 0; tries < 300; tries++) {
       if (await probe().catch(() => false)) return;
@@ -103,6 +116,10 @@ export class PagedSystem {
   }
 
   async #ask<T>(key: string, method: string, path: string, body?: unknown): Promise<T> {
+    return JSON.parse(await this.#send(key, method, path, body));
+  }
+
+  async #send(key: string, method: string, path: string, body?: unknown): Promise<string> {
     const response = await fetch(this.#url(path), {
       method,
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
@@ -110,7 +127,7 @@ export class PagedSystem {
     });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
-    return JSON.parse(text);
+    return text;
   }
 }
 
