@@ -131,6 +131,7 @@ export class Scheduler {
     for (const sequence of this.#inFlight.impatient(this.#step)) this.queue.unfollow(sequence);
     this.#cramped = this.#makeRoom();
     if (!this.#cramped) this.#admit(plan.loads, true);
+    // What a step in flight is still drawing may be what drafts hang on: then its end is waited for.
     if (!this.#speculator?.shouldWait(this.#running)) plan.chunks = divide(this.#running, this.queue, this.#limits);
     this.#speculator?.extend(plan.chunks, (sequence, drafts) => this.#roomForDrafts(sequence, drafts));
     invariant(
