@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 
+export { median } from '../engine/tuning/fastest.ts';
+
 export interface Row {
   name: string;
   value: number;
@@ -37,11 +39,4 @@ export function report(adapter: string, rows: Row[]): Report {
 /** Writes the report to `file` when one was asked for. */
 export function save(file: string | undefined, result: Report): void {
   if (file) writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 ? upper : (upper + (sorted[middle - 1] as number)) / 2;
 }

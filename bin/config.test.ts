@@ -118,7 +118,12 @@ describe('the sections of the processes', () => {
 
   it('are what each process accepts, and agree with each other', () => {
     const pool = poolSection.parse(
-      poolSectionOf(loaded(), identity, { modelPaths: ['/m.gguf'], dawnFlags: ['adapter=x'], port: null }),
+      poolSectionOf(loaded(), identity, {
+        modelPaths: ['/m.gguf'],
+        dawnFlags: ['adapter=x'],
+        tuningFile: '/t.json',
+        port: null,
+      }),
     );
     const gateway = parseSection(gatewaySectionOf(loaded(), identity, { poolPort: 4711, port: null }));
     expect(pool).toMatchObject({ host: '127.0.0.1', port: 0, dawnFlags: ['adapter=x'], models: [{ path: '/m.gguf' }] });
@@ -134,7 +139,9 @@ describe('the sections of the processes', () => {
   });
 
   it('come back on the port they had', () => {
-    expect(poolSectionOf(loaded(), identity, { modelPaths: [], dawnFlags: [], port: 4711 }).port).toBe(4711);
+    expect(
+      poolSectionOf(loaded(), identity, { modelPaths: [], dawnFlags: [], tuningFile: '/t.json', port: 4711 }).port,
+    ).toBe(4711);
     const env = { PORT: '0' };
     expect(gatewaySectionOf(loaded(env), identity, { poolPort: 1, port: 5000 }).port).toBe(5000);
     expect(gatewaySectionOf(loaded(env), identity, { poolPort: 1, port: null }).port).toBe(0);

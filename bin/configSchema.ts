@@ -5,7 +5,16 @@ import { gatewaySection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
 
-const { bounds, journal, kvBytes, tiers, evictionPolicy, tenantMetrics, models: poolModels } = poolSection.shape;
+const {
+  bounds,
+  journal,
+  kvBytes,
+  tiers,
+  evictionPolicy,
+  tenantMetrics,
+  tuning,
+  models: poolModels,
+} = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
@@ -59,6 +68,7 @@ const pool = z.strictObject({
   kvBytes,
   evictionPolicy,
   tenantMetrics,
+  tuningBudgetMs: tuning.unwrap().shape.budgetMs,
   journalFsync: journal.shape.fsync,
   journalSegmentBytes: journal.shape.segmentBytes,
   maxReceipts: journal.shape.maxReceipts,

@@ -1,10 +1,14 @@
 // `npm run doctor`: what Hearth would run on, and what to do about each thing that keeps it from serving. Exit code 1 if there is one.
+// `--retune` throws away which kernels were measured to be the fastest: the next start measures again.
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { AdapterSearchError } from '../engine/gpu/adapterOrder.ts';
 import { type AdapterChoice, findAdapter } from '../engine/gpu/adapterSearch.ts';
 import { systemDrivers } from '../engine/gpu/systemDrivers.ts';
 import { loadConfig } from './config.ts';
 import { checkDataDir, checkModel, checkPort, checkVersions, type Finding } from './doctorChecks.ts';
+import { tuningFile } from './prepare.ts';
+import { checkTuning, forgetTuning } from './tuningFindings.ts';
 
 /** Limits that decide how models are laid out; the rest are Dawn's for every adapter. */
 const SHOWN_LIMITS = [
@@ -15,6 +19,7 @@ const SHOWN_LIMITS = [
   'maxComputeWorkgroupStorageSize',
 ];
 
+const { retune } = parseArgs({ options: { retune: { type: 'boolean', default: false } } }).values;
 const root = fileURLToPath(new URL('..', import.meta.url));
 const env = process.env;
 let problems = 0;
@@ -49,7 +54,9 @@ await attempt('configuration', async () => {
   show({ name: 'configuration', state: 'ok', text: file ?? 'defaults; there is no hearth.config.json' });
   await attempt('adapter', async () => {
     try {
-      showAdapter(await findAdapter({ wanted: config.adapter, env }));
+      const choice = await findAdapter({ wanted: config.adapter, env });
+      showAdapter(choice);
+      show(await (retune ? forgetTuning(tuningFile(env)) : checkTuning(tuningFile(env), choice)));
     } catch (error) {
       if (!(error instanceof AdapterSearchError)) throw error;
       show({ name: 'adapter', state: 'problem', text: error.message });

@@ -1,5 +1,7 @@
 // What start, test and doctor need before anything computes: an adapter and a model's file. Says what it does while it lasts.
+import { join } from 'node:path';
 import { type AdapterChoice, findAdapter } from '../engine/gpu/adapterSearch.ts';
+import { userCache } from '../engine/model/modelCache.ts';
 import { type ResolvedModel, resolveModel } from '../engine/model/source.ts';
 import type { ProgressLine } from './progressLine.ts';
 
@@ -14,6 +16,9 @@ export async function prepareAdapter(
   for (const { name, why } of choice.rejected) progress.say(`  not ${name}: ${why}`);
   return choice;
 }
+
+/** What kernels took on this user's adapters. */
+export const tuningFile = (env: NodeJS.ProcessEnv): string => join(userCache(env), 'tuning.json');
 
 export interface WantedModel {
   id: string;

@@ -21,10 +21,10 @@ const POOL_BODY_MARGIN_BYTES = 2 ** 20;
 export function poolSectionOf(
   { config }: LoadedConfig,
   identity: PoolIdentity,
-  options: { modelPaths: readonly string[]; dawnFlags: string[]; port: number | null },
+  options: { modelPaths: readonly string[]; dawnFlags: string[]; tuningFile: string; port: number | null },
 ): PoolSectionInput {
-  const { kvBytes, evictionPolicy, tenantMetrics, journalFsync, journalSegmentBytes, maxReceipts, ...others } =
-    config.pool;
+  const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, ...rest } = config.pool;
+  const { journalFsync, journalSegmentBytes, maxReceipts, ...others } = rest;
   const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...bounds } = others;
   return {
     host: POOL_HOST,
@@ -38,6 +38,7 @@ export function poolSectionOf(
     })),
     ...(kvBytes !== undefined && { kvBytes }),
     ...{ evictionPolicy, tenantMetrics },
+    tuning: { file: options.tuningFile, budgetMs: tuningBudgetMs },
     bounds,
     journal: {
       folder: join(config.server.dataDir, 'journal'),

@@ -12,7 +12,7 @@ import { ConfigError, type LoadedConfig } from './config.ts';
 import { makeDataFolder } from './dataFolder.ts';
 import { LogFile } from './logFile.ts';
 import { portProblem } from './portCheck.ts';
-import { prepareAdapter, prepareModel } from './prepare.ts';
+import { prepareAdapter, prepareModel, tuningFile } from './prepare.ts';
 import type { ProgressLine } from './progressLine.ts';
 import { gatewaySectionOf, type PoolIdentity, poolSectionOf } from './sections.ts';
 
@@ -82,7 +82,7 @@ export class Service {
     const identity: PoolIdentity = { poolId: 'local', keyId: 'start', secretHex: randomBytes(32).toString('hex') };
     const { dawnFlags } = adapter;
     this.#pool = this.#supervise('pool', 'pool/main.ts', '127.0.0.1', adapter.env, POOL_HEALTH, (poolPort) =>
-      poolSectionOf(loaded, identity, { modelPaths, dawnFlags, port: poolPort }),
+      poolSectionOf(loaded, identity, { modelPaths, dawnFlags, tuningFile: tuningFile(this.#env), port: poolPort }),
     );
     const { port: poolPort } = await this.#pool.start();
     this.#stop.signal.throwIfAborted();
@@ -167,6 +167,7 @@ export class Service {
 
   #showProgress(stage: string, done: number, total: number): void {
     if (stage === 'weights') this.#progress.bytes('Uploading weights', done, total);
+    else if (stage === 'tuning') this.#progress.share('Measuring kernels', done, total);
     else if (stage === 'shaders') this.#progress.share('Compiling shaders', done, total);
     else this.#progress.update('Warming up');
   }

@@ -117,6 +117,19 @@ const tiersSection = z.strictObject({
 });
 export type TiersSection = z.infer<typeof tiersSection>;
 
+const tuningSection = z.strictObject({
+  file: z.string().min(1).describe('What was measured, of all adapters and models; processes may share it.'),
+  budgetMs: z
+    .int()
+    .min(0)
+    .max(600_000)
+    .default(6000)
+    .describe(
+      'How long a start may measure kernel variants that it has not measured before. 0: they are chosen by rule. The same bits either way.',
+    ),
+});
+export type TuningSection = z.infer<typeof tuningSection>;
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
@@ -147,6 +160,7 @@ export const poolSection = z
       .describe(
         'Which cached KV block leaves when one is needed. Only the multi-tenant ones look at tenants; default and the others see one account.',
       ),
+    tuning: tuningSection.optional(),
     tenantMetrics: z
       .int()
       .min(0)

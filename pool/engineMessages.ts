@@ -1,7 +1,7 @@
 // What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { BlockChanges } from './blockFeed.ts';
-import type { EngineBounds, SpeculationSection, TiersSection } from './config.ts';
+import type { EngineBounds, SpeculationSection, TiersSection, TuningSection } from './config.ts';
 import type { EngineFigures } from './engineDetail.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
@@ -28,6 +28,8 @@ export interface EngineSetup {
   bounds: EngineBounds;
   tiers: TiersSection;
   evictionPolicy: string;
+  /** null: kernels are chosen by rule. */
+  tuning: TuningSection | null;
   dawnFlags: readonly string[];
 }
 

@@ -25,6 +25,7 @@ export interface PreparedModel {
   open(
     kvBlocks: number,
     onProgress: (stage: string, done: number, total: number) => void,
+    onNotice: (message: string) => void,
   ): Promise<{ runner: ModelRunner; adapter: string }>;
   close(): Promise<void>;
 }
@@ -82,8 +83,10 @@ export class EngineThread {
     kvBlocks: number,
     setup: EngineSetup,
   ): Promise<WarmModel[]> {
-    const { runner, adapter } = await prepared.open(kvBlocks, (stage, done, total) =>
-      this.#progress(stage, done, total),
+    const { runner, adapter } = await prepared.open(
+      kvBlocks,
+      (stage, done, total) => this.#progress(stage, done, total),
+      (message) => this.#post({ type: 'notice', message }),
     );
     const served = this.#serve(engine, runner, speculation, setup);
     for (const { id } of names) this.#byModel.set(id, served);

@@ -17,7 +17,7 @@ const prepareLlama: PrepareModel = async (model, setup) => {
   const contextLength = contextLengthOf(model);
   return {
     blockBytes: layerBytes * layers,
-    open: async (kvBlocks, onProgress) => {
+    open: async (kvBlocks, onProgress, onNotice) => {
       const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
       try {
         refuseOverBinding(model.id, kvBlocks, layerBytes, gpu.device.limits.maxStorageBufferBindingSize);
@@ -30,7 +30,8 @@ const prepareLlama: PrepareModel = async (model, setup) => {
           maxStepTokens: setup.bounds.maxStepTokens,
           maxStepLogits: Math.max(16, setup.bounds.maxRunning),
           ...(contextLength !== undefined && { contextLength }),
-          onProgress,
+          ...(setup.tuning && { tuning: setup.tuning }),
+          ...{ onProgress, onNotice },
         });
         return { runner, adapter: gpu.adapterName };
       } catch (error) {

@@ -198,8 +198,9 @@ class PoolProcess {
   }
 }
 
-function engineSetup({ models, kvBytes, bounds, tiers, evictionPolicy, dawnFlags }: PoolSection): EngineSetup {
-  return { bounds, tiers, evictionPolicy, dawnFlags, kvBytes: kvBytes ?? null, models: engineModels(models) };
+function engineSetup({ models, kvBytes, bounds, tiers, evictionPolicy, tuning, dawnFlags }: PoolSection): EngineSetup {
+  const shared = { bounds, tiers, evictionPolicy, dawnFlags, tuning: tuning ?? null };
+  return { ...shared, kvBytes: kvBytes ?? null, models: engineModels(models) };
 }
 
 /** Models come warm in the order of their engines. */

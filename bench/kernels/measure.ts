@@ -1,7 +1,7 @@
 // One process of the kernel bench, in the environment of its adapter: `node bench/kernels/measure.ts '{"dawnFlags","operations","rounds","quick"}'`.
 // Prints one line of JSON.
 import { openDevice } from '../../engine/gpu/device.ts';
-import { clockFor } from './clock.ts';
+import { clockFor } from '../../engine/gpu/deviceClock.ts';
 import type { KernelCase } from './operation.ts';
 import { OPERATIONS } from './operations.ts';
 import { peaks } from './peaks.ts';

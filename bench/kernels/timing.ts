@@ -1,5 +1,5 @@
 // Times cases in turn, round after round, so that a busy moment of the machine falls on all of them.
-import type { Clock } from './clock.ts';
+import type { Clock } from '../../engine/gpu/deviceClock.ts';
 import type { KernelCase, Timed } from './operation.ts';
 
 /** A sample lasts at least this long: against it, submitting and waiting are small. */

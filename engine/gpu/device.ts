@@ -1,5 +1,6 @@
 // Opens the one GPU device of this thread, with all the limits that the adapter has: Dawn's defaults are far below them.
 // Which adapter, and with which driver environment, was decided before the process was spawned (adapterSearch.ts).
+import { cpus } from 'node:os';
 import { create, globals } from 'webgpu';
 
 Object.assign(globalThis, globals);
@@ -19,6 +20,11 @@ export interface OpenedDevice {
   /** Resolves with the driver's words when the device is gone. */
   lost: Promise<string>;
   destroy(): void;
+}
+
+/** What results and measurements of a device hold for: adapter and driver, and the processor where that computes. */
+export function identityOf({ adapterIdentity, software }: OpenedDevice): string[] {
+  return [adapterIdentity, software ? (cpus()[0]?.model ?? '') : ''];
 }
 
 /** The adapter is missing or refused the device. The message says what to do. */

@@ -7,9 +7,7 @@ import {
   attentionShader,
   attentionWorkgroups,
 } from '../../wgsl/attention/shader.ts';
-import { type KvShape, unitsOf } from '../../wgsl/attention/shape.ts';
-import type { KvFormat } from '../../wgsl/kv/format.ts';
-import type { OpenedDevice } from '../gpu/device.ts';
+import type { KvShape } from '../../wgsl/attention/shape.ts';
 import { type Binding, bindInOrder, type Dispatch, type Stage } from './dispatch.ts';
 import type { Pipelines } from './pipelines.ts';
 import type { MetadataField } from './stepMetadata.ts';
@@ -19,11 +17,10 @@ const SPLIT_ROWS = 1024;
 
 export interface AttentionOptions {
   pipelines: Pipelines;
-  gpu: OpenedDevice;
   shape: KvShape;
-  kvFormat: KvFormat;
-  queryRows: number;
-  splitsApart: boolean;
+  /** For tiles of rows, and for single rows. */
+  tiles: AttentionVariant;
+  singles: AttentionVariant;
   /** Binding of a field of the step's metadata. */
   field: (name: MetadataField) => GPUBufferBinding;
 }
@@ -35,21 +32,22 @@ export class AttentionStage {
 
   constructor(options: AttentionOptions) {
     this.#options = options;
-    const { gpu, shape, splitsApart } = options;
+    const { pipelines, shape, singles } = options;
     const size = SPLIT_ROWS * shape.heads * partialElements(shape) * 16;
-    this.#partials = splitsApart
-      ? gpu.device.createBuffer({ label: 'attention splits', size, usage: GPUBufferUsage.STORAGE })
-      : null;
+    this.#partials =
+      singles.splits === 'apart'
+        ? pipelines.device.createBuffer({ label: 'attention splits', size, usage: GPUBufferUsage.STORAGE })
+        : null;
   }
 
   /** From `qkv`, rotated, and a layer's arena to `out` [token][heads][headDim]. */
   async dispatches(qkv: GPUBuffer, arena: GPUBuffer, out: GPUBuffer): Promise<Dispatch[]> {
-    const { pipelines, shape, field } = this.#options;
-    const tiles = await this.#stage('queryTiles', 'within', qkv, arena, out);
-    const within = await this.#stage('singleQueries', 'within', qkv, arena, out);
+    const { pipelines, shape, field, singles } = this.#options;
     const rows = 'singleQueries';
+    const tiles = await this.#stage('queryTiles', this.#options.tiles, qkv, arena, out);
+    const within = await this.#stage(rows, { ...singles, splits: 'within' }, qkv, arena, out);
     if (!this.#partials) return [plain('queryTiles', tiles), plain(rows, within)];
-    const apart = await this.#stage(rows, 'apart', qkv, arena, this.#partials);
+    const apart = await this.#stage(rows, singles, qkv, arena, this.#partials);
     const pipeline = await pipelines.get('merge of splits', () => mergeShader(shape, 1));
     const merge = this.#bound(pipeline, [this.#partials, field(rows), field('counts'), out], mergeWorkgroups(shape));
     return [plain('queryTiles', tiles), { type: 'split', rows, within, apart, merge, capacity: SPLIT_ROWS }];
@@ -57,26 +55,18 @@ export class AttentionStage {
 
   async #stage(
     list: 'queryTiles' | 'singleQueries',
-    splits: AttentionVariant['splits'],
+    variant: AttentionVariant,
     qkv: GPUBuffer,
     arena: GPUBuffer,
     to: GPUBuffer,
   ): Promise<Stage> {
-    const { pipelines, gpu, shape, kvFormat, queryRows, field } = this.#options;
-    const units = unitsOf(shape, gpu.subgroupSize);
-    const variant: AttentionVariant = {
-      format: kvFormat,
-      rows: list === 'queryTiles' ? queryRows : 1,
-      exchange: units ? 'subgroup' : 'workgroup',
-      units: units ?? 1,
-      splits,
-    };
+    const { pipelines, shape, field } = this.#options;
     const pipeline = await pipelines.get(attentionLabel(variant), () => attentionShader(shape, variant));
     return this.#bound(pipeline, [qkv, arena, field(list), field('lists'), to], attentionWorkgroups(shape, variant));
   }
 
   #bound(pipeline: GPUComputePipeline, bindings: readonly Binding[], workgroups: number): Stage {
-    return { pipeline, bindGroup: bindInOrder(this.#options.gpu.device, pipeline, bindings), workgroups };
+    return { pipeline, bindGroup: bindInOrder(this.#options.pipelines.device, pipeline, bindings), workgroups };
   }
 }
 

@@ -2,36 +2,33 @@
 import type { KvShape } from '../../wgsl/attention/shape.ts';
 import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
 import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
-import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
-import {
-  type Activations,
-  broadcastLanes,
-  type MatmulVariant,
-  TOKEN_GROUP,
-  X_PARTS,
-} from '../../wgsl/matmul/variant.ts';
-import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
+import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import { RESOLVE_LANES, RESOLVE_SHADER } from '../../wgsl/sample/resolve.ts';
-import type { OpenedDevice } from '../gpu/device.ts';
+import type { SampleShape } from '../../wgsl/sample/row.ts';
 import type { ModelConfig } from '../model/types.ts';
 import { AttentionStage } from './attentionStage.ts';
 import { bindInOrder, type Dispatch, type RowDispatch, type Rows } from './dispatch.ts';
-import { Pipelines } from './pipelines.ts';
+import type { KernelChoices } from './kernelChoices.ts';
+import { tileDispatches, xGroupBytesOf } from './matmulDispatches.ts';
+import type { Pipelines } from './pipelines.ts';
 import { SampleStage } from './sampleStage.ts';
-import type { MetadataField, StepMetadata } from './stepMetadata.ts';
+import type { MetadataField, MetadataLimits, StepMetadata } from './stepMetadata.ts';
+import { familyOf } from './tuneMatmul.ts';
+import { normalizeLabel } from './tuneNormalize.ts';
 import type { Projection, Weights } from './weights.ts';
 
 export interface GraphOptions {
-  gpu: OpenedDevice;
+  pipelines: Pipelines;
   config: ModelConfig;
   weights: Weights;
   activations: Activations;
   kvFormat: KvFormat;
-  /** Whether a decode over a long context is spread over workgroups. */
-  splitsApart: boolean;
+  /** Which variant of each kernel. */
+  kernels: KernelChoices;
   kvBlocks: number;
   maxTokens: number;
   maxLogits: number;
@@ -58,6 +55,16 @@ export interface Graph {
 }
 
 const padRows = (rows: number): number => Math.ceil(rows / 8) * 8;
+
+/** Of the logits that a step with these limits can want. */
+export function sampleShapeOf({
+  vocabSize,
+  maxLogits,
+  maxAdjustments,
+}: Pick<MetadataLimits, 'vocabSize' | 'maxLogits' | 'maxAdjustments'>): SampleShape {
+  return { vocabSize, stride: padRows(vocabSize), maxRows: maxLogits, maxKept: maxAdjustments + maxLogits };
+}
+
 const wholeGroups = (rows: number): number => Math.ceil(rows / TOKEN_GROUP) * TOKEN_GROUP;
 
 export async function buildGraph(options: GraphOptions): Promise<Graph> {
@@ -75,8 +82,8 @@ class GraphBuilder {
 
   constructor(options: GraphOptions) {
     this.#options = options;
-    this.#device = options.gpu.device;
-    this.#pipelines = new Pipelines(this.#device);
+    this.#device = options.pipelines.device;
+    this.#pipelines = options.pipelines;
     this.#tokens = wholeGroups(options.maxTokens);
     this.#metadataBuffer = this.#buffer(
       'step metadata',
@@ -86,7 +93,7 @@ class GraphBuilder {
   }
 
   async build(): Promise<Graph> {
-    const { config, weights, kvBlocks, maxLogits, splitsApart, onShader, gpu, kvFormat, metadata } = this.#options;
+    const { config, weights, kvBlocks, maxLogits, kernels, onShader } = this.#options;
     const qkvRows = (config.heads + 2 * config.kvHeads) * config.headDim;
     const shape: KvShape = config;
     const blockBytes = kvBlockBytes(this.#options.kvFormat, config.kvHeads, config.headDim);
@@ -108,7 +115,7 @@ class GraphBuilder {
       GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
     );
     const attention = new AttentionStage({
-      ...{ pipelines: this.#pipelines, gpu, shape, kvFormat, splitsApart, queryRows: metadata.limits.queryRows },
+      ...{ pipelines: this.#pipelines, shape, tiles: kernels.tiles, singles: kernels.singles },
       field: (name) => this.#field(name),
     });
     const arenas: GPUBuffer[] = [];
@@ -140,12 +147,11 @@ class GraphBuilder {
     const wanted = this.#field('wanted');
     await this.#normalize(hidden, delta, weights.finalNorm, wanted, x, weights.head, 'wanted');
     await this.#project(weights.head, x, logits, 'wanted');
-    const { maxAdjustments, slots } = this.#options.metadata.limits;
     const sampling = await SampleStage.build(
       this.#pipelines,
-      { vocabSize: config.vocabSize, stride: logitsStride, maxRows: maxLogits, maxKept: maxAdjustments + maxLogits },
-      slots,
-      this.#options.gpu.software,
+      sampleShapeOf(this.#options.metadata.limits),
+      this.#options.metadata.limits.slots,
+      kernels.cutLanes,
       { rows: this.#field('wishes'), adjustments: this.#field('lists'), logits },
     );
     const resolve = [
@@ -203,9 +209,8 @@ class GraphBuilder {
     rows: Rows,
   ): Promise<void> {
     const format = this.#format(next);
-    const pipeline = await this.#pipelines.get(`normalize ${format}`, () =>
-      normalizeShader(format, normalizeLanes(this.#options.gpu.software)),
-    );
+    const lanes = this.#options.kernels.normalizeLanes(format);
+    const pipeline = await this.#pipelines.get(normalizeLabel(format, lanes), () => normalizeShader(format, lanes));
     const bytes = new ArrayBuffer(16);
     new Uint32Array(bytes)[0] = next.cols / BLOCK;
     new Float32Array(bytes)[1] = this.#options.config.rmsEpsilon;
@@ -236,47 +241,21 @@ class GraphBuilder {
   /** out[row of tokens or wanted, projection.rows] = projection · x, one dispatch per tile and group of 16 rows. */
   async #project(projection: Projection, x: GPUBuffer, out: GPUBuffer, rows: Rows): Promise<void> {
     const activations = this.#format(projection);
-    const { subgroupSize, software } = this.#options.gpu;
     const blocks = projection.cols / BLOCK;
-    const xGroupBytes = TOKEN_GROUP * blocks * X_PARTS[activations] * 16;
-    const stride = padRows(projection.rows);
-    const outGroupBytes = TOKEN_GROUP * stride * 4;
+    const outStride = padRows(projection.rows);
     for (const { matrix, firstRow } of projection.runs) {
-      const { layout, weights } = matrix;
-      const variant: MatmulVariant = {
-        kind: layout.kind,
-        activations,
-        columns: 1,
-        weights,
-        x: software && xGroupBytes <= UNIFORM_WINDOW_BYTES ? 'uniform' : 'storage',
-        subgroup: weights === 'uniform' ? broadcastLanes(subgroupSize) : null,
-      };
-      const family = await this.#pipelines.matmulFamily(variant);
+      const { layout } = matrix;
+      const { form, columns } = this.#options.kernels.matmul(familyOf(matrix, activations));
+      const family = await this.#pipelines.matmulFamily({ kind: layout.kind, activations }, form, columns);
       for (const part of matrix.parts)
-        for (let tile = part.firstTile; tile < part.firstTile + part.tiles; tile++) {
-          const params = this.#constant(
-            'matmul params',
-            tileParams(layout, tile, firstRow, stride),
-            GPUBufferUsage.UNIFORM,
-          );
-          const at = (tile - part.firstTile) * layout.tileBytes;
-          const xSize = variant.x === 'uniform' ? UNIFORM_WINDOW_BYTES : xGroupBytes;
-          const entries = [
-            ...windowBindings(part.buffer, at, layout, weights),
-            { binding: 10, resource: { buffer: x, size: xSize } },
-            { binding: 11, resource: { buffer: out, size: outGroupBytes } },
-            { binding: 12, resource: { buffer: params } },
-          ];
+        for (const tile of tileDispatches(this.#pipelines, part, {
+          ...{ layout, activations, form, x, out, firstRow, outStride },
+        }))
           this.#dispatches.push({
-            type: 'matmul',
-            family,
-            bindGroup: this.#device.createBindGroup({ layout: this.#pipelines.matmulLayout(variant), entries }),
-            rows,
-            workgroups: tileWorkgroups(variant, layout, tile),
-            xGroupBytes,
-            outGroupBytes,
+            ...{ type: 'matmul', family, rows, ...tile },
+            xGroupBytes: xGroupBytesOf(blocks, activations),
+            outGroupBytes: TOKEN_GROUP * outStride * 4,
           });
-        }
     }
   }
 

@@ -1,32 +1,48 @@
 // The variants of one matrix kernel for 1 to 4 tokens per lane. A start waits for the first and the last only; the others are compiled when a step
 // would have been cheaper with them, and that step takes what is there: bits don't depend on it.
-import { COLUMNS, type Columns, columnsFor } from '../../wgsl/matmul/variant.ts';
+import { COLUMN_COSTS, COLUMNS, type Columns, columnsFor } from '../../wgsl/matmul/variant.ts';
+import { MARGIN } from '../tuning/fastest.ts';
 
 type Compile = (columns: Columns) => Promise<GPUComputePipeline>;
 
+/** What was measured. */
+export interface ColumnFigures {
+  /** Cost of a lane's work with 1, 2, 3, 4 columns, in any unit. */
+  costs: readonly number[];
+  /** Numbers of columns that the self-test dropped. */
+  dropped: readonly Columns[];
+}
+
+const BY_RULE: ColumnFigures = { costs: COLUMN_COSTS, dropped: [] };
+
 export class MatmulFamily {
   readonly #compile: Compile;
+  readonly #costs: readonly number[];
+  readonly #usable: readonly boolean[];
   readonly #ready: (GPUComputePipeline | null)[] = COLUMNS.map(() => null);
   readonly #asked = new Set<Columns>();
 
-  private constructor(compile: Compile) {
+  private constructor(compile: Compile, { costs, dropped }: ColumnFigures) {
     this.#compile = compile;
+    this.#costs = costs;
+    this.#usable = COLUMNS.map((columns) => !dropped.includes(columns));
   }
 
   /** Throws ShaderError. */
-  static async create(compile: Compile): Promise<MatmulFamily> {
-    const family = new MatmulFamily(compile);
-    await Promise.all([family.#bring(1), family.#bring(4)]);
+  static async create(compile: Compile, figures = BY_RULE): Promise<MatmulFamily> {
+    const family = new MatmulFamily(compile, figures);
+    const first: Columns[] = figures.dropped.includes(4) ? [1] : [1, 4];
+    await Promise.all(first.map((columns) => family.#bring(columns)));
     return family;
   }
 
   /** The cheapest variant for `rows` tokens that is compiled by now. */
   columnsFor(rows: number): Columns {
-    const wanted = columnsFor(rows);
+    const wanted = cheapestColumns(rows, this.#usable, this.#costs);
     if (this.#ready[wanted - 1]) return wanted;
     // One that the driver refuses is done without.
     if (!this.#asked.has(wanted)) this.#bring(wanted).catch(() => {});
-    return columnsFor(rows, this.#ready);
+    return cheapestColumns(rows, this.#ready, this.#costs);
   }
 
   pipeline(columns: Columns): GPUComputePipeline {
@@ -37,4 +53,12 @@ export class MatmulFamily {
     this.#asked.add(columns);
     this.#ready[columns - 1] = await this.#compile(columns);
   }
+}
+
+/** The rule's number of columns, unless another is cheaper by more than the margin. */
+export function cheapestColumns(rows: number, usable: readonly unknown[], costs: readonly number[]): Columns {
+  const total = (columns: Columns): number => Math.ceil(rows / columns) * costs[columns - 1]!;
+  const rule = columnsFor(rows, usable);
+  const best = columnsFor(rows, usable, costs);
+  return total(best) < total(rule) * (1 - MARGIN) ? best : rule;
 }

@@ -3,14 +3,17 @@
 import { createHash } from 'node:crypto';
 import { hasScales } from '../../wgsl/matmul/layout.ts';
 import { matmulShader } from '../../wgsl/matmul/shader.ts';
-import { COLUMNS, type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
-import { MatmulFamily } from './matmulFamily.ts';
+import { type MatmulForm, type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
+import { type ColumnFigures, MatmulFamily } from './matmulFamily.ts';
 
 /** A shader that the driver or the WGSL compiler refused: our bug or the driver's. Carries the compiler's words. */
 export class ShaderError extends Error {
   override readonly name = 'ShaderError';
   readonly code = 'shader_refused';
 }
+
+/** What forms and numbers of columns don't change. */
+export type MatmulShape = Pick<MatmulVariant, 'kind' | 'activations'>;
 
 export class Pipelines {
   readonly device: GPUDevice;
@@ -23,33 +26,40 @@ export class Pipelines {
     this.device = device;
   }
 
-  /** A pipeline; its layout is derived from the shader where none is given. */
+  /** A pipeline of the model's steps: its source counts in the digest. The layout is derived from the shader where none is given. */
   get(label: string, code: () => string, layout: GPUPipelineLayout | 'auto' = 'auto'): Promise<GPUComputePipeline> {
-    return this.#compile(label, code, layout);
+    this.declare(label, code);
+    return this.compile(label, code, layout);
   }
 
   matmul(variant: MatmulVariant): Promise<GPUComputePipeline> {
     const layout = this.device.createPipelineLayout({ bindGroupLayouts: [this.matmulLayout(variant)] });
-    return this.#compile(variantLabel(variant), () => matmulShader(variant), layout);
+    return this.compile(variantLabel(variant), () => matmulShader(variant), layout);
   }
 
-  /** The variants of this one for all numbers of columns. The sources of all count in the digest, compiled or not. */
-  matmulFamily(variant: MatmulVariant): Promise<MatmulFamily> {
-    const key = variantLabel({ ...variant, columns: 1 });
-    let family = this.#families.get(key);
-    if (!family) {
-      for (const columns of COLUMNS) {
-        const each = { ...variant, columns };
-        this.#sources.set(variantLabel(each), matmulShader(each));
-      }
-      family = MatmulFamily.create((columns) => this.matmul({ ...variant, columns }));
-      this.#families.set(key, family);
+  /** One form's variants for all numbers of columns. Their sources are declared by whoever chose the form. */
+  matmulFamily(family: MatmulShape, form: MatmulForm, columns?: ColumnFigures): Promise<MatmulFamily> {
+    const key = variantLabel({ ...family, ...form, columns: 1 });
+    let made = this.#families.get(key);
+    if (!made) {
+      made = MatmulFamily.create((each) => this.matmul({ ...family, ...form, columns: each }), columns);
+      this.#families.set(key, made);
     }
-    return family;
+    return made;
+  }
+
+  /** Counts in the digest, compiled or not: what a tuner may choose among is the same for all, what it chose is not. */
+  declare(label: string, code: () => string): string {
+    let source = this.#sources.get(label);
+    if (source === undefined) {
+      source = code();
+      this.#sources.set(label, source);
+    }
+    return source;
   }
 
   /** Bind group layout of a matrix kernel; the number of columns does not matter for it. */
-  matmulLayout({ kind, weights, x }: MatmulVariant): GPUBindGroupLayout {
+  matmulLayout({ kind, weights, x }: Pick<MatmulVariant, 'kind' | 'weights' | 'x'>): GPUBindGroupLayout {
     const key = `${weights} ${hasScales(kind)} ${x}`;
     let layout = this.#matmulLayouts.get(key);
     if (!layout) {
@@ -73,18 +83,18 @@ export class Pipelines {
     return layout;
   }
 
-  /** SHA-256 over every shader asked for so far, in order of label. */
+  /** SHA-256 over every shader declared so far, in order of label. */
   sourceDigest(): string {
     const hash = createHash('sha256');
     for (const label of [...this.#sources.keys()].sort()) hash.update(`${label}\n${this.#sources.get(label)}\n`);
     return hash.digest('hex');
   }
 
-  #compile(label: string, code: () => string, layout: GPUPipelineLayout | 'auto'): Promise<GPUComputePipeline> {
+  /** A pipeline for whoever measures or prepares: the digest doesn't know of it. */
+  compile(label: string, code: () => string, layout: GPUPipelineLayout | 'auto' = 'auto'): Promise<GPUComputePipeline> {
     let pipeline = this.#pipelines.get(label);
     if (!pipeline) {
       const source = code();
-      this.#sources.set(label, source);
       const module = this.device.createShaderModule({ label, code: source });
       pipeline = this.device.createComputePipelineAsync({ label, layout, compute: { module } }).catch(async (error) => {
         const { messages } = await module.getCompilationInfo();

@@ -6,24 +6,25 @@
 // Every result depends on its own token, position and KV only (batch- and cache-invariant): each kernel has one fixed order of
 // summation, whatever the number of rows. The numerics class is the element type of activations and that of the KV cache.
 import { createHash } from 'node:crypto';
-import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { queryRows } from '../../wgsl/attention/shape.ts';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { RESULT_WORDS } from '../../wgsl/sample/row.ts';
-import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
+import { DeviceLost, identityOf, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile } from '../model/types.ts';
 import { BLOCK_TOKENS, type ModelRunner, type RowWish, type StepChunk, type StepResult } from '../modelRunner.ts';
 import { readAnswer, wishesOf } from '../rowWords.ts';
 import { ArenaTransfer } from './blockTransfer.ts';
 import { encode } from './dispatch.ts';
-import { buildGraph, type Graph } from './graph.ts';
+import { buildGraph, type Graph, sampleShapeOf } from './graph.ts';
+import { chooseKernels } from './kernelChoices.ts';
+import { Pipelines } from './pipelines.ts';
 import { Readback } from './readback.ts';
 import { ropeFrequencies } from './ropeFrequencies.ts';
 import { StepMetadata } from './stepMetadata.ts';
 import { StepWait } from './stepWait.ts';
+import { type TuningOptions, tunerOf } from './tunerOf.ts';
 import { uploadWeights } from './weights.ts';
 
 export interface RunnerOptions {
@@ -33,7 +34,7 @@ export interface RunnerOptions {
   activations: Activations;
   /** How keys and values are stored; default f16. */
   kvFormat?: KvFormat;
-  /** Whether a decode over a long context is spread over workgroups: the same bits. Default: on hardware adapters. */
+  /** Whether a decode over a long context is spread over workgroups: the same bits. Default: on hardware adapters, or as measured. */
   splitsApart?: boolean;
   /** Blocks of 16 positions in the KV arena. */
   kvBlocks: number;
@@ -47,8 +48,12 @@ export interface RunnerOptions {
   contextLength?: number;
   /** Steps submitted and not yet answered; default 2 on hardware, 1 on a software adapter, which computes on the host's cores. */
   stepsInFlight?: number;
-  /** Stages `weights` (bytes) and `shaders` (kernels). */
-  onProgress?: (stage: 'weights' | 'shaders', done: number, total: number) => void;
+  /** Kernels are measured, and the choice kept; without it they are chosen by rule. The same bits, and the same fingerprint. */
+  tuning?: TuningOptions;
+  /** Stages `weights` (bytes), `tuning` (operations) and `shaders` (kernels). */
+  onProgress?: (stage: 'weights' | 'tuning' | 'shaders', done: number, total: number) => void;
+  /** What somebody should hear of, though it stops nothing. */
+  onNotice?: (message: string) => void;
 }
 
 /** Tokens with a bias that one request can name; what a row's adjustments need room for beside its context. */
@@ -66,7 +71,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
   );
   const contextLength = Math.min(options.contextLength ?? file.config.contextLength, file.config.contextLength);
   const maxLogits = Math.ceil((options.maxStepLogits ?? 16) / TOKEN_GROUP) * TOKEN_GROUP;
-  const metadata = new StepMetadata({
+  const limits = {
     maxTokens: options.maxStepTokens,
     maxLogits,
     maxTableEntries: options.maxStepTokens * Math.ceil(contextLength / BLOCK_TOKENS),
@@ -75,19 +80,19 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     maxAdjustments: maxLogits * Math.min(file.config.vocabSize, contextLength + MAX_BIASED),
     capacityBlocks: options.kvBlocks,
     slots: maxLogits,
-    queryRows: queryRows(file.config, gpu),
+  };
+  const pipelines = new Pipelines(device);
+  const { activations, splitsApart = null } = options;
+  const kernels = await chooseKernels({
+    ...{ pipelines, gpu, config: file.config, weights, activations, kvFormat, splitsApart },
+    sampling: sampleShapeOf(limits),
+    tuner: options.tuning ? await tunerOf(gpu, options.tuning, options) : null,
   });
+  const metadata = new StepMetadata({ ...limits, queryRows: kernels.tiles.rows });
   const graph = await buildGraph({
-    gpu,
-    config: file.config,
-    weights,
-    activations: options.activations,
-    kvFormat,
-    splitsApart: options.splitsApart ?? !gpu.software,
+    ...{ pipelines, config: file.config, weights, activations, kvFormat, kernels, maxLogits, metadata },
     kvBlocks: options.kvBlocks,
     maxTokens: options.maxStepTokens,
-    maxLogits,
-    metadata,
     onShader: (done, total) => options.onProgress?.('shaders', done, total),
   });
   const fingerprint = createHash('sha256')
@@ -96,8 +101,7 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
         file.sha256,
         graph.sourceDigest,
         `activations ${options.activations}, kv ${kvFormat}`,
-        gpu.adapterIdentity,
-        gpu.software ? (cpus()[0]?.model ?? '') : '',
+        ...identityOf(gpu),
       ]),
     )
     .digest('hex')

@@ -25,8 +25,18 @@ interface SampleDispatch {
   chunks: number | null;
 }
 
-/** Lanes of the kernel that looks for top_k and top_p: a software adapter runs them one after another. */
-const CUT_LANES = { software: 64, hardware: 256 };
+/** Lanes of the kernel that looks for top_k and top_p, the rule's first: a software adapter runs them one after another. */
+export const cutLanes = (software: boolean): number[] => (software ? [64] : [256, 64, 128, 512]);
+
+/** Everything that a stage's kernels share. */
+interface Shared {
+  pipelines: Pipelines;
+  shape: SampleShape;
+  layout: GPUPipelineLayout;
+  buffers: readonly GPUBuffer[];
+}
+
+export const cutLabel = (lanes: number): string => `sample cut lanes-${lanes}`;
 
 export class SampleStage {
   /** Ids drawn for sequences, [slots]. */
@@ -35,19 +45,27 @@ export class SampleStage {
   readonly results: GPUBuffer;
   readonly #bindGroup: GPUBindGroup;
   readonly #dispatches: readonly SampleDispatch[];
+  readonly #shared: Shared;
 
-  private constructor(slots: GPUBuffer, results: GPUBuffer, bindGroup: GPUBindGroup, dispatches: SampleDispatch[]) {
+  private constructor(
+    slots: GPUBuffer,
+    results: GPUBuffer,
+    bindGroup: GPUBindGroup,
+    dispatches: readonly SampleDispatch[],
+    shared: Shared,
+  ) {
     this.slots = slots;
     this.results = results;
     this.#bindGroup = bindGroup;
     this.#dispatches = dispatches;
+    this.#shared = shared;
   }
 
   static async build(
     pipelines: Pipelines,
     shape: SampleShape,
     slotCount: number,
-    software: boolean,
+    lanes: number,
     { rows, adjustments, logits }: SampleBuffers,
   ): Promise<SampleStage> {
     const { device } = pipelines;
@@ -59,7 +77,7 @@ export class SampleStage {
       usage: STORAGE | COPY_DST,
     });
     const size = shape.maxRows * RESULT_WORDS * 4;
-    const results = device.createBuffer({ label: 'sample results', size, usage: STORAGE | COPY_SRC });
+    const results = device.createBuffer({ label: 'sample results', size, usage: STORAGE | COPY_SRC | COPY_DST });
     const scratch = device.createBuffer({ label: 'sample scratch', size: words * 4, usage: STORAGE });
     // All zero: what the shaders mix into numbers that no compiler may see through.
     const constants = device.createBuffer({ label: 'sample constants', size: 16, usage: UNIFORM });
@@ -83,14 +101,13 @@ export class SampleStage {
       entries: resources.map((resource, binding) => ({ binding, resource })),
     });
     const pipelineLayout = device.createPipelineLayout({ bindGroupLayouts: [layout] });
-    const lanes = software ? CUT_LANES.software : CUT_LANES.hardware;
     const kernels: [label: string, code: () => string, flag: number, chunks: number | null][] = [
       ['sample best', () => bestShader(shape, false), FLAGS.wanted, chunks],
       ['sample sum, raw', () => sumShader(shape, true), FLAGS.logprobs, chunks],
       ['sample top', () => topShader(shape), FLAGS.logprobs, null],
       ['sample adjust', () => adjustShader(shape), FLAGS.adjusted, null],
       ['sample best, adjusted', () => bestShader(shape, true), FLAGS.adjusted, chunks],
-      ['sample cut', () => cutShader(shape, lanes), FLAGS.cut, null],
+      [cutLabel(lanes), () => cutShader(shape, lanes), FLAGS.cut, null],
       ['sample sum', () => sumShader(shape, false), FLAGS.sampled, chunks],
       ['sample pick', () => pickShader(shape), FLAGS.wanted, null],
     ];
@@ -101,7 +118,26 @@ export class SampleStage {
         chunks: count,
       })),
     );
-    return new SampleStage(slots, results, bindGroup, dispatches);
+    const buffers = [slots, scratch, results, constants];
+    return new SampleStage(slots, results, bindGroup, dispatches, {
+      pipelines,
+      shape,
+      layout: pipelineLayout,
+      buffers,
+    });
+  }
+
+  /** The same stage, on the same buffers, with other lanes for top_k and top_p. Throws ShaderError. */
+  async withCut(lanes: number): Promise<SampleStage> {
+    const { pipelines, shape, layout } = this.#shared;
+    const pipeline = await pipelines.compile(cutLabel(lanes), () => cutShader(shape, lanes), layout);
+    const dispatches = this.#dispatches.map((each) => (each.flag === FLAGS.cut ? { ...each, pipeline } : each));
+    return new SampleStage(this.slots, this.results, this.#bindGroup, dispatches, this.#shared);
+  }
+
+  /** Puts away what `build` made. */
+  destroy(): void {
+    for (const buffer of this.#shared.buffers) buffer.destroy();
   }
 
   /** `flags`: those of all rows together. */

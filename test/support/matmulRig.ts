@@ -1,11 +1,11 @@
 // One matrix kernel variant on the GPU, from a tensor's bytes as a file has them to the result: pack, upload, quantise x, multiply. For tests
 // and for the bench.
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
+import { tileDispatches, xGroupBytesOf } from '../../engine/llama/matmulDispatches.ts';
 import { Pipelines } from '../../engine/llama/pipelines.ts';
-import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { KIND_OF, packRows, type SourceType } from '../../wgsl/matmul/pack.ts';
-import { broadcastLanes, COLUMNS, type MatmulVariant, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
+import { broadcastLanes, COLUMNS, formByRule, type MatmulVariant, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { dispatchOnce, download, upload } from './gpu.ts';
 
@@ -27,17 +27,13 @@ function pipelinesOf(device: GPUDevice): Pipelines {
   return pipelines;
 }
 
-/** Variants that one case may be computed by: each has to give the same bits. */
+/** The case's form with each number of columns: each has to give the same bits. */
 export function variantsOf(gpu: OpenedDevice, test: MatmulCase): MatmulVariant[] {
-  const fits = TOKEN_GROUP * (test.cols / 32) * X_PARTS[test.activations] * 16 <= UNIFORM_WINDOW_BYTES;
-  return COLUMNS.map((columns) => ({
-    kind: KIND_OF[test.type],
-    activations: test.activations,
-    columns,
-    weights: test.weights,
-    x: fits && test.weights === 'uniform' ? 'uniform' : 'storage',
-    subgroup: test.broadcast ? broadcastLanes(gpu.subgroupSize) : null,
-  }));
+  const fits = xGroupBytesOf(test.cols / 32, test.activations) <= UNIFORM_WINDOW_BYTES;
+  const adapter = { software: test.weights === 'uniform', subgroupSize: gpu.subgroupSize, maxLanes: 256 };
+  const rule = formByRule(test.weights, fits, adapter);
+  const form = { ...rule, subgroup: test.broadcast ? broadcastLanes(gpu.subgroupSize) : null };
+  return COLUMNS.map((columns) => ({ kind: KIND_OF[test.type], activations: test.activations, columns, ...form }));
 }
 
 export interface PreparedMatmul {
@@ -60,13 +56,13 @@ export async function prepareMatmul(
   const pipelines = pipelinesOf(device);
   const { rows, cols, tokens } = test;
   const blocks = cols / 32;
-  const layout = layoutMatrix(variant.kind, rows, cols, variant.weights === 'uniform' ? UNIFORM_WINDOW_BYTES : 2 ** 22);
+  const layout = layoutMatrix(variant.kind, rows, cols, test.weights === 'uniform' ? UNIFORM_WINDOW_BYTES : 2 ** 22);
   if (!layout) throw new Error('the matrix does not fit this variant');
   const words = new Uint32Array((layout.tiles * layout.tileBytes) / 4);
   packRows(layout, test.type, source, 0, rows, words);
   const { STORAGE, UNIFORM, COPY_SRC } = GPUBufferUsage;
   const matrix = upload(device, words, STORAGE | UNIFORM, words.byteLength + UNIFORM_WINDOW_BYTES);
-  const xGroupBytes = TOKEN_GROUP * blocks * X_PARTS[test.activations] * 16;
+  const xGroupBytes = xGroupBytesOf(blocks, test.activations);
   const xBuffer = device.createBuffer({ size: xGroupBytes + UNIFORM_WINDOW_BYTES, usage: STORAGE | UNIFORM });
   const quantize = await pipelines.get(`quantize plain ${test.activations}`, () =>
     quantizeShader({ source: 'plain', format: test.activations }),
@@ -82,21 +78,9 @@ export async function prepareMatmul(
   const stride = Math.ceil(rows / 8) * 8;
   const out = device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
   const pipeline = await pipelines.matmul(variant);
-  const tiles = Array.from({ length: layout.tiles }, (_, tile) => {
-    const params = tileParams(layout, tile, 0, stride);
-    const entries = [
-      ...windowBindings(matrix, tile * layout.tileBytes, layout, variant.weights),
-      {
-        binding: 10,
-        resource: { buffer: xBuffer, size: variant.x === 'uniform' ? UNIFORM_WINDOW_BYTES : xGroupBytes },
-      },
-      { binding: 11, resource: { buffer: out } },
-      { binding: 12, resource: { buffer: upload(device, params, UNIFORM) } },
-    ];
-    return {
-      bindGroup: device.createBindGroup({ layout: pipelines.matmulLayout(variant), entries }),
-      workgroups: tileWorkgroups(variant, layout, tile),
-    };
+  const part = { buffer: matrix, firstTile: 0, tiles: layout.tiles };
+  const tiles = tileDispatches(pipelines, part, {
+    ...{ layout, activations: test.activations, form: variant, x: xBuffer, out, firstRow: 0, outStride: stride },
   });
   return {
     encode(pass) {

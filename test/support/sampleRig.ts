@@ -1,7 +1,7 @@
 // Runs the sampling kernels over rows of logits on the GPU, and the CPU reference over the same words.
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
 import { Pipelines } from '../../engine/llama/pipelines.ts';
-import { SampleStage } from '../../engine/llama/sampleStage.ts';
+import { cutLanes, SampleStage } from '../../engine/llama/sampleStage.ts';
 import { sampleReference } from '../../wgsl/sample/reference.ts';
 import {
   ADJUSTMENT_WORDS,
@@ -31,8 +31,13 @@ const words = (length: number): Words => {
 };
 
 /** Uploads the cases, one row each with a slot of its own; `encode` answers them all, as often as wanted where none is adjusted. */
-export async function prepareSampling(gpu: OpenedDevice, cases: readonly SampleCase[], vocabSize: number) {
-  const { device, software } = gpu;
+export async function prepareSampling(
+  gpu: OpenedDevice,
+  cases: readonly SampleCase[],
+  vocabSize: number,
+  lanes = cutLanes(gpu.software)[0]!,
+) {
+  const { device } = gpu;
   const stride = Math.ceil(vocabSize / 8) * 8;
   const entries = cases.reduce((sum, { adjusted }) => sum + adjusted.length, 0);
   const shape = { vocabSize, stride, maxRows: cases.length, maxKept: entries + cases.length };
@@ -56,7 +61,7 @@ export async function prepareSampling(gpu: OpenedDevice, cases: readonly SampleC
     }
   }
   const { STORAGE } = GPUBufferUsage;
-  const stage = await SampleStage.build(new Pipelines(device), shape, cases.length, software, {
+  const stage = await SampleStage.build(new Pipelines(device), shape, cases.length, lanes, {
     rows: { buffer: upload(device, rows.u32, STORAGE) },
     adjustments: { buffer: upload(device, adjustments.u32, STORAGE) },
     logits: upload(device, logits, STORAGE),
@@ -68,9 +73,9 @@ export async function prepareSampling(gpu: OpenedDevice, cases: readonly SampleC
 }
 
 /** Both answers of each case, [cases, RESULT_WORDS]. */
-export async function runSampling(cases: readonly SampleCase[], vocabSize: number) {
+export async function runSampling(cases: readonly SampleCase[], vocabSize: number, lanes?: number) {
   const gpu = await testDevice();
-  const { encode, results, rows, adjustments, slots } = await prepareSampling(gpu, cases, vocabSize);
+  const { encode, results, rows, adjustments, slots } = await prepareSampling(gpu, cases, vocabSize, lanes);
   const encoder = gpu.device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   encode(pass);

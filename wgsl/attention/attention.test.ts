@@ -1,6 +1,7 @@
 // The paged kernels against plain attention, over shapes, formats and contexts at every kind of border; and against one another, bit for
 // bit: rows alone or in tiles, wherever a chunk began, through the subgroup or through workgroup memory.
 import { describe, expect, test } from 'vitest';
+import { singleVariants, tileVariants } from '../../engine/llama/attentionVariants.ts';
 import { type Asked, attentionScene, itemsOf, runAttention } from '../../test/support/attentionRig.ts';
 import { testDevice } from '../../test/support/gpu.ts';
 import { KV_FORMATS, type KvFormat } from '../kv/format.ts';
@@ -73,7 +74,11 @@ describe.each(CASES)('$format, $name', ({ format, shape }) => {
     variants.push({ ...own, splits: 'apart' });
     // What adapters without subgroups of a fixed size take. lavapipe's compiler is slow on barriers: not for every shape.
     if (format === 'f16') variants.push({ ...own, exchange: 'workgroup', units: 2 });
-    if (shape === SHAPES[0]) variants.push({ ...own, rows: 2, exchange: 'workgroup', units: 4 });
+    // What a tuner may choose on hardware with a subgroup of this adapter's size.
+    if (shape === SHAPES[0] && format === 'f16') {
+      const hardware = { software: false, subgroupSize: (await testDevice()).subgroupSize };
+      variants.push(...tileVariants(shape, format, hardware), ...singleVariants(shape, format, hardware, null));
+    } else if (shape === SHAPES[0]) variants.push({ ...own, rows: 2, exchange: 'workgroup', units: 4 });
     for (const variant of variants)
       for (const first of new Set([variant.rows, 1])) {
         const actual = bits(await runAttention(scene, variant, itemsOf(scene, variant.rows, first)));

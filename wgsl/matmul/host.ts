@@ -1,6 +1,6 @@
 // The host's side of the matrix kernel: what to bind for a tile, its parameters, its workgroups.
 import { hasScales, LANE_GROUP, type MatrixLayout, ROWS_PER_LANE, UNIFORM_WINDOW_BYTES } from './layout.ts';
-import { type MatmulVariant, workgroupLanes } from './variant.ts';
+import type { MatmulForm, MatmulVariant } from './variant.ts';
 
 type Weights = MatmulVariant['weights'];
 
@@ -42,7 +42,7 @@ export function tileParams(
 }
 
 /** Workgroups along x for a tile. Lanes of a subgroup stay whole, even where they hold no row. */
-export function tileWorkgroups(variant: MatmulVariant, layout: MatrixLayout, tile: number): number {
+export function tileWorkgroups(form: MatmulForm, layout: MatrixLayout, tile: number): number {
   const lanes = Math.ceil(tileLanes(layout, tile) / LANE_GROUP) * LANE_GROUP;
-  return Math.ceil(lanes / workgroupLanes(variant));
+  return Math.ceil(lanes / form.lanes);
 }

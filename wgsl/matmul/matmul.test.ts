@@ -10,7 +10,7 @@ import { randomOf } from '../../test/support/random.ts';
 import { hasScales, KINDS } from './layout.ts';
 import { KIND_OF } from './pack.ts';
 import { matmulReference } from './reference.ts';
-import { columnsFor } from './variant.ts';
+import { columnsFor, formsOf, variantLabel } from './variant.ts';
 
 /** rows not of 8, several tiles, a token count that fills no group of four, one block, the shapes of a real layer. */
 const SHAPES = [
@@ -129,6 +129,36 @@ describe('matrix kernel', () => {
       }
     },
   );
+
+  /** Workgroups of hardware with a subgroup of this adapter's size, beside what a software adapter has. */
+  test.each([
+    ['Q4_1', 'int8'],
+    ['Q8_0', 'int8'],
+    ['Q4_K', 'int8'],
+    ['F16', 'f32'],
+  ] as const)('%s × %s: every form that a tuner may choose gives the same bits', async (type, activations) => {
+    const given: MatmulCase = {
+      ...{ rows: 1032, cols: 256, tokens: 7, type, activations, weights: 'uniform', broadcast: true },
+    };
+    const { source, x } = sample(given);
+    const gpu = await testDevice();
+    const adapter = { subgroupSize: gpu.subgroupSize, maxLanes: 256 };
+    const windows = formsOf('uniform', true, { ...adapter, software: true });
+    const tiles = formsOf('storage', true, { ...adapter, software: false });
+    expect([windows.length, tiles.length]).toEqual(gpu.subgroupSize ? [3, 8] : [2, 4]);
+    let expected: Uint32Array | undefined;
+    for (const [weights, forms] of [
+      ['uniform', windows],
+      ['storage', tiles],
+    ] as const)
+      for (const form of forms)
+        for (const columns of type === 'F16' ? ([1] as const) : ([1, 4] as const)) {
+          const variant = { kind: KIND_OF[type], activations, columns, ...form };
+          const bits = new Uint32Array((await runMatmul(gpu, { ...given, weights }, variant, source, x)).buffer);
+          expected ??= bits;
+          expect(bits, variantLabel(variant)).toEqual(expected);
+        }
+  });
 
   test('the same row and token have the same bits in any company', async () => {
     const given: MatmulCase = {

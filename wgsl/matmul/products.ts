@@ -23,7 +23,7 @@ const inBoth = (bias: number): string => hex(bias * 0x10001);
 export function loadX({ activations, subgroup, kind }: MatmulVariant, c: number): string {
   const vectors = activations === 'int8' ? 4 : 8;
   // One load of the whole block per subgroup.
-  const shared = subgroup === 8 || subgroup === 16;
+  const shared = subgroup !== null && subgroup >= 8;
   const direct = (i: number): string => `x[xAt${c} + ${i}u]`;
   const out = [`    let xAt${c} = ((token + ${c}u) * p.blocks + block) * ${X_PARTS[activations]}u;`];
   if (shared) {

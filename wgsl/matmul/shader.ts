@@ -8,17 +8,16 @@
 import { hasScales, KINDS, LANE_GROUP, ROWS_PER_LANE } from './layout.ts';
 import { loadX, rowProduct } from './products.ts';
 import { AXIS, blockIndices, superScaleIndex } from './quants.ts';
-import { type MatmulVariant, workgroupLanes, X_PARTS } from './variant.ts';
+import { type MatmulVariant, X_PARTS } from './variant.ts';
 
 const lines = (count: number, line: (index: number) => string): string =>
   Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
 export function matmulShader(variant: MatmulVariant): string {
-  const { kind, activations, columns, subgroup } = variant;
+  const { kind, activations, columns, subgroup, lanes } = variant;
   const uniform = variant.weights === 'uniform';
   const scaled = hasScales(kind);
   const { span } = KINDS[kind];
-  const lanes = workgroupLanes(variant);
 
   const quant = (row: number, at: string): string =>
     uniform ? `w${row}[${at}]` : `tile[${row}u * p.windowStride + ${at}]`;
@@ -78,7 +77,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     subgroup ? ', @builtin(subgroup_invocation_id) sub: u32' : ''
   }) {
   let lane = workgroup.x * ${lanes}u + local;
-  ${uniform ? '' : 'if (lane >= p.lanes) { return; }'}
+  ${uniform || subgroup ? '' : 'if (lane >= p.lanes) { return; }'}
   let token = workgroup.y * ${columns}u;
 ${lines(columns, (c) => lines(ROWS_PER_LANE, (r) => `  var acc${r}_${c} = 0.0;`))}
   let inGroup = lane % ${LANE_GROUP}u;

@@ -1,11 +1,15 @@
-// hidden += delta, then RMSNorm of hidden as activations for the next matrix: one workgroup per token, one lane per block of 32 (strided),
-// so that the sum of squares has one fixed order: within a lane ascending, then a fixed tree over lanes.
+// hidden += delta, then RMSNorm of hidden as activations for the next matrix: one workgroup per token. The sum of squares has one fixed order,
+// whatever the number of lanes: over the blocks of each of PARTS parts (block modulo PARTS) ascending, then a fixed tree over the parts.
 import type { Activations } from '../matmul/variant.ts';
 import { storeBlock } from '../quantize/storeBlock.ts';
 
-/** Lanes of a workgroup. A software adapter runs idle lanes and barriers one after another: there fewer are faster, by half at 16 tokens. */
-export const normalizeLanes = (software: boolean): number => (software ? 8 : 64);
+/** Parts of the sum: as many as the largest workgroup has lanes. */
+const PARTS = 256;
 
+/** Lanes of a workgroup, the rule's first. A software adapter runs idle lanes and barriers one after another: there the fewest are the fastest. */
+export const normalizeLanes = (software: boolean): number[] => (software ? [8] : [64, 32, 128, 256]);
+
+/** `lanes`: a power of 2 up to PARTS. */
 export function normalizeShader(format: Activations, lanes: number): string {
   return `
 struct Params {
@@ -18,32 +22,36 @@ struct Params {
 @group(0) @binding(3) var<storage, read> rowToken: array<u32>;             // token of each row to do
 @group(0) @binding(4) var<storage, read_write> activations: array<vec4u>;  // [row], storeBlock.ts
 @group(0) @binding(5) var<uniform> p: Params;
-var<workgroup> partial: array<f32, ${lanes}>;
+var<workgroup> partial: array<f32, ${PARTS}>;
 ${storeBlock(format)}
 
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = workgroup.x;
   let base = rowToken[row] * p.blocks * 8u;
-  var squares = vec4f(0.0);
-  for (var block = lane; block < p.blocks; block += ${lanes}u) {
-    for (var i = 0u; i < 8u; i++) {
-      let at = base + block * 8u + i;
-      let h = hidden[at] + delta[at];
-      hidden[at] = h;
-      squares = fma(h, h, squares);
+  let zero = p.blocks >> 31u;   // keeps the bounds of loops from a software adapter's compiler, which would unroll them for seconds
+  for (var part = lane; part < min(p.blocks, ${PARTS}u); part += ${lanes}u) {
+    var squares = vec4f(0.0);
+    for (var block = part; block < p.blocks; block += ${PARTS}u) {
+      for (var i = 0u; i < 8u + zero; i++) {
+        let at = base + block * 8u + i;
+        let h = hidden[at] + delta[at];
+        hidden[at] = h;
+        squares = fma(h, h, squares);
+      }
     }
+    partial[part] = (squares.x + squares.y) + (squares.z + squares.w);
   }
-  partial[lane] = (squares.x + squares.y) + (squares.z + squares.w);
   workgroupBarrier();
-  for (var step = ${lanes / 2}u; step > 0u; step >>= 1u) {
-    if (lane < step) { partial[lane] += partial[lane + step]; }
+  // Beyond the blocks there is nothing but zeros.
+  for (var step = ${PARTS / 2}u >> (countLeadingZeros(min(p.blocks, ${PARTS - 1}u)) - ${Math.clz32(PARTS - 1)}u); step > 0u; step >>= 1u) {
+    for (var part = lane; part < step; part += ${lanes}u) { partial[part] += partial[part + step]; }
     workgroupBarrier();
   }
   let factor = inverseSqrt(partial[0] / f32(p.blocks * 32u) + p.epsilon);
   for (var block = lane; block < p.blocks; block += ${lanes}u) {
     var v: array<vec4f, 8>;
-    for (var i = 0u; i < 8u; i++) { v[i] = hidden[base + block * 8u + i] * factor * weight[block * 8u + i]; }
+    for (var i = 0u; i < 8u + zero; i++) { v[i] = hidden[base + block * 8u + i] * factor * weight[block * 8u + i]; }
     storeBlock(row * p.blocks + block, v);
   }
 }

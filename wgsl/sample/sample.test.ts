@@ -1,5 +1,6 @@
 // The kernels against the definition, bit for bit: ids, validity, and everything that a logprob is made of.
 import { describe, expect, it } from 'vitest';
+import { cutLanes } from '../../engine/llama/sampleStage.ts';
 import { randomOf } from '../../test/support/random.ts';
 import { runSampling, type SampleCase } from '../../test/support/sampleRig.ts';
 import { RESULT, RESULT_WORDS } from './row.ts';
@@ -111,6 +112,15 @@ describe('sampling kernels', () => {
       expect([...actual.subarray(at, at + end)], name).toEqual([...expected.subarray(at, at + end)]);
     }
     expect(drawn).toBeGreaterThan(count / 2);
+  });
+
+  it.each(cutLanes(false))('with %i lanes for top_k and top_p the answers are the same', async (lanes) => {
+    const random = randomOf(SEED * 1000 + lanes);
+    const cases = Array.from({ length: 16 }, () => randomCase(random, 9000));
+    const { actual, expected } = await runSampling(cases, 9000, lanes);
+    const ids = (words: Uint32Array): number[] => cases.map((_, i) => words[i * RESULT_WORDS + RESULT.id]!);
+    const valid = cases.map((_, i) => expected[i * RESULT_WORDS + RESULT.valid] === 1);
+    expect(ids(actual).filter((_, i) => valid[i])).toEqual(ids(expected).filter((_, i) => valid[i]));
   });
 
   it('what top_p can never keep still counts in its total', async () => {
