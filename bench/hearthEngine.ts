@@ -1,75 +1,129 @@
-// Hearth's engine on one file, as its own process: `node bench/hearthEngine.ts '{"model","dawnFlags","prompt","generate","rounds","activations"}'`.
-// Prints one line of JSON in the form of bench/peers/llamaCpp.mjs. The same sequence of steps as the pool's: chunks of 64, greedy.
-
+// Hearth's engine on one file, as a contender (process.ts): `node bench/hearthEngine.ts '{"model","dawnFlags","activations","tuning"}'`. The same
+// sequence of steps as the pool's: chunks of 64, greedy. A context is computed once and decoded from in every round.
+import { createInterface } from 'node:readline';
 import { openDevice } from '../engine/gpu/device.ts';
+import { clockFor } from '../engine/gpu/deviceClock.ts';
 import { invariant } from '../engine/invariant.ts';
-import { createLlamaRunner } from '../engine/llama/runner.ts';
+import { createLlamaRunner, type RunnerOptions } from '../engine/llama/runner.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
-import { BLOCK_TOKENS, type RowWish } from '../engine/modelRunner.ts';
+import { BLOCK_TOKENS, type RowWish, type StepChunk } from '../engine/modelRunner.ts';
+import { GREEDY } from '../engine/request.ts';
+import { median } from '../engine/tuning/fastest.ts';
+import type { Figures, Task } from './bench.ts';
+import { promptOf } from './prompt.ts';
 
-interface Task {
+interface Setup {
   model: string;
   dawnFlags: string[];
-  prompt: number[];
-  generate: number;
-  rounds: number;
   activations: 'int8' | 'f32';
+  tuning: NonNullable<RunnerOptions['tuning']> | null;
 }
 
-const task: Task = JSON.parse(process.argv[2] ?? '{}');
-const gpu = await openDevice({ dawnFlags: task.dawnFlags });
-const { file } = await openModelFile(task.model);
-const kvBlocks = Math.ceil((task.prompt.length + task.generate + 1) / BLOCK_TOKENS);
-const began = performance.now();
-const runner = await createLlamaRunner({ gpu, file, activations: task.activations, kvBlocks, maxStepTokens: 64 });
-const loadMs = performance.now() - began;
-const blockTable = Int32Array.from({ length: kvBlocks }, (_, i) => i);
+const STEP_TOKENS = 64;
+/** 4,096 positions, 16 streams of 512, and what shorter contexts take. */
+const KV_BLOCKS = 896;
 
-const DRAW: RowWish = {
-  kind: 'draw',
-  sampling: {
-    ...{ temperature: 0, topP: 1, topK: 0, minP: 0, seed: '0' },
-    ...{ frequencyPenalty: 0, presencePenalty: 0, repetitionPenalty: 1, logitBias: [] },
-  },
-  ...{ noise: [0, 0], adjustments: null, logprobs: null, slot: 0, pending: false },
-};
+const setup: Setup = JSON.parse(process.argv[2] ?? '{}');
+const gpu = await openDevice({ dawnFlags: setup.dawnFlags });
+const { file } = await openModelFile(setup.model);
+const runner = await createLlamaRunner({
+  ...{ gpu, file, activations: setup.activations, kvBlocks: KV_BLOCKS, maxStepTokens: STEP_TOKENS },
+  ...(setup.tuning && { tuning: setup.tuning }),
+});
+const clock = clockFor(gpu.software);
+let nextBlock = 0;
 
-/** Computes tokens from `start`; the most likely next one when `wanted`. */
-async function advance(tokens: readonly number[], start: number, wanted: boolean): Promise<number> {
-  let next = 0;
-  for (let at = 0; at < tokens.length; at += 64) {
-    const part = Int32Array.from(tokens.slice(at, at + 64));
-    const last = wanted && at + part.length === tokens.length;
-    const { answers } = await runner.step([
-      {
-        ...{ tokens: part, start: start + at, blockTable },
-        ...(last ? { logitsFor: [part.length - 1], wishes: [DRAW] } : { logitsFor: [] }),
-      },
-    ]);
-    if (!last) continue;
-    const id = answers[0]?.id ?? null;
-    invariant(id !== null, 'a step draws a token');
-    next = id;
+function blockTable(positions: number): Int32Array {
+  const blocks = Math.ceil(positions / BLOCK_TOKENS);
+  invariant(nextBlock + blocks <= KV_BLOCKS, 'the contexts of a run fit the arena', { nextBlock, blocks });
+  nextBlock += blocks;
+  return Int32Array.from({ length: blocks }, (_, i) => nextBlock - blocks + i);
+}
+
+const draw = (slot: number): RowWish => ({
+  ...{ kind: 'draw', sampling: GREEDY, noise: [0, 0], adjustments: null, logprobs: null, slot, pending: false },
+});
+
+async function prefill(tokens: readonly number[], table: Int32Array): Promise<void> {
+  for (let start = 0; start < tokens.length; start += STEP_TOKENS) {
+    const part = Int32Array.from(tokens.slice(start, start + STEP_TOKENS));
+    await runner.step([{ tokens: part, start, blockTable: table, logitsFor: [] }]);
   }
-  return next;
 }
 
-const results = [];
-for (let round = 0; round <= task.rounds; round++) {
-  const begin = performance.now();
-  // As llama.cpp counts it: everything but the last token of the prompt, and no logits.
-  await advance(task.prompt.slice(0, -1), 0, false);
-  const prefilled = performance.now();
-  let token = await advance(task.prompt.slice(-1), task.prompt.length - 1, true);
-  const first = performance.now();
-  for (let i = 0; i < task.generate; i++) token = await advance([token], task.prompt.length + i, true);
-  const end = performance.now();
-  if (round > 0)
-    results.push({
-      prefillTokensPerSecond: ((task.prompt.length - 1) / (prefilled - begin)) * 1000,
-      timeToFirstTokenMs: first - begin,
-      decodeTokensPerSecond: (task.generate / (end - first)) * 1000,
-    });
+/** Milliseconds on a core of this thread: right on a machine that others use, too. */
+function threadMs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
 }
-process.stdout.write(`${JSON.stringify({ adapter: gpu.adapterName, loadMs, results })}\n`);
+
+/** The next token of each stream; `hostMs`: until the step was submitted. */
+async function step(tokens: readonly number[], start: number, tables: readonly Int32Array[]) {
+  const chunks = tables.map(
+    (table, i): StepChunk => ({
+      ...{ tokens: Int32Array.of(tokens[i]!), start, blockTable: table, logitsFor: [0], wishes: [draw(i)] },
+    }),
+  );
+  const began = threadMs();
+  const result = runner.step(chunks);
+  const hostMs = threadMs() - began;
+  const { answers } = await result;
+  const next = answers.map((answer) => {
+    invariant(answer && answer.id !== null, 'a step draws a token for each stream');
+    return answer.id;
+  });
+  return { next, hostMs };
+}
+
+const contexts = new Map<string, Int32Array[]>();
+
+async function contextOf(context: number, generate: number, streams: number): Promise<Int32Array[]> {
+  const key = `${context} ${generate} ${streams}`;
+  let tables = contexts.get(key);
+  if (tables) return tables;
+  tables = Array.from({ length: streams }, () => blockTable(context + generate + 2));
+  contexts.set(key, tables);
+  for (const [i, table] of tables.entries()) await prefill(promptOf(context, i), table);
+  return tables;
+}
+
+async function decode({ context, generate, streams }: Task & { kind: 'decode' }): Promise<Figures> {
+  const tables = await contextOf(context, generate, streams);
+  // One that isn't counted: what is lazy in a driver.
+  let tokens = (await step(new Array(streams).fill(1), context, tables)).next;
+  const host: number[] = [];
+  const began = performance.now();
+  const deviceSeconds = clock.start();
+  for (let i = 1; i <= generate; i++) {
+    const { next, hostMs } = await step(tokens, context + i, tables);
+    host.push(hostMs);
+    tokens = next;
+  }
+  const ms = performance.now() - began;
+  const deviceMs = (deviceSeconds() * 1000) / generate;
+  return { tokensPerSecond: (streams * generate * 1000) / ms, deviceMs, hostMs: median(host) };
+}
+
+let prompts: Int32Array | null = null;
+
+/** As llama.cpp counts it: everything but the last token of the prompt, and no logits. */
+async function prompt({ tokens }: Task & { kind: 'prefill' }): Promise<Figures> {
+  prompts ??= blockTable(tokens);
+  const ids = promptOf(tokens, 0);
+  const began = performance.now();
+  await prefill(ids.slice(0, -1), prompts);
+  const prefilled = performance.now();
+  await step(ids.slice(-1), tokens - 1, [prompts]);
+  return {
+    tokensPerSecond: ((tokens - 1) * 1000) / (prefilled - began),
+    firstTokenMs: performance.now() - began,
+  };
+}
+
+const say = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
+say({ adapter: gpu.adapterName });
+for await (const line of createInterface({ input: process.stdin })) {
+  const task: Task = JSON.parse(line);
+  say(task.kind === 'decode' ? await decode(task) : await prompt(task));
+}
 process.exit(0);

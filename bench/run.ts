@@ -1,45 +1,41 @@
-// `npm run bench`: this engine beside llama.cpp's Vulkan backend, one run, one adapter, one model file, in turn. Options:
-//   --json FILE   --prompt N (128)   --generate N (16)   --rounds N (2)   --activations int8|f32   --no-peers
-// Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER; the default model).
+// `npm run bench -- [SCENARIO…]`: this engine on one adapter and one model file, in one run and in turn with llama.cpp's Vulkan backend and its code for
+// the processor. Options:
+//   --rounds N (5)   --json FILE (bench/results/…)   --activations int8|f32   --no-peers   --quick (smoke test)
+// Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER; the default model). Beside the rows' file lies a plot of them.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { DEFAULT_MODEL } from '../bin/defaultModel.ts';
-import { prepareAdapter, prepareModel } from '../bin/prepare.ts';
+import { prepareAdapter, prepareModel, tuningFile } from '../bin/prepare.ts';
 import { ProgressLine } from '../bin/progressLine.ts';
-import { median, type Row, report, save } from './report.ts';
+import type { Bench } from './bench.ts';
+import { ofAim, plot } from './plot.ts';
+import { ContenderProcess } from './process.ts';
+import { type Row, report, save } from './report.ts';
+import { SCENARIOS } from './scenarios/scenarios.ts';
 
-const { values: options } = parseArgs({
+/** The kernels of an empty cache are all measured before anything else is. */
+const TUNING_BUDGET_MS = 120_000;
+/** Longest context of the scenarios, and what is generated after it. */
+const PEER_CONTEXT = 4096 + 128;
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     json: { type: 'string' },
-    prompt: { type: 'string', default: '128' },
-    generate: { type: 'string', default: '16' },
-    rounds: { type: 'string', default: '2' },
+    rounds: { type: 'string', default: '5' },
     activations: { type: 'string', default: 'int8' },
     'no-peers': { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
   },
 });
-
-interface Result {
-  prefillTokensPerSecond: number;
-  timeToFirstTokenMs: number;
-  decodeTokensPerSecond: number;
+const unknown = positionals.find((name) => !Object.hasOwn(SCENARIOS, name));
+if (unknown !== undefined) {
+  console.error(`there is no scenario ${unknown}; there are: ${Object.keys(SCENARIOS).join(', ')}`);
+  process.exit(1);
 }
-
-interface Answer {
-  results: Result[];
-  adapter?: string;
-  version?: string;
-  devices?: string[];
-  loadMs?: number;
-}
-
-const METRICS = [
-  { key: 'prefillTokensPerSecond', name: 'prefill', unit: 'tok/s' },
-  { key: 'decodeTokensPerSecond', name: 'decode', unit: 'tok/s' },
-  { key: 'timeToFirstTokenMs', name: 'time to first token', unit: 'ms' },
-] as const;
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const progress = new ProgressLine(process.stdout, Date.now);
@@ -47,22 +43,6 @@ const adapter = await prepareAdapter(progress, process.env.HEARTH_ADAPTER || 'au
 const { HEARTH_MODEL_CACHE: cacheDir } = process.env;
 const { path: model } = await prepareModel(progress, DEFAULT_MODEL, { cacheDir, env: process.env });
 progress.end();
-const adapterEnv = { ...process.env, ...adapter.env };
-// Ids spread over the vocabulary's common part: what they say does not matter for speed.
-const prompt = Array.from({ length: Number(options.prompt) }, (_, i) => 300 + ((i * 7919) % 20_000));
-const task = { model, prompt, generate: Number(options.generate), rounds: 1 };
-
-function runProcess(file: string, argument: object, env: NodeJS.ProcessEnv): Answer {
-  const child = spawnSync(process.execPath, [file, JSON.stringify(argument)], {
-    encoding: 'utf8',
-    env,
-    stdio: ['ignore', 'pipe', 'inherit'],
-    maxBuffer: 2 ** 20,
-  });
-  const line = child.stdout.trim().split('\n').at(-1);
-  if (child.status !== 0 || !line) throw new Error(`${file} ended with ${child.status ?? child.signal}`);
-  return JSON.parse(line);
-}
 
 function installPeers(): void {
   const folder = here('./peers');
@@ -76,60 +56,53 @@ function installPeers(): void {
   if (npm.status !== 0) throw new Error('npm install failed in bench/peers; --no-peers measures Hearth alone');
 }
 
-const contenders: { name: string; run: () => Answer }[] = [
-  {
-    name: 'hearth',
-    run: () =>
-      runProcess(
-        here('./hearthEngine.ts'),
-        { ...task, dawnFlags: adapter.dawnFlags, activations: options.activations },
-        adapterEnv,
-      ),
-  },
-];
-if (!options['no-peers']) {
-  installPeers();
-  // llama.cpp keeps the threads that the software adapter gives it by default: it is faster with them.
-  const { LP_NUM_THREADS: _, ...env } = adapterEnv;
-  contenders.push({
-    name: 'llama.cpp vulkan',
-    run: () =>
-      runProcess(here('./peers/llamaCpp.mjs'), { ...task, gpu: 'vulkan' }, { ...env, GGML_VK_VISIBLE_DEVICES: '0' }),
-  });
+/** llama.cpp keeps the threads that the software adapter gives it by default: it is faster with them. */
+function peer(name: string, gpu: 'vulkan' | false): Promise<ContenderProcess> {
+  const { LP_NUM_THREADS: _, ...env } = { ...process.env, ...adapter.env };
+  const setup = { model, gpu, contextSize: PEER_CONTEXT };
+  return ContenderProcess.start(name, here('./peers/llamaCpp.mjs'), setup, { ...env, GGML_VK_VISIBLE_DEVICES: '0' });
 }
 
-const answers = new Map<string, Answer[]>(contenders.map(({ name }) => [name, []]));
-for (let round = 0; round < Number(options.rounds); round++) {
-  for (const { name, run } of round % 2 ? contenders.toReversed() : contenders) {
-    console.log(`round ${round + 1}: ${name} …`);
-    answers.get(name)?.push(run());
-  }
-}
+const env = { ...process.env, ...adapter.env };
+const { dawnFlags } = adapter;
+const tuning = { file: tuningFile(process.env), budgetMs: options.quick ? 0 : TUNING_BUDGET_MS };
+const setup = { model, dawnFlags, activations: options.activations, tuning };
+if (!options['no-peers']) installPeers();
+// One after the other: what the first measures of its kernels is not to be disturbed.
+const hearth = await ContenderProcess.start('hearth', here('./hearthEngine.ts'), setup, env);
+const vulkan = options['no-peers'] ? null : await peer('llama.cpp vulkan', 'vulkan');
+const cpu = options['no-peers'] ? null : await peer('llama.cpp cpu', false);
+const contenders = [hearth, vulkan, cpu].filter((each) => each !== null);
+const bench: Bench = {
+  ...{ hearth, vulkan, cpu, adapter: { env, dawnFlags } },
+  ...{ rounds: Number(options.rounds), quick: options.quick, say: (line) => console.log(line) },
+};
 
 const rows: Row[] = [];
-for (const [engine, given] of answers)
-  for (const { key, name, unit } of METRICS)
-    rows.push({
-      name,
-      value: median(given.flatMap(({ results }) => results.map((result) => result[key]))),
-      unit,
-      engine,
-      prompt: prompt.length,
-      generate: task.generate,
-      rounds: given.length,
-      ...(engine === 'hearth' ? { activations: options.activations } : { version: given[0]?.version ?? 'unknown' }),
-    });
-const adapterName = answers.get('hearth')?.[0]?.adapter ?? 'unknown';
-const result = report(adapterName, rows);
-console.log(`\n${result.adapter}; ${result.machine}; commit ${result.commit}; medians of ${options.rounds} rounds`);
-for (const { name, value, unit, engine } of rows)
-  console.log(`${String(engine).padEnd(18)}${name.padEnd(22)}${value.toFixed(1).padStart(10)} ${unit}`);
-for (const { key, name } of METRICS.slice(0, 2)) {
-  const of = (engine: string): number =>
-    median((answers.get(engine) ?? []).flatMap(({ results }) => results.map((one) => one[key])));
-  if (!options['no-peers'])
-    console.log(
-      `ratio              ${name.padEnd(22)}${(of('hearth') / of('llama.cpp vulkan')).toFixed(1).padStart(10)} ×`,
-    );
+try {
+  for (const name of positionals.length > 0 ? positionals : Object.keys(SCENARIOS)) {
+    console.log(`${name} …`);
+    rows.push(...(await SCENARIOS[name]!(bench)).map((row) => ({ ...row, scenario: name, rounds: bench.rounds })));
+  }
+  const result = report(hearth.about.adapter ?? 'unknown', rows);
+  console.log(`\n${result.adapter}; ${result.machine}; commit ${result.commit}; medians of ${bench.rounds} rounds`);
+  if (vulkan) console.log(`llama.cpp ${vulkan.about.version} on ${vulkan.about.devices}`);
+  for (const row of rows) console.log(line(row));
+  const file = options.json ?? here(`./results/${new Date().toISOString().replaceAll(/[:.]/g, '-')}.json`);
+  mkdirSync(dirname(file), { recursive: true });
+  save(file, result);
+  const picture = file.replace(/(\.json)?$/, '.svg');
+  writeFileSync(picture, plot(result));
+  console.log(`\n${file}\n${picture}`);
+} finally {
+  for (const each of contenders) each.end();
 }
-save(options.json, result);
+
+function line(row: Row): string {
+  const { name, value, unit, engine = '', aim, most } = row;
+  const share = ofAim(row);
+  const goal = aim !== undefined ? `aim ≥ ${aim}` : `aim ≤ ${most}`;
+  const verdict = share === null ? '' : `   ${goal} ${share >= 1 ? '' : 'MISSED'}`;
+  const digits = value < 1 ? value.toFixed(3) : value.toFixed(1);
+  return `${name.padEnd(46)}${String(engine).padEnd(18)}${digits.padStart(9)} ${unit.padEnd(8)}${verdict}`.trimEnd();
+}

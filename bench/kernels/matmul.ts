@@ -8,7 +8,7 @@ import { KIND_OF } from '../../wgsl/matmul/pack.ts';
 import type { KernelCase, Operation } from './operation.ts';
 
 /** SmolLM2-135M's matrices in Q4_1; every type at one shape; every number of rows at another. */
-const SHAPES: [rows: number, cols: number][] = [
+export const LAYER_SHAPES: [rows: number, cols: number][] = [
   [960, 576],
   [576, 576],
   [3072, 576],
@@ -23,7 +23,7 @@ function casesOf(gpu: OpenedDevice, quick: boolean): MatmulCase[] {
   const type = 'Q4_1';
   if (quick) return [given({ type, rows: 576, cols: 576, tokens: 1 })];
   return [
-    ...SHAPES.flatMap(([rows, cols]) => [1, 16].map((tokens) => given({ type, rows, cols, tokens }))),
+    ...LAYER_SHAPES.flatMap(([rows, cols]) => [1, 16].map((tokens) => given({ type, rows, cols, tokens }))),
     ...[1, 16].map((tokens) => given({ type: 'Q8_0', rows: 8192, cols: 576, tokens })),
     ...[1, 2, 3, 4, 5, 6, 8, 12, 16].map((tokens) => given({ type, rows: 3072, cols: 1024, tokens })),
     ...TENSOR_TYPES.flatMap((each) => [1, 16].map((tokens) => given({ type: each, rows: 2048, cols: 1024, tokens }))),

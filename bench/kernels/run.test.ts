@@ -26,5 +26,5 @@ test('measures a kernel and the peak beside it, and writes both', () => {
 test('an operation that is not there is named, with those that are', () => {
   const { status, stderr } = spawnSync(process.execPath, [script, 'conv'], { encoding: 'utf8' });
   expect(status).toBe(1);
-  expect(stderr).toMatch(/no operation conv; there are: matmul, attention, sample/);
+  expect(stderr).toMatch(/no operation conv; there are: layer, matmul, attention, sample/);
 });

@@ -1,36 +1,60 @@
-// llama.cpp on the same file, as its own process: `node llamaCpp.mjs '{"model","gpu","prompt":[ids],"generate","rounds"}'`. Prints one line of JSON:
-// per round the seconds to process the prompt, to the first token, and per generated token.
+// llama.cpp on the same file, as a contender of bench/run.ts: `node llamaCpp.mjs '{"model","gpu","contextSize"}'`, a task a line on stdin. The prompt's
+// ids are those of bench/prompt.ts; a context is computed once and decoded from in every round.
+import { createInterface } from 'node:readline';
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
 
-const { model: modelPath, gpu, prompt, generate, rounds } = JSON.parse(process.argv[2]);
+const { model: modelPath, gpu, contextSize } = JSON.parse(process.argv[2]);
 const llama = await getLlama({ gpu: gpu ?? false, build: 'never', logLevel: LlamaLogLevel.error });
 const model = await llama.loadModel({ modelPath, gpuLayers: gpu ? 'max' : 0 });
-const context = await model.createContext({ contextSize: prompt.length + generate + 16, sequences: 1 });
-const results = [];
-for (let round = 0; round <= rounds; round++) {
-  const sequence = context.getSequence();
+const context = await model.createContext({ contextSize, sequences: 1 });
+const sequence = context.getSequence();
+/** Tokens of the context that the sequence stands on; 0: none. */
+let held = 0;
+
+const promptOf = (tokens) => Array.from({ length: tokens }, (_, i) => 300 + ((i * 7919) % 20_000));
+
+/** Times between tokens, the first one apart. */
+async function generate(last, count) {
+  const began = performance.now();
+  let first = 0;
+  let tokens = 0;
+  for await (const _ of sequence.evaluate([last], { temperature: 0, yieldEogToken: true })) {
+    tokens++;
+    if (tokens === 1) first = performance.now();
+    if (tokens > count) break;
+  }
+  return { firstMs: first - began, tokensPerSecond: ((tokens - 1) * 1000) / (performance.now() - first) };
+}
+
+async function decode({ context: length, generate: count }) {
+  const prompt = promptOf(length);
+  if (held === length) await sequence.eraseContextTokenRanges([{ start: length, end: sequence.nextTokenIndex }]);
+  else {
+    await sequence.clearHistory();
+    await sequence.evaluateWithoutGeneratingNewTokens(prompt);
+    held = length;
+  }
+  const { tokensPerSecond } = await generate(1, count);
+  return { tokensPerSecond };
+}
+
+async function prefill({ tokens }) {
+  const prompt = promptOf(tokens);
+  held = 0;
   await sequence.clearHistory();
-  const begin = performance.now();
+  const began = performance.now();
   await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, -1));
   const prefilled = performance.now();
-  let first = 0;
-  let count = 0;
-  for await (const _ of sequence.evaluate(prompt.slice(-1), { temperature: 0, yieldEogToken: true })) {
-    count++;
-    if (count === 1) first = performance.now();
-    if (count > generate) break;
-  }
-  const end = performance.now();
-  // The first round compiles shaders and is not counted.
-  if (round > 0)
-    results.push({
-      prefillTokensPerSecond: ((prompt.length - 1) / (prefilled - begin)) * 1000,
-      timeToFirstTokenMs: first - begin,
-      decodeTokensPerSecond: ((count - 1) / (end - first)) * 1000,
-    });
-  sequence.dispose();
+  const { firstMs } = await generate(prompt.at(-1), 1);
+  return { tokensPerSecond: ((tokens - 1) * 1000) / (prefilled - began), firstTokenMs: prefilled - began + firstMs };
 }
-process.stdout.write(
-  `${JSON.stringify({ version: llama.llamaCppRelease.release, gpu: llama.gpu, devices: await llama.getGpuDeviceNames(), results })}\n`,
-);
+
+const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+say({ version: llama.llamaCppRelease.release, devices: (await llama.getGpuDeviceNames()).join(', ') });
+// The first of anything compiles shaders: not counted.
+await decode({ context: 16, generate: 1 });
+for await (const line of createInterface({ input: process.stdin })) {
+  const task = JSON.parse(line);
+  say(task.kind === 'decode' ? await decode(task) : await prefill(task));
+}
 process.exit(0);

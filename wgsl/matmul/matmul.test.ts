@@ -131,14 +131,9 @@ describe('matrix kernel', () => {
   );
 
   /** Workgroups of hardware with a subgroup of this adapter's size, beside what a software adapter has. */
-  test.each([
-    ['Q4_1', 'int8'],
-    ['Q8_0', 'int8'],
-    ['Q4_K', 'int8'],
-    ['F16', 'f32'],
-  ] as const)('%s × %s: every form that a tuner may choose gives the same bits', async (type, activations) => {
+  test('every form that a tuner may choose gives the same bits', async () => {
     const given: MatmulCase = {
-      ...{ rows: 1032, cols: 256, tokens: 7, type, activations, weights: 'uniform', broadcast: true },
+      ...{ type: 'Q4_1', activations: 'int8', rows: 1032, cols: 256, tokens: 7, weights: 'uniform', broadcast: true },
     };
     const { source, x } = sample(given);
     const gpu = await testDevice();
@@ -152,8 +147,8 @@ describe('matrix kernel', () => {
       ['storage', tiles],
     ] as const)
       for (const form of forms)
-        for (const columns of type === 'F16' ? ([1] as const) : ([1, 4] as const)) {
-          const variant = { kind: KIND_OF[type], activations, columns, ...form };
+        for (const columns of [1, 4] as const) {
+          const variant = { kind: KIND_OF[given.type], activations: given.activations, columns, ...form };
           const bits = new Uint32Array((await runMatmul(gpu, { ...given, weights }, variant, source, x)).buffer);
           expected ??= bits;
           expect(bits, variantLabel(variant)).toEqual(expected);
