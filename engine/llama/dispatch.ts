@@ -1,6 +1,7 @@
 // A step as a list of dispatches, built once: pipelines and bind groups are fixed, only the number of tokens and wanted rows changes. Encoding
 // a step walks the list and allocates nothing.
 import { TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import type { TileDispatch } from './matmulDispatches.ts';
 import type { MatmulFamily } from './matmulFamily.ts';
 
 /** Which rows a dispatch works on: every token of the step, those whose logits are wanted, or attention's work items of either kind. */
@@ -20,9 +21,8 @@ export interface RowDispatch {
 export interface MatmulDispatch {
   type: 'matmul';
   family: MatmulFamily;
-  bindGroup: GPUBindGroup;
+  tiles: readonly TileDispatch[];
   rows: Rows;
-  workgroups: number;
   /** Bytes of x and of out per group of 16 rows. */
   xGroupBytes: number;
   outGroupBytes: number;
@@ -88,18 +88,26 @@ function encodeStage(pass: GPUComputePassEncoder, stage: Stage, rows: number, sp
   pass.dispatchWorkgroups(stage.workgroups, rows, splits);
 }
 
-/** Rows beyond the last are computed on whatever stands there and land in padding: buffers hold whole groups of 16. */
+/**
+ * Rows beyond the last are computed on whatever stands there and land in padding: buffers hold whole groups of 16. Groups run within a tile, whose
+ * weights are in a cache by then.
+ */
 function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, rows: number): void {
-  for (let first = 0; first < rows; first += TOKEN_GROUP) {
-    const count = Math.min(rows - first, TOKEN_GROUP);
-    const group = first / TOKEN_GROUP;
-    offsets[0] = group * dispatch.xGroupBytes;
-    offsets[1] = group * dispatch.outGroupBytes;
-    const columns = dispatch.family.columnsFor(count);
-    pass.setPipeline(dispatch.family.pipeline(columns));
-    pass.setBindGroup(0, dispatch.bindGroup, offsets);
-    pass.dispatchWorkgroups(dispatch.workgroups, Math.ceil(count / columns));
-  }
+  const { family, tiles, xGroupBytes, outGroupBytes } = dispatch;
+  let set: GPUComputePipeline | null = null;
+  for (const { bindGroup, workgroups } of tiles)
+    for (let first = 0; first < rows; first += TOKEN_GROUP) {
+      const count = Math.min(rows - first, TOKEN_GROUP);
+      const group = first / TOKEN_GROUP;
+      offsets[0] = group * xGroupBytes;
+      offsets[1] = group * outGroupBytes;
+      const columns = family.columnsFor(count);
+      const pipeline = family.pipeline(columns);
+      if (pipeline !== set) pass.setPipeline(pipeline);
+      set = pipeline;
+      pass.setBindGroup(0, bindGroup, offsets);
+      pass.dispatchWorkgroups(workgroups, Math.ceil(count / columns));
+    }
 }
 
 export type Binding = GPUBuffer | GPUBufferBinding;

@@ -247,15 +247,13 @@ class GraphBuilder {
       const { layout } = matrix;
       const { form, columns } = this.#options.kernels.matmul(familyOf(matrix, activations));
       const family = await this.#pipelines.matmulFamily({ kind: layout.kind, activations }, form, columns);
-      for (const part of matrix.parts)
-        for (const tile of tileDispatches(this.#pipelines, part, {
-          ...{ layout, activations, form, x, out, firstRow, outStride },
-        }))
-          this.#dispatches.push({
-            ...{ type: 'matmul', family, rows, ...tile },
-            xGroupBytes: xGroupBytesOf(blocks, activations),
-            outGroupBytes: TOKEN_GROUP * outStride * 4,
-          });
+      const options = { layout, activations, form, x, out, firstRow, outStride };
+      this.#dispatches.push({
+        ...{ type: 'matmul', family, rows },
+        tiles: matrix.parts.flatMap((part) => tileDispatches(this.#pipelines, part, options)),
+        xGroupBytes: xGroupBytesOf(blocks, activations),
+        outGroupBytes: TOKEN_GROUP * outStride * 4,
+      });
     }
   }
 

@@ -1,6 +1,6 @@
 // The variants of one matrix kernel for 1 to 4 tokens per lane. A start waits for the first and the last only; the others are compiled when a step
 // would have been cheaper with them, and that step takes what is there: bits don't depend on it.
-import { COLUMN_COSTS, COLUMNS, type Columns, columnsFor } from '../../wgsl/matmul/variant.ts';
+import { COLUMN_COSTS, COLUMNS, type Columns, columnsFor, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { MARGIN } from '../tuning/fastest.ts';
 
 type Compile = (columns: Columns) => Promise<GPUComputePipeline>;
@@ -18,14 +18,16 @@ const BY_RULE: ColumnFigures = { costs: COLUMN_COSTS, dropped: [] };
 export class MatmulFamily {
   readonly #compile: Compile;
   readonly #costs: readonly number[];
-  readonly #usable: readonly boolean[];
+  /** By number of rows, from 1 at index 0: what is the cheapest, and what is of those that are compiled. Looked up for every dispatch. */
+  readonly #wanted: readonly Columns[];
+  #standing: readonly Columns[] = [];
   readonly #ready: (GPUComputePipeline | null)[] = COLUMNS.map(() => null);
   readonly #asked = new Set<Columns>();
 
   private constructor(compile: Compile, { costs, dropped }: ColumnFigures) {
     this.#compile = compile;
     this.#costs = costs;
-    this.#usable = COLUMNS.map((columns) => !dropped.includes(columns));
+    this.#wanted = this.#cheapest(COLUMNS.map((columns) => !dropped.includes(columns)));
   }
 
   /** Throws ShaderError. */
@@ -36,13 +38,13 @@ export class MatmulFamily {
     return family;
   }
 
-  /** The cheapest variant for `rows` tokens that is compiled by now. */
+  /** The cheapest variant for `rows` tokens, 1 to 16, that is compiled by now. */
   columnsFor(rows: number): Columns {
-    const wanted = cheapestColumns(rows, this.#usable, this.#costs);
+    const wanted = this.#wanted[rows - 1]!;
     if (this.#ready[wanted - 1]) return wanted;
     // One that the driver refuses is done without.
     if (!this.#asked.has(wanted)) this.#bring(wanted).catch(() => {});
-    return cheapestColumns(rows, this.#ready, this.#costs);
+    return this.#standing[rows - 1]!;
   }
 
   pipeline(columns: Columns): GPUComputePipeline {
@@ -52,6 +54,11 @@ export class MatmulFamily {
   async #bring(columns: Columns): Promise<void> {
     this.#asked.add(columns);
     this.#ready[columns - 1] = await this.#compile(columns);
+    this.#standing = this.#cheapest(this.#ready);
+  }
+
+  #cheapest(usable: readonly unknown[]): Columns[] {
+    return Array.from({ length: TOKEN_GROUP }, (_, i) => cheapestColumns(i + 1, usable, this.#costs));
   }
 }
 
