@@ -37,7 +37,13 @@ export type Scenario = (bench: Bench) => Promise<Row[]>;
 export interface Turn {
   name: string;
   measure: () => Promise<Figures>;
+  /** Rounds that it takes part in at most: llama.cpp's Vulkan backend takes a minute for what others do in seconds. */
+  mostRounds?: number;
 }
+
+/** Of a contender: see Turn. */
+export const mostRoundsOf = (bench: Pick<Bench, 'vulkan'>, contender: Contender): number =>
+  contender === bench.vulkan ? 3 : Number.POSITIVE_INFINITY;
 
 /** Medians of each turn's figures. Every second round goes backwards, so that a busy moment of the machine falls on all. */
 export async function inTurn(
@@ -48,7 +54,8 @@ export async function inTurn(
   for (let round = 0; round < rounds; round++) {
     const order = [...turns.keys()];
     for (const index of round % 2 ? order.reverse() : order) {
-      const { name, measure } = turns[index]!;
+      const { name, measure, mostRounds = rounds } = turns[index]!;
+      if (round >= mostRounds) continue;
       const figures = await measure();
       taken[index]!.push(figures);
       say(

@@ -1,5 +1,6 @@
 // Times cases in turn, round after round, so that a busy moment of the machine falls on all of them.
 import type { Clock } from '../../engine/gpu/deviceClock.ts';
+import { sampleSeconds } from '../../engine/tuning/sample.ts';
 import type { KernelCase, Timed } from './operation.ts';
 
 /** A sample lasts at least this long: against it, submitting and waiting are small. */
@@ -7,17 +8,8 @@ const SAMPLE_SECONDS = 0.03;
 /** Stops the search for a count on a device that is done at once whatever it is given. */
 const MAX_REPEATS = 2 ** 16;
 
-async function sample(device: GPUDevice, clock: Clock, given: KernelCase, repeats: number): Promise<number> {
-  const encoder = device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  for (let i = 0; i < repeats; i++) given.encode(pass);
-  pass.end();
-  const commands = encoder.finish();
-  const seconds = clock.start();
-  device.queue.submit([commands]);
-  await device.queue.onSubmittedWorkDone();
-  return seconds();
-}
+const sample = (device: GPUDevice, clock: Clock, given: KernelCase, repeats: number): Promise<number> =>
+  sampleSeconds(device, clock, (pass) => given.encode(pass), repeats);
 
 /** Seconds per `encode` of each case in each round; every second round goes backwards. */
 export async function time(

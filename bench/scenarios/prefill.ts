@@ -1,5 +1,5 @@
 // A prompt by itself, beside llama.cpp.
-import { type Bench, comparison, inTurn } from '../bench.ts';
+import { type Bench, comparison, inTurn, mostRoundsOf } from '../bench.ts';
 import type { Row } from '../report.ts';
 
 export async function prefill(bench: Bench): Promise<Row[]> {
@@ -7,7 +7,11 @@ export async function prefill(bench: Bench): Promise<Row[]> {
   const contenders = [bench.hearth, bench.vulkan, bench.cpu].filter((each) => each !== null);
   const figures = await inTurn(
     bench,
-    contenders.map((each) => ({ name: each.name, measure: () => each.ask({ kind: 'prefill', tokens }) })),
+    contenders.map((each) => ({
+      name: each.name,
+      measure: () => each.ask({ kind: 'prefill', tokens }),
+      mostRounds: mostRoundsOf(bench, each),
+    })),
   );
   const named = (key: string) => figures.map((each, i) => ({ name: contenders[i]!.name, value: each[key]! }));
   const [own, ...others] = named('tokensPerSecond');

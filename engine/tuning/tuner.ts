@@ -7,6 +7,7 @@
 // and is not stored: the next start goes on there.
 import type { Clock } from '../gpu/deviceClock.ts';
 import { compared, fastest } from './fastest.ts';
+import { sampleSeconds } from './sample.ts';
 import { byRule, type Prepared, type Problem, type Tunable, type Verdict } from './tunable.ts';
 import type { VerdictFile } from './verdictFile.ts';
 
@@ -129,17 +130,9 @@ export class Tuner {
     return compared(samples);
   }
 
-  async #sample(prepared: Prepared, repeats: number): Promise<number> {
+  #sample(prepared: Prepared, repeats: number): Promise<number> {
     const { device, clock } = this.#options;
-    const encoder = device.createCommandEncoder({ label: 'timing' });
-    const pass = encoder.beginComputePass();
-    for (let i = 0; i < repeats; i++) prepared.run(pass);
-    pass.end();
-    const commands = encoder.finish();
-    const seconds = clock.start();
-    device.queue.submit([commands]);
-    await device.queue.onSubmittedWorkDone();
-    return seconds();
+    return sampleSeconds(device, clock, (pass) => prepared.run(pass), repeats);
   }
 
   #late(): boolean {

@@ -1,10 +1,2 @@
-// A small seeded generator for tests (mulberry32): a failure prints its seed and can be replayed.
-export function randomOf(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
-}
+// The seeded generator of the tests: a failure prints its seed and can be replayed.
+export { randomOf } from '../../engine/llama/seededNumbers.ts';
