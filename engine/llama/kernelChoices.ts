@@ -57,10 +57,11 @@ export async function chooseKernels(options: ChoosingOptions): Promise<KernelCho
   /** The one of `values`, in the order of the tunable's names, that is chosen. */
   const pick = async <T>(tunable: Tunable, values: readonly T[]): Promise<T> =>
     values[tunable.names.indexOf((await settle(tunable)).chosen)]!;
+  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX } = gpu.device.limits;
   const adapter = {
     software: gpu.software,
     subgroupSize: gpu.subgroupSize,
-    maxLanes: gpu.device.limits.maxComputeInvocationsPerWorkgroup,
+    maxLanes: Math.min(maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX),
   };
 
   const matmul = new MatmulTuning(pipelines, adapter);

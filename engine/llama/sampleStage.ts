@@ -26,7 +26,7 @@ interface SampleDispatch {
 }
 
 /** Lanes of the kernel that looks for top_k and top_p, the rule's first: a software adapter runs them one after another. */
-export const cutLanes = (software: boolean): number[] => (software ? [64] : [256, 64, 128, 512]);
+export const cutLanes = (software: boolean): number[] => (software ? [64] : [256, 64, 128]);
 
 /** Everything that a stage's kernels share. */
 interface Shared {

@@ -105,6 +105,6 @@ export function formsOf(weights: MatmulForm['weights'], xFits: boolean, gpu: For
 export interface FormAdapter {
   software: boolean;
   subgroupSize: number | null;
-  /** maxComputeInvocationsPerWorkgroup. */
+  /** Of a workgroup, at most. */
   maxLanes: number;
 }
