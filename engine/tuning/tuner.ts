@@ -12,7 +12,7 @@ import { byRule, type Prepared, type Problem, type Tunable, type Verdict } from 
 import type { VerdictFile } from './verdictFile.ts';
 
 /** Times of each candidate. */
-const ROUNDS = 5;
+const ROUNDS = 9;
 /** A sample lasts about this long: against it, submitting and waiting are small. */
 const SAMPLE_SECONDS = 0.004;
 /** Stops the search for a count on a device that is done at once whatever it is given. */

@@ -6,6 +6,7 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Tunable, Verdict } from './tunable.ts';
 
+/** Raised where problems or the way of timing change: what was measured before then counts for nothing. */
 const VERSION = 1;
 /** Adapters × models × operations of a machine are a few dozen; the oldest go. */
 const MAX_ENTRIES = 512;
