@@ -2,6 +2,7 @@
 // runner, one after the other, and must give the same tokens. The time is that between the first token and the last.
 import { Engine } from '../../engine/engine.ts';
 import { openDevice } from '../../engine/gpu/device.ts';
+import { clockFor } from '../../engine/gpu/deviceClock.ts';
 import { invariant } from '../../engine/invariant.ts';
 import { createLlamaRunner } from '../../engine/llama/runner.ts';
 import { openModelFile } from '../../engine/model/modelFile.ts';
@@ -9,7 +10,6 @@ import { openModelText } from '../../engine/model/modelText.ts';
 import { BLOCK_TOKENS } from '../../engine/modelRunner.ts';
 import { GREEDY, type SequenceRequest } from '../../engine/request.ts';
 import { ngramSpeculation } from '../../engine/speculation/ngramDrafter.ts';
-import { clockFor } from '../kernels/clock.ts';
 import type { BenchPrompt } from './prompts.ts';
 
 export interface DecodeTask {
