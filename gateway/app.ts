@@ -2,19 +2,27 @@
 // request id and time; every failure becomes the error table's answer, and our own bugs tell nothing but that id.
 import { Hono } from 'hono';
 import { routePath } from 'hono/route';
+import { recordActions } from './audit/record.ts';
 import { requireAdmin } from './authenticate.ts';
 import { GatewayError, internalError, notFound, storageFailed } from './errors.ts';
 import { drawId } from './ids.ts';
 import { errorFields } from './log.ts';
 import type { AppEnv, GatewayPorts } from './ports.ts';
+import { adminKeyRoutes } from './routes/adminKeys.ts';
 import { apiKeyRoutes } from './routes/apiKeys.ts';
+import { auditRoutes } from './routes/auditLogs.ts';
+import { costRoutes } from './routes/costs.ts';
 import { inferenceRoutes } from './routes/inference.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { priceRoutes } from './routes/prices.ts';
 import { projectRoutes } from './routes/projects.ts';
 import { publicPrefixRoutes } from './routes/publicPrefixes.ts';
 import { quotaRoutes } from './routes/quotas.ts';
+import { rateLimitRoutes } from './routes/rateLimits.ts';
+import { reconciliationRoutes } from './routes/reconciliation.ts';
 import { servicePolicyRoutes } from './routes/servicePolicy.ts';
+import { spendLimitRoutes } from './routes/spendLimit.ts';
 import { usageRoutes } from './routes/usage.ts';
 
 export function createApp(ports: GatewayPorts): Hono<AppEnv> {
@@ -32,15 +40,23 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
   });
 
   app.use('/v1/organization/*', async (c, next) => {
-    await requireAdmin(c.req.raw, ports);
+    c.set('actor', await requireAdmin(c.req.raw, ports));
     await next();
   });
+  app.use('/v1/organization/*', recordActions(ports));
   app.route('/v1/organization/projects', projectRoutes(ports));
   app.route('/v1/organization/projects', apiKeyRoutes(ports));
   app.route('/v1/organization/projects', quotaRoutes(ports));
+  app.route('/v1/organization/projects', rateLimitRoutes(ports));
+  app.route('/v1/organization/projects', spendLimitRoutes(ports));
   app.route('/v1/organization/projects', servicePolicyRoutes(ports));
+  app.route('/v1/organization/prices', priceRoutes(ports));
   app.route('/v1/organization/public_prefixes', publicPrefixRoutes(ports));
+  app.route('/v1/organization/admin_api_keys', adminKeyRoutes(ports));
+  app.route('/v1/organization', auditRoutes(ports));
+  app.route('/v1/organization', costRoutes(ports));
   app.route('/v1/organization/usage', usageRoutes(ports));
+  app.route('/v1/organization/usage', reconciliationRoutes(ports));
   app.route('/', inferenceRoutes(ports));
   app.route('/', modelRoutes(ports));
   app.route('/', operationRoutes(ports));

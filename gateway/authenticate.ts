@@ -1,10 +1,13 @@
-// Who calls: a project's key, checked without any look-up for typos and forgeries, then by the ledger; or the admin key.
+// Who calls: a project's key, checked without any look-up for typos and forgeries, then by the ledger; or an admin key.
 
 import { GatewayError, insufficientPermissions, invalidApiKey } from './errors.ts';
 import { ADMIN_KEY_PREFIX, isAdminKey } from './keys/adminKey.ts';
 import { keyHashes, projectOfKey } from './keys/apiKey.ts';
 import type { KeyPresented, KeyRefusal, KeyStatus } from './ledger/port.ts';
 import type { GatewayPorts } from './ports.ts';
+
+/** The configured admin key, in the audit log. */
+const BOOTSTRAP_ACTOR = 'bootstrap';
 
 function bearerOf(request: Request): string {
   const match = /^Bearer +(\S+) *$/i.exec(request.headers.get('authorization') ?? '');
@@ -58,15 +61,20 @@ export async function onBehalfOf<T>(
   }
 }
 
-/** Throws GatewayError: 401, or 403 for a project's key. */
+/** The actor's id for the audit log. Throws GatewayError: 401, or 403 for a project's key. */
 export async function requireAdmin(
   request: Request,
-  ports: Pick<GatewayPorts, 'keyring' | 'ledger' | 'clock'>,
-): Promise<void> {
+  ports: Pick<GatewayPorts, 'keyring' | 'ledger' | 'clock' | 'adminKeys'>,
+): Promise<string> {
   const key = bearerOf(request);
-  if (isAdminKey(key, ports.keyring.adminKey)) return;
+  if (isAdminKey(key, ports.keyring.adminKey)) return BOOTSTRAP_ACTOR;
+  const hashes = keyHashes(key, ports.keyring.peppers);
+  if (key.startsWith(ADMIN_KEY_PREFIX)) {
+    const record = await ports.adminKeys.use(hashes, ports.clock.now());
+    if (record) return record.id;
+  }
   const tenant = projectOfKey(key, ports.keyring.tagSecret);
   if (!tenant) throw invalidApiKey('The admin key is not valid.');
-  await authenticate({ tenant, hashes: keyHashes(key, ports.keyring.peppers) }, ports);
+  await authenticate({ tenant, hashes }, ports);
   throw insufficientPermissions();
 }

@@ -63,7 +63,7 @@ export function insufficientPermissions(): GatewayError {
     status: 403,
     type: 'permission_error',
     code: 'insufficient_permissions',
-    message: 'This route needs the admin key (sk-admin-…); a project key was sent.',
+    message: 'This route needs an admin key (sk-admin-…); a project key was sent.',
   });
 }
 
@@ -83,6 +83,16 @@ export function modelNotFound(model: string): GatewayError {
     code: 'model_not_found',
     param: 'model',
     message: `The model '${model.slice(0, 256)}' does not exist or you do not have access to it. GET /v1/models lists what is served.`,
+  });
+}
+
+export function modelNotAllowed(model: string): GatewayError {
+  return new GatewayError({
+    status: 403,
+    type: 'permission_error',
+    code: 'model_not_allowed',
+    param: 'model',
+    message: `This key may not use the model '${model.slice(0, 256)}'. GET /v1/models lists what it may use.`,
   });
 }
 

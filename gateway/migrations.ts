@@ -4,7 +4,7 @@
 
 interface SchemaStep {
   ledger?: string;
-  /** Directory, public prefixes, usage. */
+  /** Directory, public prefixes, usage, prices, admin keys, the audit log. */
   central?: string;
 }
 
@@ -74,6 +74,74 @@ const STEPS: readonly SchemaStep[] = [
   {
     central: `
     CREATE TABLE public_prefixes (id TEXT NOT NULL UNIQUE, declaration TEXT NOT NULL, created_ms INTEGER NOT NULL) STRICT;
+    `,
+  },
+  {
+    // One kind of limit, values of keys apart from keys, prices with holds and entries. Meters are made anew when they are asked for.
+    ledger: `
+    ALTER TABLE tenants ADD COLUMN models TEXT;
+    ALTER TABLE tenants ADD COLUMN latest_second INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE limits (
+      tenant TEXT NOT NULL REFERENCES tenants (id), key_id TEXT NOT NULL, set_name TEXT NOT NULL, position INTEGER NOT NULL,
+      id TEXT NOT NULL, metric TEXT NOT NULL, window TEXT NOT NULL, amount INTEGER NOT NULL CHECK (amount >= 0), models TEXT,
+      time_zone TEXT NOT NULL, PRIMARY KEY (tenant, key_id, set_name, position), UNIQUE (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO limits SELECT tenant, '', 'token_quotas', position, id, 'tokens', window, limit_tokens, models, time_zone FROM quotas;
+    DROP TABLE quotas;
+    DROP TABLE meters;
+    CREATE TABLE meters (
+      tenant TEXT NOT NULL, limit_id TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER,
+      settled INTEGER NOT NULL CHECK (settled >= 0), held INTEGER NOT NULL CHECK (held >= 0), ring BLOB,
+      PRIMARY KEY (tenant, limit_id, start_ms)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_hashes (
+      hash TEXT PRIMARY KEY, key_id TEXT NOT NULL, pepper_version INTEGER NOT NULL, good_until_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO key_hashes SELECT hash, id, pepper_version, NULL FROM keys;
+    CREATE INDEX key_hashes_by_key ON key_hashes (key_id);
+    CREATE TABLE keys_with_models (
+      id TEXT PRIMARY KEY, tenant TEXT NOT NULL REFERENCES tenants (id), service_account TEXT, name TEXT NOT NULL,
+      redacted TEXT NOT NULL, created_ms INTEGER NOT NULL, last_used_ms INTEGER, expires_ms INTEGER, models TEXT
+    ) STRICT;
+    INSERT INTO keys_with_models
+      SELECT id, tenant, service_account, name, redacted, created_ms, last_used_ms, expires_ms, NULL FROM keys;
+    DROP TABLE keys;
+    ALTER TABLE keys_with_models RENAME TO keys;
+    CREATE INDEX keys_by_tenant ON keys (tenant, id);
+    ALTER TABLE holds RENAME COLUMN tokens TO input_tokens;
+    ALTER TABLE holds ADD COLUMN output_tokens INTEGER NOT NULL DEFAULT 0 CHECK (output_tokens >= 0);
+    ALTER TABLE holds ADD COLUMN price_version TEXT;
+    ALTER TABLE holds ADD COLUMN input_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE holds ADD COLUMN cached_input_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE holds ADD COLUMN output_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE holds ADD COLUMN booked_second INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entries ADD COLUMN price_version TEXT;
+    ALTER TABLE entries ADD COLUMN input_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entries ADD COLUMN cached_input_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entries ADD COLUMN output_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entries ADD COLUMN cost_nano INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entries ADD COLUMN booked_second INTEGER NOT NULL DEFAULT 0;
+    `,
+    central: `
+    CREATE TABLE prices (
+      id TEXT PRIMARY KEY, model TEXT NOT NULL, input_price INTEGER NOT NULL, cached_input_price INTEGER NOT NULL,
+      output_price INTEGER NOT NULL, effective_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (model, effective_ms)
+    ) STRICT;
+    CREATE TABLE admin_keys (
+      id TEXT PRIMARY KEY, name TEXT NOT NULL, redacted TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, pepper_version INTEGER NOT NULL,
+      created_ms INTEGER NOT NULL, last_used_ms INTEGER, expires_ms INTEGER
+    ) STRICT;
+    CREATE TABLE audit_log (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, at_ms INTEGER NOT NULL, type TEXT NOT NULL,
+      actor TEXT NOT NULL, project TEXT, target TEXT
+    ) STRICT;
+    CREATE TRIGGER audit_log_keeps BEFORE DELETE ON audit_log BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+    CREATE TRIGGER audit_log_stays BEFORE UPDATE ON audit_log BEGIN SELECT RAISE(ABORT, 'the audit log only grows'); END;
+    ALTER TABLE usage ADD COLUMN price_version TEXT;
+    ALTER TABLE usage ADD COLUMN input_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN cached_input_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN output_price INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN cost_nano INTEGER NOT NULL DEFAULT 0;
     `,
   },
 ];

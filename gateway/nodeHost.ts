@@ -5,12 +5,14 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApp } from './app.ts';
 import { LocalAsyncSql } from './asyncSql.ts';
+import { SqlAudit } from './audit/sqlAudit.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type GatewaySection, isLoopback } from './config.ts';
 import { ensureDevCredentials } from './devCredentials.ts';
 import { SqlDirectory } from './directory/sqlDirectory.ts';
 import { SqlPrefixes } from './directory/sqlPrefixes.ts';
 import { keyringOf } from './keys/secrets.ts';
+import { SqlAdminKeys } from './keys/sqlAdminKeys.ts';
 import type { LedgerStore } from './ledger/port.ts';
 import { SqlLedger } from './ledger/sqlLedger.ts';
 import { createListener, type Listener, listen, watchCertificate } from './listener.ts';
@@ -18,6 +20,7 @@ import { errorFields, type Log } from './log.ts';
 import { type Gauge, Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
 import type { GatewayPorts } from './ports.ts';
+import { SqlPrices } from './prices/sqlPrices.ts';
 import type { GatewayHost } from './processProtocol.ts';
 import { PoolClient } from './relay/poolClient.ts';
 import { PoolRegistry } from './relay/poolRegistry.ts';
@@ -74,6 +77,9 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     settings: { ...section.defaults, ...section.limits },
     ...{ keyring, ledger, usage, metrics, registry, publicPrefixes, settler, clock, random, log },
     directory: new SqlDirectory(central, () => db.cutLog()),
+    prices: new SqlPrices(central),
+    adminKeys: new SqlAdminKeys(central),
+    audit: new SqlAudit(central),
     counts: new PromptCounts(),
     gauges: () => holdGauges(ledger),
     freshenUsage: async () => void (await feedUsage(ledger, usage)),

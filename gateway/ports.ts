@@ -1,10 +1,13 @@
 // Everything that the app needs from its host. The app and its routes know these ports, no platform.
+import type { AuditLog } from './audit/port.ts';
 import type { Clock, RandomBytes } from './clock.ts';
 import type { Directory } from './directory/port.ts';
+import type { AdminKeyStore } from './keys/adminKeys.ts';
 import type { Keyring } from './keys/keyring.ts';
 import type { Ledger } from './ledger/port.ts';
 import type { Log } from './log.ts';
 import type { Gauge, Metrics } from './metrics.ts';
+import type { PriceStore } from './prices/port.ts';
 import type { PoolRegistry } from './relay/poolRegistry.ts';
 import type { PromptCounts } from './relay/promptCount.ts';
 import type { PublicPrefixes } from './relay/publicPrefixes.ts';
@@ -32,6 +35,9 @@ export interface GatewayPorts {
   ledger: Ledger;
   directory: Directory;
   usage: UsageStore;
+  prices: PriceStore;
+  adminKeys: AdminKeyStore;
+  audit: AuditLog;
   registry: PoolRegistry;
   publicPrefixes: PublicPrefixes;
   counts: PromptCounts;
@@ -50,5 +56,9 @@ export interface GatewayPorts {
 
 /** What the routes share of one HTTP exchange. */
 export interface AppEnv {
-  Variables: { requestId: string };
+  Variables: {
+    requestId: string;
+    /** On administrative routes: whose key it was. */
+    actor: string;
+  };
 }

@@ -1,14 +1,21 @@
-// x-ratelimit-* as OpenAI's: of the quota with the least room, with its reset as a duration ("1s", "6m0s").
-import { roomOf, tightest } from './ledger/decide.ts';
-import type { QuotaState } from './ledger/port.ts';
+// x-ratelimit-* as OpenAI's: of requests and of tokens, each of the limit with the least room, with its reset as a duration ("1s", "6m0s").
+import { type LimitState, type Metric, roomOf, tightest } from './ledger/limits.ts';
 
-export function rateLimitHeaders(quotas: readonly QuotaState[], nowMs: number): Record<string, string> {
-  const least = tightest(quotas);
+export function rateLimitHeaders(limits: readonly LimitState[], nowMs: number): Record<string, string> {
+  return { ...headersOf(limits, 'requests', nowMs), ...headersOf(limits, 'tokens', nowMs) };
+}
+
+function headersOf(
+  limits: readonly LimitState[],
+  metric: Extract<Metric, 'requests' | 'tokens'>,
+  nowMs: number,
+): Record<string, string> {
+  const least = tightest(limits.filter((limit) => limit.metric === metric));
   if (!least) return {};
   return {
-    'x-ratelimit-limit-tokens': String(least.limitTokens),
-    'x-ratelimit-remaining-tokens': String(roomOf(least)),
-    ...(least.resetsAtMs !== null && { 'x-ratelimit-reset-tokens': duration(least.resetsAtMs - nowMs) }),
+    [`x-ratelimit-limit-${metric}`]: String(least.limit),
+    [`x-ratelimit-remaining-${metric}`]: String(roomOf(least)),
+    ...(least.resetsAtMs !== null && { [`x-ratelimit-reset-${metric}`]: duration(least.resetsAtMs - nowMs) }),
   };
 }
 

@@ -1,8 +1,10 @@
 // The app as one isolate runs it: bindings beneath the ports, and before each request as much freshness as its route needs. Whatever is kept
 // here is plain data of bounded size; nothing in it belongs to a request.
 import { createApp } from '../app.ts';
+import { SqlAudit } from '../audit/sqlAudit.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import { SqlPrefixes } from '../directory/sqlPrefixes.ts';
+import { SqlAdminKeys } from '../keys/sqlAdminKeys.ts';
 import { errorFields, jsonLog, type Log } from '../log.ts';
 import { Metrics } from '../metrics.ts';
 import type { GatewayPorts } from '../ports.ts';
@@ -12,6 +14,7 @@ import { PublicPrefixes } from '../relay/publicPrefixes.ts';
 import { collectReceipts } from '../relay/receipts.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
 import { CachedDirectory } from './cachedDirectory.ts';
+import { CachedPrices } from './cachedPrices.ts';
 import type { EdgeEnv } from './cloudflare.ts';
 import { parseEnv } from './config.ts';
 import { D1Sql } from './d1Sql.ts';
@@ -59,6 +62,9 @@ export class EdgeHost {
       random: webRandom,
       directory: new CachedDirectory(central, () => {}),
       usage: new SqlUsage(central),
+      prices: new CachedPrices(central),
+      adminKeys: new SqlAdminKeys(central),
+      audit: new SqlAudit(central),
       publicPrefixes: prefixes,
       counts: new PromptCounts(),
       settler: this.#settling,

@@ -3,7 +3,17 @@
 import type { Clock } from '../clock.ts';
 import { overloaded } from '../errors.ts';
 import type { KeyHash } from '../keys/apiKey.ts';
-import type { AdmitCommand, KeyPresented, KeyRecord, Ledger, QuotaRule, SettleCommand } from '../ledger/port.ts';
+import type { HoldBounds } from '../ledger/decide.ts';
+import type {
+  AdmitCommand,
+  KeyChange,
+  KeyPresented,
+  KeyRecord,
+  KeyRotation,
+  Ledger,
+  LimitSet,
+  SettleCommand,
+} from '../ledger/port.ts';
 import type { Answer, CommandName, CommandResult, ObjectError, ObjectNamespace, TenantRpc } from './cloudflare.ts';
 
 /** Doing it twice is as doing it once. A reservation isn't repeated: one whose answer got lost ends as any hold that nobody watches. */
@@ -14,11 +24,16 @@ const REPEATABLE: Readonly<Record<CommandName, boolean>> = {
   settle: true,
   openTenant: true,
   archiveTenant: true,
-  putQuotas: true,
-  quotas: true,
+  allowModels: true,
+  allowedModels: true,
+  putLimits: true,
+  limits: true,
   addKey: false,
   keys: true,
+  changeKey: true,
+  rotateKey: false,
   deleteKey: false,
+  stragglers: true,
 };
 
 const ATTEMPTS = 3;
@@ -47,7 +62,7 @@ export class LedgerClient implements Ledger {
     return this.#run(command.tenant, 'keyStatus', [command]);
   }
 
-  shrink(command: { tenant: string; requestId: string; holdTokens: number }) {
+  shrink(command: { tenant: string; requestId: string } & HoldBounds) {
     return this.#run(command.tenant, 'shrink', [command]);
   }
 
@@ -63,12 +78,20 @@ export class LedgerClient implements Ledger {
     return this.#run(tenant, 'archiveTenant', [tenant]);
   }
 
-  putQuotas(tenant: string, rules: readonly QuotaRule[], nowMs: number) {
-    return this.#run(tenant, 'putQuotas', [tenant, rules, nowMs]);
+  allowModels(tenant: string, models: readonly string[] | null) {
+    return this.#run(tenant, 'allowModels', [tenant, models]);
   }
 
-  quotas(tenant: string, nowMs: number) {
-    return this.#run(tenant, 'quotas', [tenant, nowMs]);
+  allowedModels(tenant: string) {
+    return this.#run(tenant, 'allowedModels', [tenant]);
+  }
+
+  putLimits(tenant: string, sets: readonly LimitSet[], nowMs: number) {
+    return this.#run(tenant, 'putLimits', [tenant, sets, nowMs]);
+  }
+
+  limits(tenant: string, nowMs: number) {
+    return this.#run(tenant, 'limits', [tenant, nowMs]);
   }
 
   addKey(record: KeyRecord, hash: KeyHash) {
@@ -81,6 +104,18 @@ export class LedgerClient implements Ledger {
 
   deleteKey(tenant: string, keyId: string) {
     return this.#run(tenant, 'deleteKey', [tenant, keyId]);
+  }
+
+  changeKey(tenant: string, keyId: string, change: KeyChange) {
+    return this.#run(tenant, 'changeKey', [tenant, keyId, change]);
+  }
+
+  rotateKey(rotation: KeyRotation) {
+    return this.#run(rotation.tenant, 'rotateKey', [rotation]);
+  }
+
+  stragglers(tenant: string, newestPepperVersion: number) {
+    return this.#run(tenant, 'stragglers', [tenant, newestPepperVersion]);
   }
 
   async #run<N extends CommandName>(tenant: string, name: N, args: Parameters<Ledger[N]>): Promise<CommandResult<N>> {

@@ -50,7 +50,7 @@ beforeEach(async () => {
   upkeep = new Upkeep({ ledger, registry, usage, clock, log, lookAfterMs: LOOK_AFTER_MS });
   await ledger.openTenant(TENANT);
   const key = { id: 'k', tenant: TENANT, serviceAccountId: null, name: 'k', redacted: '', createdAtMs: startMs };
-  await ledger.addKey({ ...key, lastUsedAtMs: null, expiresAtMs: null }, HASH);
+  await ledger.addKey({ ...key, lastUsedAtMs: null, expiresAtMs: null, models: null }, HASH);
 });
 afterEach(async () => {
   await pool.kill();
@@ -62,7 +62,16 @@ afterEach(async () => {
 async function reserve(requestId: string, poolId = pool.id): Promise<void> {
   const demand = { promptTokens: 10, promptExact: true, choices: 1, outputTokens: 10, outputFlexible: false };
   const times = { nowMs: now(), deadlineMs: now() + 600_000, expiresMs: now() + 630_000 };
-  const command = { tenant: TENANT, hashes: [HASH], requestId, model: 'tiny', pool: poolId, demand, ...times };
+  const command = {
+    tenant: TENANT,
+    hashes: [HASH],
+    requestId,
+    model: 'tiny',
+    pool: poolId,
+    demand,
+    price: null,
+    ...times,
+  };
   expect(await ledger.admit(command)).toMatchObject({ kind: 'granted' });
 }
 

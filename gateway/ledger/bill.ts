@@ -1,14 +1,12 @@
 // What a receipt costs: the pool's word on what it released, never more than was reserved for it.
 import type { Receipt } from '../../pool/wire/events.ts';
+import type { Tokens } from '../prices/price.ts';
+import type { HoldBounds } from './decide.ts';
 
 /** How a request ended, as it is billed. `refused`: the pool took nothing on; `estimated`: nobody could see all of it. */
 export type BilledOutcome = 'completed' | 'cancelled' | 'failed' | 'refused' | 'estimated';
 
-export interface Bill {
-  inputTokens: number;
-  /** Part of inputTokens. */
-  cachedInputTokens: number;
-  outputTokens: number;
+export interface Bill extends Tokens {
   outcome: BilledOutcome;
 }
 
@@ -23,8 +21,8 @@ export function billOf(receipt: Receipt): Bill {
 }
 
 /** The part of a bill that its hold covers. A pool never releases more than the hold; if one did, the excess is not the tenant's. */
-export function withinHold(bill: Bill, holdTokens: number): Bill {
-  const inputTokens = Math.min(bill.inputTokens, holdTokens);
-  const outputTokens = Math.min(bill.outputTokens, holdTokens - inputTokens);
+export function withinHold(bill: Bill, hold: HoldBounds): Bill {
+  const inputTokens = Math.min(bill.inputTokens, hold.inputTokens);
+  const outputTokens = Math.min(bill.outputTokens, hold.outputTokens);
   return { ...bill, inputTokens, cachedInputTokens: Math.min(bill.cachedInputTokens, inputTokens), outputTokens };
 }

@@ -5,33 +5,18 @@
 // Life of a hold:  admit ─▶ held ─▶ (shrink) ─▶ settle ─▶ one entry, booked in the windows of its reservation
 //                            └─ past its expiry ─▶ unresolved: still counts, until a receipt or proof of no use settles it
 import type { KeyHash } from '../keys/apiKey.ts';
+import type { Price } from '../prices/price.ts';
 import type { Bill } from './bill.ts';
-import type { Demand } from './decide.ts';
-import type { WindowKind } from './windows.ts';
+import type { Demand, HoldBounds, RefusalKind } from './decide.ts';
+import type { LimitRule, LimitState } from './limits.ts';
 
-/** Most quotas of one tenant: each is checked at every request. */
-export const MAX_QUOTAS = 32;
-/** Most models that one quota names. */
-export const MAX_QUOTA_MODELS = 64;
+/** Most limits of one tenant, and of one key: each is checked at every request. */
+export const MAX_TENANT_LIMITS = 64;
+export const MAX_KEY_LIMITS = 16;
+/** Most models that one limit, tenant or key names. */
+export const MAX_NAMED_MODELS = 64;
 /** Most rows that one command reads. */
 export const MAX_LEDGER_PAGE = 1000;
-
-export interface QuotaRule {
-  window: WindowKind;
-  limitTokens: number;
-  /** null: all models together. */
-  models: readonly string[] | null;
-  /** IANA zone whose calendar the window follows. */
-  timeZone: string;
-}
-
-/** A quota in the window that is open now. */
-export interface QuotaState extends QuotaRule {
-  settledTokens: number;
-  heldTokens: number;
-  /** Unix milliseconds; null: never. */
-  resetsAtMs: number | null;
-}
 
 export interface KeyRecord {
   id: string;
@@ -42,6 +27,8 @@ export interface KeyRecord {
   createdAtMs: number;
   lastUsedAtMs: number | null;
   expiresAtMs: number | null;
+  /** Models that it may use, of those that its tenant may; null: all of them. */
+  models: readonly string[] | null;
 }
 
 export interface KeyPresented {
@@ -55,6 +42,8 @@ export interface AdmitCommand extends KeyPresented {
   model: string;
   pool: string;
   demand: Demand;
+  /** In force now; null: the model costs nothing. The hold and the bill keep to it. */
+  price: Price | null;
   nowMs: number;
   /** The pool releases nothing after this. */
   deadlineMs: number;
@@ -65,20 +54,30 @@ export interface AdmitCommand extends KeyPresented {
 export type KeyRefusal = 'unknown_key' | 'expired_key' | 'archived';
 
 export type Admission =
-  | { kind: 'granted'; keyId: string; outputTokens: number; holdTokens: number; quotas: QuotaState[] }
+  | { kind: 'granted'; keyId: string; outputTokens: number; hold: HoldBounds; limits: LimitState[] }
   | { kind: 'count_first' }
-  | { kind: 'too_large' | 'exhausted' | 'held'; quota: QuotaState; neededTokens: number; quotas: QuotaState[] }
+  | {
+      kind: RefusalKind;
+      limit: LimitState;
+      needed: number;
+      /** Until enough is free; null: waiting doesn't help, or ends with the window (`resetsAtMs`). */
+      retryAfterMs: number | null;
+      limits: LimitState[];
+    }
+  | { kind: 'model_not_allowed' }
   | { kind: KeyRefusal };
 
-export type KeyStatus = { kind: 'known'; key: KeyRecord; quotas: QuotaState[] } | { kind: KeyRefusal };
+export type KeyStatus =
+  | { kind: 'known'; key: KeyRecord; limits: LimitState[]; allowedModels: readonly string[] | null }
+  | { kind: KeyRefusal };
 
-export interface Hold {
+export interface Hold extends HoldBounds {
   requestId: string;
   tenant: string;
   keyId: string;
   model: string;
   pool: string;
-  holdTokens: number;
+  price: Price | null;
   reservedAtMs: number;
   deadlineMs: number;
   expiresMs: number;
@@ -104,8 +103,30 @@ export interface LedgerEntry extends Bill {
   keyId: string;
   model: string;
   pool: string;
+  /** In force at the reservation. */
+  price: Price | null;
+  costNanoUsd: number;
   reservedAtMs: number;
   settledAtMs: number;
+}
+
+/** A group of rules that is replaced whole: of the tenant, or of one of its keys. */
+export interface LimitSet {
+  keyId: string | null;
+  set: string;
+  rules: readonly LimitRule[];
+}
+
+/** What of a key can be changed; what is absent stays. */
+export type KeyChange = Partial<Pick<KeyRecord, 'name' | 'expiresAtMs' | 'models'>>;
+
+export interface KeyRotation {
+  tenant: string;
+  keyId: string;
+  hash: KeyHash;
+  redacted: string;
+  /** The values of before are good until then, and no earlier one longer than it was. */
+  oldGoodUntilMs: number;
 }
 
 export interface Ledger {
@@ -113,21 +134,40 @@ export interface Ledger {
   admit(command: AdmitCommand): Promise<Admission>;
   /** Checks the key alone. */
   keyStatus(command: KeyPresented & { nowMs: number }): Promise<KeyStatus>;
-  /** Lowers a hold to `holdTokens`; raising, or a hold that is gone, changes nothing. */
-  shrink(command: { tenant: string; requestId: string; holdTokens: number }): Promise<void>;
+  /** Lowers a hold's bounds to these; raising, or a hold that is gone, changes nothing. */
+  shrink(command: { tenant: string; requestId: string } & HoldBounds): Promise<void>;
   /** Ends a hold, whatever its state. Idempotent by request id. */
   settle(command: SettleCommand): Promise<Settlement>;
 
   openTenant(tenant: string): Promise<void>;
   /** From then on every key of the tenant is refused. */
   archiveTenant(tenant: string): Promise<void>;
-  /** Replaces all quotas. Use of the open windows is kept, also for a rule that is new. */
-  putQuotas(tenant: string, rules: readonly QuotaRule[], nowMs: number): Promise<QuotaState[]>;
-  quotas(tenant: string, nowMs: number): Promise<QuotaState[]>;
+  /** Models that the tenant may use; null: all. */
+  allowModels(tenant: string, models: readonly string[] | null): Promise<void>;
+  allowedModels(tenant: string): Promise<readonly string[] | null>;
+  /**
+   * Replaces whole sets of limits, all or none; the tenant's limits after it. Use of the open windows is kept, also for a rule that is
+   * new. `too_many`: nothing was changed.
+   */
+  putLimits(tenant: string, sets: readonly LimitSet[], nowMs: number): Promise<LimitState[] | 'too_many'>;
+  /** All of the tenant and its keys. */
+  limits(tenant: string, nowMs: number): Promise<LimitState[]>;
   addKey(record: KeyRecord, hash: KeyHash): Promise<void>;
   keys(tenant: string): Promise<KeyRecord[]>;
-  /** Revokes: the next request is refused. False when there was none. */
+  /** False when there was none. */
+  changeKey(tenant: string, keyId: string, change: KeyChange): Promise<boolean>;
+  /** Gives a key a new value, under the same id. False when there was none. */
+  rotateKey(rotation: KeyRotation): Promise<boolean>;
+  /** Revokes: the next request is refused, by either value. False when there was none. */
   deleteKey(tenant: string, keyId: string): Promise<boolean>;
+  /** Keys that were last hashed under an older pepper than this, the oldest first: in no use since it came. */
+  stragglers(tenant: string, newestPepperVersion: number): Promise<KeyStraggler[]>;
+}
+
+export interface KeyStraggler {
+  keyId: string;
+  pepperVersion: number;
+  lastUsedAtMs: number | null;
 }
 
 /** A database of one tenant or all, with what its host does for everything in it. */

@@ -1,11 +1,20 @@
-// Stored keys: found by their peppered hash within the tenant that the key itself names, compared in constant time, and hashed anew
-// under the newest pepper when they are next used.
+// Stored keys: found by the peppered hash of a value within the tenant that the value itself names, compared in constant time, and hashed
+// anew under the newest pepper when they are next used. A key has one value, and for the grace of a rotation its former one as well.
 import { type KeyHash, sameHash } from '../keys/apiKey.ts';
-import { int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
-import type { KeyPresented, KeyRecord, KeyRefusal } from './port.ts';
+import { int, intOrNull, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
+import type { KeyChange, KeyPresented, KeyRecord, KeyRefusal, KeyRotation, KeyStraggler } from './port.ts';
+import { modelList } from './sqlRules.ts';
 
 /** A key's last use is written at most this often: it is for people, not for bills. */
 const LAST_USED_RESOLUTION_MS = 60_000;
+
+export interface Authenticated {
+  key: KeyRecord;
+  /** What tenant and key allow together; null: everything. */
+  allowedModels: readonly string[] | null;
+  /** The latest second that the tenant's minutes were booked in. */
+  latestSecond: number;
+}
 
 export class SqlKeys {
   readonly #db: Sql;
@@ -14,63 +23,130 @@ export class SqlKeys {
 
   constructor(db: Sql) {
     this.#db = db;
-    this.#find = db.prepare('SELECT * FROM keys WHERE tenant = ? AND hash = ?');
-    this.#tenant = db.prepare('SELECT archived FROM tenants WHERE id = ?');
+    this.#find = db.prepare(
+      `SELECT keys.*, key_hashes.hash, key_hashes.pepper_version, key_hashes.good_until_ms
+       FROM key_hashes JOIN keys ON keys.id = key_hashes.key_id WHERE key_hashes.hash = ? AND keys.tenant = ?`,
+    );
+    this.#tenant = db.prepare('SELECT archived, models, latest_second FROM tenants WHERE id = ?');
   }
 
   /** Inside a transaction: may write. */
-  authenticate({ tenant, hashes }: KeyPresented, nowMs: number): KeyRecord | KeyRefusal {
+  authenticate({ tenant, hashes }: KeyPresented, nowMs: number): Authenticated | KeyRefusal {
     const tenantRow = this.#tenant.get(tenant);
     const row = this.#match(tenant, hashes);
     if (!tenantRow || !row) return 'unknown_key';
     if (int(tenantRow, 'archived') !== 0) return 'archived';
     const key = keyOf(row);
-    if (key.expiresAtMs !== null && nowMs >= key.expiresAtMs) return 'expired_key';
+    const goodUntilMs = Math.min(
+      key.expiresAtMs ?? Number.POSITIVE_INFINITY,
+      intOrNull(row, 'good_until_ms') ?? Number.POSITIVE_INFINITY,
+    );
+    if (nowMs >= goodUntilMs) return 'expired_key';
     const newest = hashes[0];
     if (newest && int(row, 'pepper_version') < newest.pepperVersion)
       this.#db
-        .prepare('UPDATE keys SET pepper_version = ?, hash = ? WHERE id = ?')
-        .run(newest.pepperVersion, newest.hash, key.id);
+        .prepare('UPDATE key_hashes SET pepper_version = ?, hash = ? WHERE hash = ?')
+        .run(newest.pepperVersion, newest.hash, text(row, 'hash'));
     if (nowMs - (key.lastUsedAtMs ?? 0) >= LAST_USED_RESOLUTION_MS)
       this.#db.prepare('UPDATE keys SET last_used_ms = ? WHERE id = ?').run(nowMs, key.id);
-    return key;
+    return {
+      key,
+      allowedModels: both(modelList(textOrNull(tenantRow, 'models')), key.models),
+      latestSecond: int(tenantRow, 'latest_second'),
+    };
   }
 
   add(record: KeyRecord, hash: KeyHash): void {
-    this.#db
-      .prepare(
-        `INSERT INTO keys (id, tenant, service_account, name, redacted, pepper_version, hash, created_ms, last_used_ms, expires_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      )
-      .run(
-        record.id,
-        record.tenant,
-        record.serviceAccountId,
-        record.name,
-        record.redacted,
-        hash.pepperVersion,
-        hash.hash,
-        record.createdAtMs,
-        record.lastUsedAtMs,
-        record.expiresAtMs,
-      );
+    const { id, tenant, serviceAccountId, name, redacted, createdAtMs, lastUsedAtMs, expiresAtMs, models } = record;
+    this.#db.transaction(() => {
+      this.#db
+        .prepare(
+          `INSERT INTO keys (id, tenant, service_account, name, redacted, created_ms, last_used_ms, expires_ms, models)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        )
+        .run(id, tenant, serviceAccountId, name, redacted, createdAtMs, lastUsedAtMs, expiresAtMs, jsonOrNull(models));
+      this.#addHash(id, hash);
+    });
   }
 
   list(tenant: string): KeyRecord[] {
     return this.#db.prepare('SELECT * FROM keys WHERE tenant = ? ORDER BY created_ms, id').all(tenant).map(keyOf);
   }
 
+  change(tenant: string, keyId: string, { name, expiresAtMs, models }: KeyChange): boolean {
+    const sets: [string, SqlValue][] = [];
+    if (name !== undefined) sets.push(['name', name]);
+    if (expiresAtMs !== undefined) sets.push(['expires_ms', expiresAtMs]);
+    if (models !== undefined) sets.push(['models', jsonOrNull(models)]);
+    const columns = ['id = id', ...sets.map(([column]) => `${column} = ?`)].join(', ');
+    const values = sets.map(([, value]) => value);
+    return this.#db
+      .prepare(`UPDATE keys SET ${columns} WHERE tenant = ? AND id = ? RETURNING id`)
+      .all(...values, tenant, keyId)
+      .some(() => true);
+  }
+
+  rotate({ tenant, keyId, hash, redacted, oldGoodUntilMs }: KeyRotation): boolean {
+    return this.#db.transaction(() => {
+      const found = this.#db
+        .prepare('UPDATE keys SET redacted = ? WHERE tenant = ? AND id = ? RETURNING id')
+        .all(redacted, tenant, keyId);
+      if (found.length === 0) return false;
+      // The value of before last had its grace already.
+      this.#db.prepare('DELETE FROM key_hashes WHERE key_id = ? AND good_until_ms IS NOT NULL').run(keyId);
+      this.#db.prepare('UPDATE key_hashes SET good_until_ms = ? WHERE key_id = ?').run(oldGoodUntilMs, keyId);
+      this.#addHash(keyId, hash);
+      return true;
+    });
+  }
+
+  /** Inside a transaction. */
   delete(tenant: string, keyId: string): boolean {
-    return this.#db.prepare('DELETE FROM keys WHERE tenant = ? AND id = ? RETURNING id').all(tenant, keyId).length > 0;
+    const owned = this.#db.prepare('SELECT 1 AS one FROM keys WHERE tenant = ? AND id = ?').get(tenant, keyId);
+    if (!owned) return false;
+    this.#db.prepare('DELETE FROM key_hashes WHERE key_id = ?').run(keyId);
+    this.#db.prepare('DELETE FROM keys WHERE id = ?').run(keyId);
+    return true;
+  }
+
+  stragglers(tenant: string, newestPepperVersion: number): KeyStraggler[] {
+    return this.#db
+      .prepare(
+        `SELECT keys.id, keys.last_used_ms, key_hashes.pepper_version
+         FROM key_hashes JOIN keys ON keys.id = key_hashes.key_id
+         WHERE keys.tenant = ? AND key_hashes.pepper_version < ? ORDER BY key_hashes.pepper_version, keys.id`,
+      )
+      .all(tenant, newestPepperVersion)
+      .map((row) => ({
+        keyId: text(row, 'id'),
+        pepperVersion: int(row, 'pepper_version'),
+        lastUsedAtMs: intOrNull(row, 'last_used_ms'),
+      }));
+  }
+
+  #addHash(keyId: string, { hash, pepperVersion }: KeyHash): void {
+    this.#db
+      .prepare('INSERT INTO key_hashes (hash, key_id, pepper_version, good_until_ms) VALUES (?, ?, ?, NULL)')
+      .run(hash, keyId, pepperVersion);
   }
 
   #match(tenant: string, hashes: readonly KeyHash[]): Row | undefined {
     for (const { hash } of hashes) {
-      const row = this.#find.get(tenant, hash);
+      const row = this.#find.get(hash, tenant);
       if (row && sameHash(text(row, 'hash'), hash)) return row;
     }
     return undefined;
   }
+}
+
+/** What two lists allow together; null allows everything. */
+function both(a: readonly string[] | null, b: readonly string[] | null): readonly string[] | null {
+  if (a === null || b === null) return a ?? b;
+  return a.filter((model) => b.includes(model));
+}
+
+function jsonOrNull(models: readonly string[] | null): string | null {
+  return models && JSON.stringify(models);
 }
 
 function keyOf(row: Row): KeyRecord {
@@ -83,5 +159,6 @@ function keyOf(row: Row): KeyRecord {
     createdAtMs: int(row, 'created_ms'),
     lastUsedAtMs: intOrNull(row, 'last_used_ms'),
     expiresAtMs: intOrNull(row, 'expires_ms'),
+    models: modelList(textOrNull(row, 'models')),
   };
 }

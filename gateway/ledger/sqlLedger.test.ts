@@ -56,6 +56,32 @@ test('a migration that fails leaves the database as it was', () =>
     db.close();
   }));
 
+test('a database from before limits had metrics keeps its quotas, keys and use', () =>
+  withFolder(async (path) => {
+    const old = openDatabase(path, 'NORMAL', MIGRATIONS.slice(0, 3));
+    old.exec(`
+      INSERT INTO tenants VALUES ('proj_1', 0);
+      INSERT INTO keys VALUES ('key_1', 'proj_1', NULL, 'k', 'sk-…', 1, '${'ab'.repeat(32)}', 5, NULL, NULL);
+      INSERT INTO quotas VALUES ('quota_1', 'proj_1', 0, 'lifetime', 100, NULL, 'UTC');
+      INSERT INTO meters VALUES ('proj_1', 'quota_1', 0, NULL, 7, 20);
+      INSERT INTO entries VALUES (1, 'r1', 'proj_1', 'key_1', 'm', 'p', 3, 0, 4, 'completed', 10, 11);
+      INSERT INTO holds VALUES ('r2', 'proj_1', 'key_1', 'm', 'p', 20, 12, 13, 14, 'held');
+    `);
+    old.close();
+    const db = openDatabase(path, 'NORMAL', MIGRATIONS);
+    const ledger = new SqlLedger(db);
+    const status = await ledger.keyStatus({
+      tenant: 'proj_1',
+      hashes: [{ pepperVersion: 1, hash: 'ab'.repeat(32) }],
+      nowMs: 20,
+    });
+    expect(status).toMatchObject({ kind: 'known', key: { id: 'key_1', models: null }, allowedModels: null });
+    expect(await ledger.limits('proj_1', 20)).toMatchObject([
+      { metric: 'tokens', window: 'lifetime', set: 'token_quotas', limit: 100, settled: 7, held: 20 },
+    ]);
+    db.close();
+  }));
+
 test('kill -9 of a writer loses nothing that was answered, and keeps every sum', () =>
   withFolder(async (path) => {
     const script = join(import.meta.dirname, '../../test/support/ledgerWriter.ts');
@@ -71,8 +97,8 @@ test('kill -9 of a writer loses nothing that was answered, and keeps every sum',
     const db = openDatabase(path, 'NORMAL', MIGRATIONS);
     const entries = db.prepare('SELECT count(*) AS n, sum(input + output) AS tokens FROM entries').get();
     expect(int(entries, 'n')).toBeGreaterThanOrEqual(answered);
-    const holds = int(db.prepare('SELECT coalesce(sum(tokens), 0) AS tokens FROM holds').get(), 'tokens');
-    const [quota] = await new SqlLedger(db).quotas('proj_writer', Date.now());
-    expect(quota).toMatchObject({ settledTokens: int(entries, 'tokens'), heldTokens: holds });
+    const held = 'SELECT coalesce(sum(input_tokens + output_tokens), 0) AS tokens FROM holds';
+    const [limit] = await new SqlLedger(db).limits('proj_writer', Date.now());
+    expect(limit).toMatchObject({ settled: int(entries, 'tokens'), held: int(db.prepare(held).get(), 'tokens') });
     db.close();
   }));

@@ -2,79 +2,103 @@
 // resolve. A database may hold one tenant or all; nothing in a command on a tenant reads across them.
 import { invariant } from '../invariant.ts';
 import type { KeyHash } from '../keys/apiKey.ts';
-import { int, type Row, type Sql, type Statement, text } from '../sql.ts';
-import { type BilledOutcome, withinHold } from './bill.ts';
-import { decide } from './decide.ts';
+import { costOf } from '../prices/price.ts';
+import { int, type Sql, textOrNull } from '../sql.ts';
+import { withinHold } from './bill.ts';
+import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
+import { amountOf, type LimitState, type Metric, unitsOf } from './limits.ts';
+import { ledgerSecond, MAX_STEP_BACK_S, oldestSecond } from './minuteWindow.ts';
 import type {
   Admission,
   AdmitCommand,
   Hold,
+  KeyChange,
   KeyPresented,
   KeyRecord,
+  KeyRotation,
   KeyStatus,
+  KeyStraggler,
   LedgerEntry,
   LedgerStore,
-  QuotaRule,
-  QuotaState,
+  LimitSet,
   SettleCommand,
   Settlement,
 } from './port.ts';
-import { MAX_LEDGER_PAGE, MAX_QUOTAS } from './port.ts';
+import { MAX_KEY_LIMITS, MAX_LEDGER_PAGE, MAX_TENANT_LIMITS } from './port.ts';
 import { SqlKeys } from './sqlKeys.ts';
-import { type QuotaMeter, SqlMeters } from './sqlMeters.ts';
+import { type Booking, type LimitMeter, SqlMeters } from './sqlMeters.ts';
+import { entryOf, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
+import { modelList, SqlRules } from './sqlRules.ts';
+import { SqlWaits } from './sqlWaits.ts';
 
 export class SqlLedger implements LedgerStore {
   readonly #db: Sql;
   readonly #keys: SqlKeys;
+  readonly #rules: SqlRules;
   readonly #meters: SqlMeters;
-  readonly #statements: ReturnType<typeof prepare>;
+  readonly #waits: SqlWaits;
+  readonly #statements: LedgerStatements;
 
   /** `db` has the schema of migrations.ts. */
   constructor(db: Sql) {
     this.#db = db;
     this.#keys = new SqlKeys(db);
+    this.#rules = new SqlRules(db);
     this.#meters = new SqlMeters(db);
-    this.#statements = prepare(db);
+    this.#waits = new SqlWaits(db);
+    this.#statements = prepareLedger(db);
   }
 
   async admit(command: AdmitCommand): Promise<Admission> {
     return this.#db.transaction((): Admission => {
-      const { tenant, model, nowMs, requestId } = command;
-      const key = this.#keys.authenticate(command, nowMs);
-      if (typeof key === 'string') return { kind: key };
-      const meters = this.#meters.open(tenant, nowMs, model);
+      const { tenant, model, price, nowMs } = command;
+      const known = this.#keys.authenticate(command, nowMs);
+      if (typeof known === 'string') return { kind: known };
+      if (known.allowedModels && !known.allowedModels.includes(model)) return { kind: 'model_not_allowed' };
+      const second = this.#second(tenant, known.latestSecond, nowMs);
+      const booking: Booking = { tenant, keyId: known.key.id, model, atMs: nowMs, second };
+      const meters = this.#meters.open(booking, price);
       const decision = decide(meters, command.demand);
       if (decision.kind === 'count_first') return decision;
-      if (decision.kind !== 'granted') {
-        const { kind, meter, neededTokens } = decision;
-        return { kind, neededTokens, quota: stateOf(meter), quotas: meters.map(stateOf) };
-      }
-      const { holdTokens, outputTokens } = decision;
-      const { deadlineMs, expiresMs, pool } = command;
-      this.#statements.insertHold.run(requestId, tenant, key.id, model, pool, holdTokens, nowMs, deadlineMs, expiresMs);
-      this.#meters.move(tenant, model, nowMs, { settled: 0, held: holdTokens });
-      const quotas = meters.map((meter) => stateOf({ ...meter, heldTokens: meter.heldTokens + holdTokens }));
-      return { kind: 'granted', keyId: key.id, outputTokens, holdTokens, quotas };
+      if (decision.kind !== 'granted') return this.#refusal(decision.kind, decision.refusing, meters, booking);
+      const { hold, outputTokens } = decision;
+      const { requestId, pool, deadlineMs, expiresMs } = command;
+      this.#statements.insertHold.run(
+        ...[requestId, tenant, known.key.id, model, pool, hold.inputTokens, hold.outputTokens, ...priceValues(price)],
+        ...[nowMs, second, deadlineMs, expiresMs],
+      );
+      const limits = this.#meters.hold(meters, booking, hold).map(stateOf);
+      return { kind: 'granted', keyId: known.key.id, outputTokens, hold, limits };
     });
   }
 
   async keyStatus(command: KeyPresented & { nowMs: number }): Promise<KeyStatus> {
     return this.#db.transaction((): KeyStatus => {
-      const key = this.#keys.authenticate(command, command.nowMs);
-      if (typeof key === 'string') return { kind: key };
-      return { kind: 'known', key, quotas: this.#meters.open(command.tenant, command.nowMs).map(stateOf) };
+      const { tenant, nowMs } = command;
+      const known = this.#keys.authenticate(command, nowMs);
+      if (typeof known === 'string') return { kind: known };
+      const { key, allowedModels, latestSecond } = known;
+      const meters = this.#meters.list(tenant, key.id, nowMs, this.#second(tenant, latestSecond, nowMs));
+      return { kind: 'known', key, allowedModels, limits: meters.map(stateOf) };
     });
   }
 
-  async shrink(command: { tenant: string; requestId: string; holdTokens: number }): Promise<void> {
-    const { tenant, requestId, holdTokens } = command;
-    invariant(Number.isSafeInteger(holdTokens) && holdTokens >= 0, 'holds are whole tokens', { holdTokens });
+  async shrink(command: { tenant: string; requestId: string } & HoldBounds): Promise<void> {
+    const { tenant, requestId } = command;
+    for (const tokens of [command.inputTokens, command.outputTokens])
+      invariant(Number.isSafeInteger(tokens) && tokens >= 0, 'holds are whole tokens', { tokens });
     this.#db.transaction(() => {
       const hold = this.#hold(tenant, requestId);
-      if (!hold || holdTokens >= hold.holdTokens) return;
-      this.#statements.updateHold.run(holdTokens, requestId);
-      const released = hold.holdTokens - holdTokens;
-      this.#meters.move(tenant, hold.model, hold.reservedAtMs, { settled: 0, held: -released });
+      if (!hold) return;
+      const inputTokens = Math.min(hold.inputTokens, command.inputTokens);
+      const outputTokens = Math.min(hold.outputTokens, command.outputTokens);
+      if (inputTokens === hold.inputTokens && outputTokens === hold.outputTokens) return;
+      this.#statements.updateHold.run(inputTokens, outputTokens, requestId);
+      const after = { ...hold, inputTokens, outputTokens };
+      this.#meters.move(bookingOf(hold), (metric) => ({
+        settled: 0,
+        held: heldOf(after, metric) - heldOf(hold, metric),
+      }));
     });
   }
 
@@ -83,28 +107,38 @@ export class SqlLedger implements LedgerStore {
     return this.#db.transaction((): Settlement => {
       const hold = this.#hold(tenant, requestId);
       if (!hold) return this.#statements.selectEntry.get(tenant, requestId) ? 'already' : 'unknown';
-      const bill = withinHold(command.bill, hold.holdTokens);
+      const bill = withinHold(command.bill, hold);
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;
-      const { keyId, model, pool, reservedAtMs } = hold;
+      const { keyId, model, pool, price, reservedAtMs, second } = hold;
+      const cost = costOf(price, bill);
       this.#statements.deleteHold.run(requestId);
       const entry = this.#statements.insertEntry.get(
-        ...[requestId, tenant, keyId, model, pool],
-        ...[inputTokens, cachedInputTokens, outputTokens, outcome, reservedAtMs, nowMs],
+        ...[requestId, tenant, keyId, model, pool, inputTokens, cachedInputTokens, outputTokens, outcome],
+        ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
       );
       this.#statements.insertOutbox.run(int(entry, 'sequence'));
-      const settled = inputTokens + outputTokens;
-      this.#meters.move(tenant, model, reservedAtMs, { settled, held: -hold.holdTokens });
+      const settled = { requests: 1, tokens: inputTokens + outputTokens, spend: cost, concurrent: 0 };
+      this.#meters.move(bookingOf(hold), (metric) => ({ settled: settled[metric], held: -heldOf(hold, metric) }));
       return 'booked';
     });
   }
 
   async expire(nowMs: number): Promise<number> {
-    return this.#statements.expire.all(nowMs).length;
+    return this.#db.transaction(() => {
+      const expired = this.#statements.selectExpired.all(nowMs).map(holdOf);
+      if (expired.length > 0) this.#statements.expire.run(nowMs);
+      for (const hold of expired)
+        this.#meters.move(bookingOf(hold), (metric) => ({ settled: 0, held: metric === 'concurrent' ? -1 : 0 }));
+      return expired.length;
+    });
   }
 
   async holds(query: { after?: string; limit: number }): Promise<Hold[]> {
     const limit = Math.min(query.limit, MAX_LEDGER_PAGE);
-    return this.#statements.selectHolds.all(query.after ?? '', limit).map(holdOf);
+    return this.#statements.selectHolds.all(query.after ?? '', limit).map((row) => {
+      const { second: _, ...hold } = holdOf(row);
+      return hold;
+    });
   }
 
   async holdCounts(): Promise<{ held: number; unresolved: number }> {
@@ -128,16 +162,28 @@ export class SqlLedger implements LedgerStore {
     this.#db.prepare('UPDATE tenants SET archived = 1 WHERE id = ?').run(tenant);
   }
 
-  async putQuotas(tenant: string, rules: readonly QuotaRule[], nowMs: number): Promise<QuotaState[]> {
-    invariant(rules.length <= MAX_QUOTAS, 'too many quotas', { rules: rules.length });
+  async allowModels(tenant: string, models: readonly string[] | null): Promise<void> {
+    this.#db.prepare('UPDATE tenants SET models = ? WHERE id = ?').run(models && JSON.stringify(models), tenant);
+  }
+
+  async allowedModels(tenant: string): Promise<readonly string[] | null> {
+    const row = this.#db.prepare('SELECT models FROM tenants WHERE id = ?').get(tenant);
+    return row ? modelList(textOrNull(row, 'models')) : null;
+  }
+
+  async putLimits(tenant: string, sets: readonly LimitSet[], nowMs: number): Promise<LimitState[] | 'too_many'> {
     return this.#db.transaction(() => {
-      this.#meters.replaceQuotas(tenant, rules);
-      return this.#meters.open(tenant, nowMs).map(stateOf);
+      for (const [keyId, own] of Map.groupBy(sets, (set) => set.keyId)) {
+        const rules = own.reduce((sum, set) => sum + set.rules.length, this.#rules.kept(tenant, keyId, own));
+        if (rules > (keyId === null ? MAX_TENANT_LIMITS : MAX_KEY_LIMITS)) return 'too_many';
+      }
+      this.#rules.replace(tenant, sets);
+      return this.#limits(tenant, nowMs);
     });
   }
 
-  async quotas(tenant: string, nowMs: number): Promise<QuotaState[]> {
-    return this.#db.transaction(() => this.#meters.open(tenant, nowMs).map(stateOf));
+  async limits(tenant: string, nowMs: number): Promise<LimitState[]> {
+    return this.#db.transaction(() => this.#limits(tenant, nowMs));
   }
 
   async addKey(record: KeyRecord, hash: KeyHash): Promise<void> {
@@ -148,99 +194,88 @@ export class SqlLedger implements LedgerStore {
     return this.#keys.list(tenant);
   }
 
-  async deleteKey(tenant: string, keyId: string): Promise<boolean> {
-    return this.#keys.delete(tenant, keyId);
+  async changeKey(tenant: string, keyId: string, change: KeyChange): Promise<boolean> {
+    return this.#keys.change(tenant, keyId, change);
   }
 
-  #hold(tenant: string, requestId: string): Hold | undefined {
+  async rotateKey(rotation: KeyRotation): Promise<boolean> {
+    return this.#keys.rotate(rotation);
+  }
+
+  async deleteKey(tenant: string, keyId: string): Promise<boolean> {
+    return this.#db.transaction(() => {
+      if (!this.#keys.delete(tenant, keyId)) return false;
+      this.#rules.forgetKey(tenant, keyId);
+      return true;
+    });
+  }
+
+  async stragglers(tenant: string, newestPepperVersion: number): Promise<KeyStraggler[]> {
+    return this.#keys.stragglers(tenant, newestPepperVersion);
+  }
+
+  /** The limit that the caller must wait for longest, or can't wait for. */
+  #refusal(
+    kind: RefusalKind,
+    refusing: readonly { meter: LimitMeter; needed: number }[],
+    meters: readonly LimitMeter[],
+    booking: Booking,
+  ): Admission {
+    const waits = refusing.map(({ meter, needed }) => {
+      const passing = kind === 'rate' || kind === 'held';
+      const resetMs = meter.resetsAtMs === null ? Number.POSITIVE_INFINITY : meter.resetsAtMs - booking.atMs;
+      return { meter, needed, waitMs: passing ? this.#waits.untilMs(meter, needed, booking) : resetMs, passing };
+    });
+    const { meter, needed, waitMs, passing } = waits.reduce((most, one) => (one.waitMs > most.waitMs ? one : most));
+    return {
+      kind,
+      limit: stateOf(meter),
+      needed,
+      retryAfterMs: passing ? waitMs : null,
+      limits: meters.map(stateOf),
+    };
+  }
+
+  #limits(tenant: string, nowMs: number): LimitState[] {
+    const row = this.#db.prepare('SELECT latest_second FROM tenants WHERE id = ?').get(tenant);
+    const second = this.#second(tenant, row ? int(row, 'latest_second') : 0, nowMs);
+    return this.#meters.list(tenant, null, nowMs, second).map(stateOf);
+  }
+
+  /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */
+  #second(tenant: string, latest: number, nowMs: number): number {
+    const second = ledgerSecond(latest, nowMs);
+    if (second === latest) return second;
+    this.#statements.setSecond.run(second, tenant);
+    if (second < latest) {
+      this.#meters.stepBack(tenant, latest, second);
+      for (const table of ['holds', 'entries'])
+        this.#db
+          .prepare(
+            `UPDATE ${table} SET booked_second = CASE WHEN booked_second >= ?1 THEN ?2 ELSE 0 END
+             WHERE tenant = ?3 AND booked_second > ?2 AND reserved_ms >= ?4`,
+          )
+          .run(oldestSecond(latest), second, tenant, (second - MAX_STEP_BACK_S) * 1000);
+    }
+    return second;
+  }
+
+  #hold(tenant: string, requestId: string): (Hold & { second: number }) | undefined {
     const row = this.#statements.selectHold.get(tenant, requestId);
     return row && holdOf(row);
   }
 }
 
-function prepare(
-  db: Sql,
-): Record<
-  | 'insertHold'
-  | 'selectHold'
-  | 'selectHolds'
-  | 'updateHold'
-  | 'deleteHold'
-  | 'countHolds'
-  | 'expire'
-  | 'insertEntry'
-  | 'selectEntry'
-  | 'insertOutbox'
-  | 'selectOutbox'
-  | 'deleteOutbox',
-  Statement
-> {
-  return {
-    insertHold: db.prepare(
-      `INSERT INTO holds (request_id, tenant, key_id, model, pool, tokens, reserved_ms, deadline_ms, expires_ms, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'held')`,
-    ),
-    selectHold: db.prepare('SELECT * FROM holds WHERE tenant = ? AND request_id = ?'),
-    selectHolds: db.prepare('SELECT * FROM holds WHERE request_id > ? ORDER BY request_id LIMIT ?'),
-    updateHold: db.prepare('UPDATE holds SET tokens = ? WHERE request_id = ?'),
-    deleteHold: db.prepare('DELETE FROM holds WHERE request_id = ?'),
-    countHolds: db.prepare(
-      `SELECT count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'unresolved') AS unresolved FROM holds`,
-    ),
-    expire: db.prepare(
-      `UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ? RETURNING request_id`,
-    ),
-    insertEntry: db.prepare(
-      `INSERT INTO entries
-       (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence`,
-    ),
-    selectEntry: db.prepare('SELECT 1 FROM entries WHERE tenant = ? AND request_id = ?'),
-    insertOutbox: db.prepare('INSERT INTO outbox (sequence) VALUES (?)'),
-    selectOutbox: db.prepare('SELECT entries.* FROM outbox JOIN entries USING (sequence) ORDER BY sequence LIMIT ?'),
-    deleteOutbox: db.prepare('DELETE FROM outbox WHERE sequence <= ?'),
-  };
+function bookingOf({ tenant, keyId, model, reservedAtMs, second }: Hold & { second: number }): Booking {
+  return { tenant, keyId, model, atMs: reservedAtMs, second };
 }
 
-function stateOf({ quotaId: _id, startMs: _start, ...state }: QuotaMeter): QuotaState {
+/** What a hold takes of a metric. One past its expiry runs no more. */
+function heldOf(hold: Hold, metric: Metric): number {
+  if (metric === 'concurrent') return hold.state === 'held' ? 1 : 0;
+  return amountOf(unitsOf(metric, hold.price), hold.inputTokens, hold.outputTokens);
+}
+
+function stateOf({ id: _i, startMs: _s, ring: _r, units: _u, ...state }: LimitMeter): LimitState {
   return state;
-}
-
-function holdOf(row: Row): Hold {
-  return {
-    requestId: text(row, 'request_id'),
-    tenant: text(row, 'tenant'),
-    keyId: text(row, 'key_id'),
-    model: text(row, 'model'),
-    pool: text(row, 'pool'),
-    holdTokens: int(row, 'tokens'),
-    reservedAtMs: int(row, 'reserved_ms'),
-    deadlineMs: int(row, 'deadline_ms'),
-    expiresMs: int(row, 'expires_ms'),
-    state: text(row, 'state') === 'held' ? 'held' : 'unresolved',
-  };
-}
-
-/** Rows of `entries`, and of `usage` under the ledger's names. */
-export function entryOf(row: Row): LedgerEntry {
-  return {
-    sequence: int(row, 'sequence'),
-    requestId: text(row, 'request_id'),
-    tenant: text(row, 'tenant'),
-    keyId: text(row, 'key_id'),
-    model: text(row, 'model'),
-    pool: text(row, 'pool'),
-    inputTokens: int(row, 'input'),
-    cachedInputTokens: int(row, 'cached_input'),
-    outputTokens: int(row, 'output'),
-    outcome: billedOutcome(text(row, 'outcome')),
-    reservedAtMs: int(row, 'reserved_ms'),
-    settledAtMs: int(row, 'settled_ms'),
-  };
-}
-
-function billedOutcome(value: string): BilledOutcome {
-  const known = (['completed', 'cancelled', 'failed', 'refused', 'estimated'] as const).find((one) => one === value);
-  invariant(known, 'unknown outcome in the ledger', { value });
-  return known;
 }

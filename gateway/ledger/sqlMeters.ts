@@ -1,153 +1,165 @@
-// The counters of quotas per window, as rows that can always be recomputed from entries and holds: a window's row is made from
-// their sums when it is first asked for, and moved along by every reservation and settlement after that.
-import { createHash } from 'node:crypto';
-import { int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
-import type { Meter } from './decide.ts';
-import type { QuotaRule, QuotaState } from './port.ts';
-import { type WindowKind, windowAt } from './windows.ts';
+// The counters of limits per window, as rows that can always be recomputed from entries and holds: a window's row is made from their sums
+// when it is first asked for, and moved along by every reservation and settlement after that. A sliding minute is one row with its ring.
+import type { Price } from '../prices/price.ts';
+import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
+import type { HoldBounds, Meter } from './decide.ts';
+import { amountOf, countsFor, type LimitState, type Metric, unitsOf } from './limits.ts';
+import { book, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
+import { modelList, ruleOf } from './sqlRules.ts';
+import { SqlSums } from './sqlSums.ts';
+import { windowAt } from './windows.ts';
 
-/** Closed windows are kept this long; a later settlement then finds no row to move, and none that could be asked for. */
-const KEEP_CLOSED_WINDOWS_MS = 62 * 86_400_000;
+/** A closed window's row is kept so long, for clocks that go back over its end; after that it would be made anew from the sums. */
+const KEEP_CLOSED_WINDOWS_MS = 2 * 86_400_000;
 
-interface StoredQuota extends QuotaRule {
+/** A meter with the limit that it counts for. */
+export interface LimitMeter extends Meter, LimitState {
   id: string;
-}
-
-/** A meter with the quota that it counts for. */
-export interface QuotaMeter extends Meter, QuotaState {
-  quotaId: string;
   startMs: number;
+  /** Of a sliding minute, as it counts now. */
+  ring: MinuteRing | null;
 }
 
-/** Equal for rules that count the same; so a changed limit keeps its meter. */
-export function quotaIdOf(rule: QuotaRule): string {
-  const models = rule.models ? [...rule.models].sort() : null;
-  const digest = createHash('sha256')
-    .update(JSON.stringify([rule.window, models, rule.timeZone]))
-    .digest('hex');
-  return `quota_${digest.slice(0, 24)}`;
+/** Whose request it is, and when it was or would be reserved. */
+export interface Booking {
+  tenant: string;
+  keyId: string;
+  model: string;
+  atMs: number;
+  /** In minutes' rings (minuteWindow.ts). */
+  second: number;
 }
+
+const OPEN_WINDOW = `LEFT JOIN meters ON meters.tenant = limits.tenant AND meters.limit_id = limits.id
+  AND meters.start_ms <= ?2 AND (meters.end_ms IS NULL OR meters.end_ms > ?2)`;
+const ORDER = 'ORDER BY key_id, set_name, position';
 
 export class SqlMeters {
   readonly #db: Sql;
-  readonly #selectQuotas: Statement;
-  readonly #selectMeter: Statement;
-  readonly #insertMeter: Statement;
-  readonly #moveMeter: Statement;
+  readonly #selectFor: Statement;
+  readonly #selectAll: Statement;
+  readonly #insert: Statement;
+  readonly #update: Statement;
   readonly #prune: Statement;
+  readonly #sums: SqlSums;
 
   constructor(db: Sql) {
     this.#db = db;
-    this.#selectQuotas = db.prepare('SELECT * FROM quotas WHERE tenant = ? ORDER BY position');
-    this.#selectMeter = db.prepare(
-      `SELECT * FROM meters WHERE tenant = ? AND quota = ? AND start_ms <= ? ORDER BY start_ms DESC LIMIT 1`,
+    this.#sums = new SqlSums(db);
+    const columns = 'limits.*, meters.start_ms, meters.end_ms, meters.settled, meters.held, meters.ring';
+    this.#selectFor = db.prepare(
+      `SELECT ${columns} FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 AND limits.key_id IN ('', ?3) ${ORDER}`,
     );
-    this.#insertMeter = db.prepare(
-      'INSERT INTO meters (tenant, quota, start_ms, end_ms, settled, held) VALUES (?, ?, ?, ?, ?, ?)',
+    this.#selectAll = db.prepare(`SELECT ${columns} FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 ${ORDER}`);
+    this.#insert = db.prepare(
+      'INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled, held, ring) VALUES (?, ?, ?, ?, ?, ?, ?)',
     );
-    this.#moveMeter = db.prepare(
-      'UPDATE meters SET settled = settled + ?, held = held + ? WHERE tenant = ? AND quota = ? AND start_ms = ?',
+    this.#update = db.prepare(
+      'UPDATE meters SET settled = ?, held = ?, ring = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
     );
-    this.#prune = db.prepare('DELETE FROM meters WHERE tenant = ? AND quota = ? AND end_ms < ?');
+    this.#prune = db.prepare('DELETE FROM meters WHERE tenant = ? AND limit_id = ? AND end_ms < ?');
   }
 
-  /** The meters that a request for `model` is booked in at `atMs`; without a model, of all quotas. */
-  open(tenant: string, atMs: number, model?: string): QuotaMeter[] {
-    return this.#quotas(tenant)
-      .filter((quota) => model === undefined || counts(quota, model))
-      .map((quota) => this.#read(tenant, quota, atMs) ?? this.#make(tenant, quota, atMs));
+  /** The meters that a request would be booked in. */
+  open(booking: Booking, price: Price | null): LimitMeter[] {
+    const { tenant, keyId, model, atMs } = booking;
+    return this.#selectFor
+      .all(tenant, atMs, keyId)
+      .filter((row) => countsFor({ models: modelList(textOrNull(row, 'models')) }, model))
+      .map((row) => this.#meterOf(row, booking, price) ?? this.#make(row, tenant, booking, price));
   }
 
-  /** Moves the meters of the windows that hold `reservedAtMs`. A window without a row is made later, from what is then true. */
-  move(tenant: string, model: string, reservedAtMs: number, change: { settled: number; held: number }): void {
-    for (const quota of this.#quotas(tenant)) {
-      if (!counts(quota, model)) continue;
-      const meter = this.#read(tenant, quota, reservedAtMs);
-      if (meter) this.#moveMeter.run(change.settled, change.held, tenant, quota.id, meter.startMs);
+  /** The meters of a key and its tenant, or of all keys. */
+  list(tenant: string, keyId: string | null, atMs: number, second: number): LimitMeter[] {
+    const rows = keyId === null ? this.#selectAll.all(tenant, atMs) : this.#selectFor.all(tenant, atMs, keyId);
+    const at = { atMs, second };
+    return rows.map((row) => this.#meterOf(row, at, null) ?? this.#make(row, tenant, at, null));
+  }
+
+  /** Books a reservation in meters that were just opened for it; as they are after it. */
+  hold(meters: readonly LimitMeter[], { tenant, second, atMs }: Booking, hold: HoldBounds): LimitMeter[] {
+    return meters.map((meter) => {
+      const held = amountOf(meter.units, hold.inputTokens, hold.outputTokens);
+      const ring = this.#write(tenant, meter, second, { settled: 0, held });
+      const resetsAtMs = ring ? emptyAtMs(ring, atMs) : meter.resetsAtMs;
+      return { ...meter, held: meter.held + held, ring, resetsAtMs };
+    });
+  }
+
+  /** Moves the meters of the windows that a hold was booked in. A window without a row is made later, from what is then true. */
+  move(booking: Booking, change: (metric: Metric) => { settled: number; held: number }): void {
+    const { tenant, keyId, model, atMs } = booking;
+    for (const row of this.#selectFor.all(tenant, atMs, keyId)) {
+      if (row.start_ms === null) continue;
+      const meter = meterFrom(row, ringOf(row), atMs, null);
+      if (!countsFor(meter, model)) continue;
+      this.#write(tenant, meter, booking.second, change(meter.metric));
     }
   }
 
-  replaceQuotas(tenant: string, rules: readonly QuotaRule[]): void {
-    this.#db.prepare('DELETE FROM quotas WHERE tenant = ?').run(tenant);
-    const insert = this.#db.prepare(
-      'INSERT INTO quotas (id, tenant, position, window, limit_tokens, models, time_zone) VALUES (?, ?, ?, ?, ?, ?, ?)',
-    );
-    for (const [position, rule] of rules.entries()) {
-      const models = rule.models && JSON.stringify(rule.models);
-      insert.run(quotaIdOf(rule), tenant, position, rule.window, rule.limitTokens, models, rule.timeZone);
+  /** The clock was set back: what counted at `latest` counts from `second`. */
+  stepBack(tenant: string, latest: number, second: number): void {
+    const rows = this.#db.prepare('SELECT * FROM meters WHERE tenant = ? AND ring IS NOT NULL').all(tenant);
+    for (const row of rows) {
+      const ring = slide(slide(ringOf(row) ?? [], latest), second);
+      const { settled, held } = totals(ring);
+      this.#update.run(settled, held, encodeRing(ring), tenant, text(row, 'limit_id'), int(row, 'start_ms'));
     }
-    this.#db
-      .prepare('DELETE FROM meters WHERE tenant = ?1 AND quota NOT IN (SELECT id FROM quotas WHERE tenant = ?1)')
-      .run(tenant);
   }
 
-  #quotas(tenant: string): StoredQuota[] {
-    return this.#selectQuotas.all(tenant).map((row) => ({
-      id: text(row, 'id'),
-      window: windowKind(text(row, 'window')),
-      limitTokens: int(row, 'limit_tokens'),
-      models: modelList(textOrNull(row, 'models')),
-      timeZone: text(row, 'time_zone'),
-    }));
-  }
-
-  #read(tenant: string, quota: StoredQuota, atMs: number): QuotaMeter | undefined {
-    const row = this.#selectMeter.get(tenant, quota.id, atMs);
-    if (!row) return undefined;
-    const endMs = intOrNull(row, 'end_ms');
-    if (endMs !== null && atMs >= endMs) return undefined;
-    return meterOf(quota, int(row, 'start_ms'), endMs, int(row, 'settled'), int(row, 'held'));
-  }
-
-  #make(tenant: string, quota: StoredQuota, atMs: number): QuotaMeter {
-    const { startMs, endMs } = windowAt(quota.window, quota.timeZone, atMs);
-    const settled = this.#sum('entries', 'input + output', tenant, quota, startMs, endMs);
-    const held = this.#sum('holds', 'tokens', tenant, quota, startMs, endMs);
-    this.#insertMeter.run(tenant, quota.id, startMs, endMs, settled, held);
-    this.#prune.run(tenant, quota.id, startMs - KEEP_CLOSED_WINDOWS_MS);
-    return meterOf(quota, startMs, endMs, settled, held);
-  }
-
-  #sum(
-    table: 'entries' | 'holds',
-    tokens: string,
+  /** The ring after it. */
+  #write(
     tenant: string,
-    quota: StoredQuota,
-    startMs: number,
-    endMs: number | null,
-  ): number {
-    const models = quota.models ? 'AND model IN (SELECT value FROM json_each(?4))' : 'AND ?4 IS NULL';
-    const row: Row | undefined = this.#db
-      .prepare(
-        `SELECT coalesce(sum(${tokens}), 0) AS tokens FROM ${table}
-         WHERE tenant = ?1 AND reserved_ms >= ?2 AND reserved_ms < ?3 ${models}`,
-      )
-      .get(tenant, startMs, endMs ?? Number.MAX_SAFE_INTEGER, quota.models && JSON.stringify(quota.models));
-    return int(row, 'tokens');
+    { id, startMs, ring: before, settled, held }: LimitMeter,
+    second: number,
+    change: { settled: number; held: number },
+  ): MinuteRing | null {
+    const ring = before && book(before, second, change);
+    const after = ring ? totals(ring) : { settled: settled + change.settled, held: held + change.held };
+    this.#update.run(after.settled, after.held, ring && encodeRing(ring), tenant, id, startMs);
+    return ring;
+  }
+
+  /** The open window as its row tells it; undefined without a row. */
+  #meterOf(row: Row, { atMs, second }: Pick<Booking, 'atMs' | 'second'>, price: Price | null): LimitMeter | undefined {
+    if (row.start_ms === null) return undefined;
+    const ring = ringOf(row);
+    return meterFrom(row, ring && slide(ring, second), atMs, price);
+  }
+
+  #make(row: Row, tenant: string, { atMs, second }: Pick<Booking, 'atMs' | 'second'>, price: Price | null): LimitMeter {
+    const rule = ruleOf(row);
+    if (rule.window === 'minute') {
+      const ring = this.#sums.minute(tenant, rule, second);
+      const { settled, held } = totals(ring);
+      this.#insert.run(tenant, rule.id, 0, null, settled, held, encodeRing(ring));
+      return meterFrom({ ...row, start_ms: 0, end_ms: null, settled, held }, ring, atMs, price);
+    }
+    const window = windowAt(rule.window === 'none' ? 'lifetime' : rule.window, rule.timeZone, atMs);
+    const { startMs, endMs } = window;
+    const { settled, held } = this.#sums.window(tenant, rule, window);
+    this.#insert.run(tenant, rule.id, startMs, endMs, settled, held, null);
+    this.#prune.run(tenant, rule.id, startMs - KEEP_CLOSED_WINDOWS_MS);
+    return meterFrom({ ...row, start_ms: startMs, end_ms: endMs, settled, held }, null, atMs, price);
   }
 }
 
-function counts(quota: QuotaRule, model: string): boolean {
-  return quota.models === null || quota.models.includes(model);
+function ringOf(row: Row): MinuteRing | null {
+  const bytes = bytesOrNull(row, 'ring');
+  return bytes && decodeRing(bytes);
 }
 
-function meterOf(
-  quota: StoredQuota,
-  startMs: number,
-  endMs: number | null,
-  settledTokens: number,
-  heldTokens: number,
-): QuotaMeter {
-  const { id, ...rule } = quota;
-  return { ...rule, quotaId: id, startMs, resetsAtMs: endMs, settledTokens, heldTokens };
-}
-
-function windowKind(value: string): WindowKind {
-  return value === 'day' || value === 'month' ? value : 'lifetime';
-}
-
-function modelList(json: string | null): string[] | null {
-  if (json === null) return null;
-  const value: unknown = JSON.parse(json);
-  return Array.isArray(value) ? value.map(String) : null;
+function meterFrom(row: Row, ring: MinuteRing | null, atMs: number, price: Price | null): LimitMeter {
+  const rule = ruleOf(row);
+  const { settled, held } = ring ? totals(ring) : { settled: int(row, 'settled'), held: int(row, 'held') };
+  const resetsAtMs = ring ? emptyAtMs(ring, atMs) : intOrNull(row, 'end_ms');
+  return {
+    ...rule,
+    settled,
+    held,
+    resetsAtMs,
+    units: unitsOf(rule.metric, price),
+    startMs: int(row, 'start_ms'),
+    ring,
+  };
 }

@@ -1,20 +1,17 @@
 // From a checked request to a hold: bound the prompt, ask the ledger for room, and count exactly first where the bound alone might
-// refuse somebody who fits. What the ledger refuses becomes the answer of the error table here.
+// refuse somebody who fits.
 import type { ServedModel } from '../../pool/wire/events.ts';
-import { authenticate, keyRefused } from '../authenticate.ts';
-import { fromPool, GatewayError, invalidRequest, poolFailed } from '../errors.ts';
+import { authenticate } from '../authenticate.ts';
+import { fromPool, invalidRequest, modelNotAllowed, poolFailed } from '../errors.ts';
 import { invariant } from '../invariant.ts';
-import type { Admission, KeyPresented, QuotaState } from '../ledger/port.ts';
+import type { Admission, KeyPresented } from '../ledger/port.ts';
 import type { GatewayPorts } from '../ports.ts';
-import { rateLimitHeaders } from '../rateLimitHeaders.ts';
 import { boundOfChat, boundOfCompletion, type PromptBound } from './bound.ts';
 import type { Asked } from './normalise.ts';
 import type { Inference } from './poolClient.ts';
 import type { PoolState } from './poolRegistry.ts';
 import { PoolRequestError } from './poolRequest.ts';
-
-/** When only running requests stand in the way: about as long as one of them takes to end. */
-const RETRY_AFTER_HOLDS_MS = 1000;
+import { refusal } from './refusal.ts';
 
 export interface AdmissionRequest {
   requestId: string;
@@ -35,14 +32,15 @@ export async function admit(ports: GatewayPorts, request: AdmissionRequest): Pro
       ? boundOfChat(inference.request.messages, model)
       : boundOfCompletion(inference.request.prompt, model);
   if (!bound.exact && looseForContext(ports, request, bound)) {
-    await authenticate(key, ports);
+    const { allowedModels } = await authenticate(key, ports);
+    if (allowedModels && !allowedModels.includes(model.id)) throw modelNotAllowed(model.id);
     bound = await count(ports, request);
   }
   for (;;) {
     refuseOverContext(bound, asked, request);
     const { admission, deadlineMs } = await ask(ports, request, bound);
     if (admission.kind === 'granted') return { ...admission, deadlineMs };
-    if (admission.kind !== 'count_first') throw refusal(ports, admission);
+    if (admission.kind !== 'count_first') throw refusal(ports, model.id, admission);
     invariant(!bound.exact, 'an exact count is not counted again');
     bound = await count(ports, request);
   }
@@ -59,7 +57,7 @@ function looseForContext(ports: GatewayPorts, request: AdmissionRequest, bound: 
 }
 
 async function ask(ports: GatewayPorts, request: AdmissionRequest, bound: PromptBound) {
-  const { settings, clock, ledger } = ports;
+  const { settings, clock, ledger, prices } = ports;
   const { asked, model, requestId, key, pool } = request;
   const left = Math.max(1, model.context_length - bound.longestTokens);
   const nowMs = clock.now();
@@ -76,6 +74,7 @@ async function ask(ports: GatewayPorts, request: AdmissionRequest, bound: Prompt
       outputTokens: asked.maxTokens ?? Math.min(left, defaultOutput(ports, request)),
       outputFlexible: asked.maxTokens === null,
     },
+    price: await prices.priceAt(model.id, nowMs),
     nowMs,
     deadlineMs,
     expiresMs: deadlineMs + settings.holdMarginMs,
@@ -103,47 +102,4 @@ function refuseOverContext(bound: PromptBound, asked: Asked, { model, inference 
     param,
     'context_length_exceeded',
   );
-}
-
-function refusal(
-  { metrics, clock }: GatewayPorts,
-  admission: Exclude<Admission, { kind: 'granted' | 'count_first' }>,
-): GatewayError {
-  if (!('quota' in admission)) return keyRefused(admission.kind);
-  const { kind, quota, neededTokens } = admission;
-  metrics.refused(kind);
-  const name = quotaName(quota);
-  const headers = rateLimitHeaders(admission.quotas, clock.now());
-  const state = `limit ${quota.limitTokens}, used ${quota.settledTokens}, held by running requests ${quota.heldTokens}`;
-  const needs = `This request needs at least ${neededTokens} tokens`;
-  if (kind === 'too_large')
-    return invalidRequest(
-      `${needs}, which is more than ${name} of ${quota.limitTokens} tokens. Shorten the prompt, or lower max_tokens.`,
-      null,
-    );
-  if (kind === 'held')
-    return new GatewayError({
-      status: 429,
-      type: 'tokens',
-      code: 'rate_limit_exceeded',
-      message: `${needs}, but ${name} has no room until running requests end (${state}). Retry.`,
-      retryAfterMs: RETRY_AFTER_HOLDS_MS,
-      headers,
-    });
-  const resets =
-    quota.resetsAtMs === null ? 'It does not reset' : `It resets at ${new Date(quota.resetsAtMs).toISOString()}`;
-  return new GatewayError({
-    status: 429,
-    type: 'insufficient_quota',
-    code: 'insufficient_quota',
-    message: `${needs}, but ${name} has no room for it (${state}). ${resets}; lower max_tokens, or ask for a higher limit.`,
-    neverRetry: true,
-    headers,
-    ...(quota.resetsAtMs !== null && { retryAfterMs: Math.max(1000, quota.resetsAtMs - clock.now()) }),
-  });
-}
-
-function quotaName({ window, models }: QuotaState): string {
-  const name = { day: 'the daily quota', month: 'the monthly quota', lifetime: 'the lifetime quota' }[window];
-  return models ? `${name} for ${models.join(', ')}` : name;
 }

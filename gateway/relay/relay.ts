@@ -5,6 +5,7 @@ import type { PoolEvent, Receipt } from '../../pool/wire/events.ts';
 import type { Clock } from '../clock.ts';
 import { fromPool, poolFailed } from '../errors.ts';
 import { type Bill, billOf, NOTHING_RELEASED, withinHold } from '../ledger/bill.ts';
+import type { HoldBounds } from '../ledger/decide.ts';
 import type { Ledger } from '../ledger/port.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -37,8 +38,7 @@ export interface Admitted {
   pool: PoolState;
   inference: Inference;
   choices: number;
-  outputTokens: number;
-  holdTokens: number;
+  hold: HoldBounds;
   startedAtMs: number;
   deadlineMs: number;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
@@ -57,7 +57,7 @@ export async function* relay(
   signal: AbortSignal,
 ): AsyncGenerator<RelayEvent, void, void> {
   const { settler, ledger, clock, registry, metrics } = ports;
-  const { requestId, tenant, pool, choices, outputTokens, startedAtMs, deadlineMs } = admitted;
+  const { requestId, tenant, pool, choices, startedAtMs, deadlineMs } = admitted;
   const stop = new AbortController();
   const abort = () => stop.abort();
   let answered = false;
@@ -65,7 +65,7 @@ export async function* relay(
   signal.addEventListener('abort', leave, { once: true });
   void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
 
-  let holdTokens = admitted.holdTokens;
+  let { hold } = admitted;
   let settled = false;
   const settle = async (bill: Bill) => {
     await settler.settle(tenant, requestId, bill);
@@ -74,6 +74,7 @@ export async function* relay(
   const released = new Released(choices);
   const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
   try {
+    const holdTokens = hold.inputTokens + hold.outputTokens;
     const grant = { tenant, requestId, deadlineMs, holdTokens, ...admitted.service };
     const late = clock.now() > startedAtMs + SIGN_WITHIN_MS;
     if (late) throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long' });
@@ -83,8 +84,8 @@ export async function* relay(
     if (signal.aborted) abort();
     for await (const event of events) {
       if (event.type === 'prompt') {
-        holdTokens = Math.min(holdTokens, event.prompt_tokens + choices * outputTokens);
-        await ledger.shrink({ tenant, requestId, holdTokens });
+        hold = { ...hold, inputTokens: Math.min(hold.inputTokens, event.prompt_tokens) };
+        await ledger.shrink({ tenant, requestId, ...hold });
         yield event;
       } else if (event.type === 'delta') {
         if (!released.add(event)) throw broken('the stream skips or repeats positions');
@@ -92,7 +93,7 @@ export async function* relay(
         yield event;
       } else if (event.type === 'done') {
         checkReceipt(admitted, event.receipt);
-        const bill = withinHold(billOf(event.receipt), holdTokens);
+        const bill = withinHold(billOf(event.receipt), hold);
         await settle(bill);
         yield { type: 'end', done: event, bill };
       } else if (event.type === 'error') {

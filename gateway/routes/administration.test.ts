@@ -109,7 +109,7 @@ describe('projects and keys', () => {
       status: 400,
       error: { param },
     });
-    expect(await rig.limits(key)).toMatchObject([{ window: 'month', limit_tokens: 7 }]);
+    expect(await rig.limits(key)).toMatchObject([{ metric: 'tokens', window: 'month', limit: 7 }]);
   });
 });
 

@@ -80,10 +80,10 @@ async function reserve(ports: GatewayPorts, key: KeyPresented, inference: Infere
     settler.unwatch(requestId);
     throw error;
   });
-  const { keyId, outputTokens, holdTokens, deadlineMs } = granted;
+  const { keyId, outputTokens, hold, deadlineMs } = granted;
   return {
     admitted: {
-      ...{ requestId, tenant, pool, choices, outputTokens, holdTokens, startedAtMs, deadlineMs },
+      ...{ requestId, tenant, pool, choices, hold, startedAtMs, deadlineMs },
       inference: forPool(inference, outputTokens, random),
       service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
     },
@@ -95,7 +95,7 @@ async function reserve(ports: GatewayPorts, key: KeyPresented, inference: Infere
       model: model.id,
       system_fingerprint: model.fingerprint,
     },
-    headers: rateLimitHeaders(granted.quotas, clock.now()),
+    headers: rateLimitHeaders(granted.limits, clock.now()),
   };
 }
 

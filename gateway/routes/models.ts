@@ -4,8 +4,8 @@ import type { ServedModel } from '../../pool/wire/events.ts';
 import { authenticate, presentedKey } from '../authenticate.ts';
 import { modelNotFound } from '../errors.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
+import { limitBody } from './limits.ts';
 import { seconds, secondsOrNull } from './lists.ts';
-import { quotaBody } from './quotas.ts';
 
 function modelBody({ id, created, context_length }: ServedModel) {
   return { id, object: 'model', created, owned_by: 'hearth', context_length };
@@ -13,20 +13,22 @@ function modelBody({ id, created, context_length }: ServedModel) {
 
 export function modelRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
+  const usable = async (request: Request): Promise<ServedModel[]> => {
+    const { allowedModels } = await authenticate(presentedKey(request, ports), ports);
+    return ports.registry.models().filter(({ id }) => allowedModels?.includes(id) ?? true);
+  };
   app.get('/v1/models', async (c) => {
-    await authenticate(presentedKey(c.req.raw, ports), ports);
-    return c.json({ object: 'list', data: ports.registry.models().map(modelBody) });
+    return c.json({ object: 'list', data: (await usable(c.req.raw)).map(modelBody) });
   });
   // A model's id may hold slashes.
   app.get('/v1/models/:id{.+}', async (c) => {
-    await authenticate(presentedKey(c.req.raw, ports), ports);
     const id = c.req.param('id');
-    const model = ports.registry.models().find((one) => one.id === id);
+    const model = (await usable(c.req.raw)).find((one) => one.id === id);
     if (!model) throw modelNotFound(id);
     return c.json(modelBody(model));
   });
   app.get('/v1/key', async (c) => {
-    const { key, quotas } = await authenticate(presentedKey(c.req.raw, ports), ports);
+    const { key, limits, allowedModels } = await authenticate(presentedKey(c.req.raw, ports), ports);
     return c.json({
       object: 'key',
       id: key.id,
@@ -35,7 +37,8 @@ export function modelRoutes(ports: GatewayPorts): Hono<AppEnv> {
       redacted_value: key.redacted,
       created_at: seconds(key.createdAtMs),
       expires_at: secondsOrNull(key.expiresAtMs),
-      limits: quotas.map(quotaBody),
+      allowed_models: allowedModels,
+      limits: limits.map(limitBody),
     });
   });
   return app;

@@ -1,48 +1,41 @@
 // GET and PUT …/token_quotas: hard limits in tokens per calendar window, for all models together or for named ones.
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { roomOf } from '../ledger/decide.ts';
-import { MAX_QUOTA_MODELS, MAX_QUOTAS, type QuotaRule, type QuotaState } from '../ledger/port.ts';
-import { isTimeZone } from '../ledger/windows.ts';
+import type { LimitRule, LimitState } from '../ledger/limits.ts';
+import { MAX_TENANT_LIMITS } from '../ledger/port.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
+import { MAX_NANO_USD } from '../prices/price.ts';
 import { readJson } from '../requestBody.ts';
-import { secondsOrNull } from './lists.ts';
+import { distinct, modelNames, putLimits, timeZone, usedBody } from './limits.ts';
 import { activeProject, knownProject } from './projects.ts';
 
-const rule = z.strictObject({
-  window: z.enum(['day', 'month', 'lifetime']),
-  limit_tokens: z.int().min(0),
-  models: z.array(z.string().min(1).max(256)).min(1).max(MAX_QUOTA_MODELS).nullish(),
-  time_zone: z.string().max(64).refine(isTimeZone, 'not an IANA time zone, such as Europe/Berlin').default('UTC'),
-});
+export const TOKEN_QUOTAS = 'token_quotas';
+
+const rule = z
+  .strictObject({
+    window: z.enum(['day', 'month', 'lifetime']),
+    limit_tokens: z.int().min(0).max(MAX_NANO_USD),
+    models: modelNames.nullish(),
+    time_zone: timeZone,
+  })
+  .transform(
+    ({ window, limit_tokens, models, time_zone }): LimitRule => ({
+      ...{ metric: 'tokens', window, limit: limit_tokens, models: models ?? null, timeZone: time_zone },
+    }),
+  );
 const rules = z
   .array(rule)
-  .max(MAX_QUOTAS)
+  .max(MAX_TENANT_LIMITS)
   .refine(distinct, 'two quotas have the same window, models and time zone; the smaller limit alone would count');
 
-type RuleBody = z.output<typeof rule>;
-
-function distinct(list: readonly RuleBody[]): boolean {
-  const same = ({ window, models, time_zone }: RuleBody) =>
-    JSON.stringify([window, models && [...models].sort(), time_zone]);
-  return new Set(list.map(same)).size === list.length;
-}
-
-function ruleOf({ window, limit_tokens, models, time_zone }: RuleBody): QuotaRule {
-  return { window, limitTokens: limit_tokens, models: models ?? null, timeZone: time_zone };
-}
-
-export function quotaBody(quota: QuotaState) {
+function quotaBody(state: LimitState) {
   return {
     object: 'organization.project.token_quota',
-    window: quota.window,
-    limit_tokens: quota.limitTokens,
-    models: quota.models,
-    time_zone: quota.timeZone,
-    used: quota.settledTokens,
-    held: quota.heldTokens,
-    remaining: roomOf(quota),
-    resets_at: secondsOrNull(quota.resetsAtMs),
+    window: state.window,
+    limit_tokens: state.limit,
+    models: state.models,
+    time_zone: state.timeZone,
+    ...usedBody(state),
   };
 }
 
@@ -51,16 +44,20 @@ export function quotaRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const { ledger, clock } = ports;
   const path = '/:project/token_quotas';
-  const body = (quotas: readonly QuotaState[]) => ({ object: 'list', data: quotas.map(quotaBody) });
+  const body = (limits: readonly LimitState[]) => ({
+    object: 'list',
+    data: limits.filter(({ set }) => set === TOKEN_QUOTAS).map(quotaBody),
+  });
   app.get(path, async (c) => {
     const project = await knownProject(ports, c.req.param('project'));
-    return c.json(body(await ledger.quotas(project.id, clock.now())));
+    return c.json(body(await ledger.limits(project.id, clock.now())));
   });
   app.put(path, async (c) => {
     const project = await activeProject(ports, c.req.param('project'));
     const wanted = await readJson(c.req.raw, rules, ports.settings.maxBodyBytes);
+    const limits = await putLimits(ports, project.id, [{ keyId: null, set: TOKEN_QUOTAS, rules: wanted }]);
     ports.log.info('quotas_put', { project: project.id, quotas: wanted.length });
-    return c.json(body(await ledger.putQuotas(project.id, wanted.map(ruleOf), clock.now())));
+    return c.json(body(limits));
   });
   return app;
 }

@@ -1,5 +1,6 @@
 // GET /v1/organization/usage/completions (buckets, filters, grouping and paging as OpenAI's) and …/usage/export. Use stands in the
-// bucket of its reservation. Both first bring the store up to the ledgers, as far as the host can.
+// bucket of its reservation. Both first bring the store up to the ledgers, as far as the host can; an export of the rows from `cursor` to
+// `until` is the same bytes each time.
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { invalidRequest } from '../errors.ts';
@@ -7,22 +8,19 @@ import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { checked } from '../requestBody.ts';
 import { BUCKETS, bucketPage } from '../usage/buckets.ts';
 import { exportUsage } from '../usage/export.ts';
+import { exportFocus, type FocusParties } from '../usage/focus.ts';
 import type { UsageFilter, UsageGroup, UsageSum } from '../usage/port.ts';
+import { bucketsBody, pageOffset } from './bucketBody.ts';
+import { filterList, pageToken, queryOf, unixSeconds } from './queryLists.ts';
 
-/** Values per filter: longer lists belong into several queries. */
-const MAX_FILTER_VALUES = 100;
-
-/** Unix seconds, as far as dates go. */
-const unixSeconds = z.coerce.number().int().min(0).max(8_640_000_000_000);
-const list = z.array(z.string().min(1).max(256)).max(MAX_FILTER_VALUES).optional();
 const groups = z.enum(['project_id', 'api_key_id', 'model', 'user_id', 'batch', 'service_tier']);
 
 const filterQuery = {
   start_time: unixSeconds.optional(),
   end_time: unixSeconds.optional(),
-  project_ids: list,
-  api_key_ids: list,
-  models: list,
+  project_ids: filterList,
+  api_key_ids: filterList,
+  models: filterList,
 };
 const usageQuery = z.strictObject({
   ...filterQuery,
@@ -30,30 +28,19 @@ const usageQuery = z.strictObject({
   bucket_width: z.enum(['1m', '1h', '1d']).default('1d'),
   group_by: z.array(groups).max(6).default([]),
   limit: z.coerce.number().int().min(1).optional(),
-  page: z
-    .string()
-    .regex(/^page_\d{1,16}$/, 'not a next_page of an earlier answer')
-    .optional(),
+  page: pageToken.optional(),
 });
+/** Of the usage store: rows in the order in which it took them in. */
+const sequence = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const exportQuery = z.strictObject({
   ...filterQuery,
-  format: z.enum(['csv', 'jsonl']).default('jsonl'),
-  cursor: z.coerce.number().int().min(0).default(0),
+  format: z.enum(['csv', 'jsonl', 'focus']).default('jsonl'),
+  cursor: sequence.default(0),
+  until: sequence.optional(),
 });
 
-/** Parameters that come as lists: `name`, repeated or separated by commas, or `name[]` as OpenAI's clients send them. */
+/** Parameters that come as lists. */
 const LISTS: ReadonlySet<string> = new Set(['project_ids', 'api_key_ids', 'models', 'group_by']);
-
-function queryOf(url: string): Record<string, unknown> {
-  const query: Record<string, unknown> = {};
-  const params = new URL(url).searchParams;
-  for (const raw of new Set(params.keys())) {
-    const name = raw.replace(/\[\d*\]$/, '');
-    const values = params.getAll(raw);
-    query[name] = LISTS.has(name) ? values.flatMap((value) => value.split(',')) : values[0];
-  }
-  return query;
-}
 
 function filterOf(query: z.output<z.ZodObject<typeof filterQuery>>, nowMs: number): UsageFilter {
   const { start_time = 0, end_time, project_ids, api_key_ids, models } = query;
@@ -81,46 +68,45 @@ function resultBody({ group, inputTokens, cachedInputTokens, outputTokens, reque
   };
 }
 
+/** In the FOCUS export: who bills, and the account that everything is billed to. */
+const PARTIES: FocusParties = { accountId: 'hearth', accountName: 'Hearth', issuerName: 'Hearth' };
+
 /** Below /v1/organization/usage; the admin key is checked already. */
-export function usageRoutes({ usage, clock, freshenUsage }: GatewayPorts): Hono<AppEnv> {
+export function usageRoutes({ usage, directory, clock, freshenUsage }: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get('/completions', async (c) => {
-    const query = checked(usageQuery, queryOf(c.req.url));
+    const query = checked(usageQuery, queryOf(c.req.url, LISTS));
     const { defaultLimit, maxLimit, ms } = BUCKETS[query.bucket_width];
     const limit = query.limit ?? defaultLimit;
     if (limit > maxLimit)
       throw invalidRequest(`'limit' is at most ${maxLimit} for bucket_width=${query.bucket_width}.`, 'limit');
     const filter = filterOf(query, clock.now());
     if (filter.endMs <= filter.startMs) throw invalidRequest(`'end_time' must be later than 'start_time'.`, 'end_time');
-    const page = bucketPage(filter, query.bucket_width, limit, query.page ? Number(query.page.slice(5)) : undefined);
+    const page = bucketPage(filter, query.bucket_width, limit, pageOffset(query.page));
     await freshenUsage(query.project_ids);
     const columns = query.group_by.filter((group): group is UsageGroup =>
       /^(project_id|api_key_id|model)$/.test(group),
     );
     const within = { ...filter, startMs: Math.max(filter.startMs, page.startMs), endMs: page.endMs };
     const sums = await usage.sums(within, page.startMs, ms, [...new Set(columns)]);
-    const byBucket = Map.groupBy(sums, ({ bucketMs }) => bucketMs);
-    return c.json({
-      object: 'page',
-      data: page.startsMs.map((startMs) => ({
-        object: 'bucket',
-        start_time: startMs / 1000,
-        end_time: (startMs + ms) / 1000,
-        results: (byBucket.get(startMs) ?? []).map(resultBody),
-      })),
-      has_more: page.nextMs !== null,
-      next_page: page.nextMs === null ? null : `page_${page.nextMs}`,
-    });
+    return c.json(bucketsBody(page, ms, sums, resultBody));
   });
   app.get('/export', async (c) => {
-    const query = checked(exportQuery, queryOf(c.req.url));
+    const query = checked(exportQuery, queryOf(c.req.url, LISTS));
     await freshenUsage(query.project_ids);
-    const { body, watermark } = await exportUsage(usage, filterOf(query, clock.now()), query.format, query.cursor);
+    const watermark = await usage.watermark();
+    const range = { after: query.cursor, upTo: Math.min(watermark, query.until ?? watermark) };
+    const filter = filterOf(query, clock.now());
+    const nameOf = async (project: string) => (await directory.project(project))?.name ?? project;
+    const body =
+      query.format === 'focus'
+        ? exportFocus(usage, filter, range, PARTIES, nameOf)
+        : exportUsage(usage, filter, query.format, range);
+    const isCsv = query.format !== 'jsonl';
     return c.body(body, 200, {
-      'content-type':
-        query.format === 'csv' ? 'text/csv; charset=utf-8; header=present' : 'application/jsonl; charset=utf-8',
-      'content-disposition': `attachment; filename="hearth-usage.${query.format}"`,
-      'x-next-cursor': String(watermark),
+      'content-type': isCsv ? 'text/csv; charset=utf-8; header=present' : 'application/jsonl; charset=utf-8',
+      'content-disposition': `attachment; filename="hearth-${query.format === 'focus' ? 'focus' : 'usage'}.${isCsv ? 'csv' : 'jsonl'}"`,
+      'x-next-cursor': String(range.upTo),
     });
   });
   return app;

@@ -2,17 +2,24 @@
 // that D1 lets a caller send at once; the store counts its own sequence, since every ledger that feeds it counts from 1.
 import type { AsyncSql } from '../asyncSql.ts';
 import type { LedgerEntry } from '../ledger/port.ts';
-import { entryOf } from '../ledger/sqlLedger.ts';
-import { int, type SqlValue, text } from '../sql.ts';
-import type { UsageFilter, UsageGroup, UsageStore, UsageSum } from './port.ts';
+import { entryOf, priceOf } from '../ledger/sqlRows.ts';
+import type { Tokens } from '../prices/price.ts';
+import { int, intOrNull, type SqlValue, text } from '../sql.ts';
+import type { PricedQuery, PricedUse, UsageFilter, UsageGroup, UsageRange, UsageStore, UsageSum } from './port.ts';
 
 /** Without a sequence, SQLite gives the next one: rows are only ever added. */
 const APPEND = `
-  INSERT INTO usage (request_id, project, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
+  INSERT INTO usage (request_id, project, key_id, model, pool, input, cached_input, output, outcome, price_version,
+    input_price, cached_input_price, output_price, cost_nano, reserved_ms, settled_ms)
   SELECT value ->> 'requestId', value ->> 'tenant', value ->> 'keyId', value ->> 'model', value ->> 'pool', value ->> 'inputTokens',
-         value ->> 'cachedInputTokens', value ->> 'outputTokens', value ->> 'outcome', value ->> 'reservedAtMs', value ->> 'settledAtMs'
+         value ->> 'cachedInputTokens', value ->> 'outputTokens', value ->> 'outcome',
+         value ->> '$.price.version', coalesce(value ->> '$.price.inputNanoUsd', 0), coalesce(value ->> '$.price.cachedInputNanoUsd', 0),
+         coalesce(value ->> '$.price.outputNanoUsd', 0), value ->> 'costNanoUsd', value ->> 'reservedAtMs', value ->> 'settledAtMs'
   FROM json_each(?) WHERE true ORDER BY key
   ON CONFLICT (request_id) DO NOTHING`;
+
+/** Settled in a later UTC month than reserved. */
+const LATE = `strftime('%Y-%m', reserved_ms / 1000, 'unixepoch') < strftime('%Y-%m', settled_ms / 1000, 'unixepoch')`;
 
 const COLUMN_OF: Readonly<Record<UsageGroup, string>> = { project_id: 'project', api_key_id: 'key_id', model: 'model' };
 
@@ -56,6 +63,46 @@ export class SqlUsage implements UsageStore {
     }));
   }
 
+  async priced({ filter, range, originMs, widthMs, byKey, behind, limit }: PricedQuery): Promise<PricedUse[]> {
+    const where = whereOf(filter);
+    const last = behind && [
+      (behind.bucketMs - originMs) / widthMs,
+      ...[behind.project, behind.keyId, behind.model, behind.price?.version ?? '', behind.late ? 1 : 0],
+    ];
+    const rows = await this.#db.all(
+      `SELECT * FROM (
+         SELECT (reserved_ms - CAST(? AS INTEGER)) / CAST(? AS INTEGER) AS bucket, project, ${byKey ? 'key_id' : "''"} AS key,
+                model, coalesce(price_version, '') AS version, ${LATE} AS late, max(price_version) AS price_version,
+                max(input_price) AS input_price, max(cached_input_price) AS cached_input_price, max(output_price) AS output_price,
+                sum(input) AS input, sum(cached_input) AS cached_input, sum(output) AS output
+         FROM usage WHERE ${where.sql} AND sequence > ? AND sequence <= ?
+         GROUP BY bucket, project, key, model, version, late)
+       WHERE ${last ? '(bucket, project, key, model, version, late) > (?, ?, ?, ?, ?, ?) AND' : ''} input + output > 0
+       ORDER BY bucket, project, key, model, version, late LIMIT ?`,
+      ...[originMs, widthMs, ...where.values, range.after, range.upTo, ...(last ?? []), limit],
+    );
+    return rows.map((row) => ({
+      bucketMs: originMs + int(row, 'bucket') * widthMs,
+      project: text(row, 'project'),
+      keyId: text(row, 'key'),
+      model: text(row, 'model'),
+      price: priceOf(row),
+      late: int(row, 'late') === 1,
+      inputTokens: int(row, 'input'),
+      cachedInputTokens: int(row, 'cached_input'),
+      outputTokens: int(row, 'output'),
+    }));
+  }
+
+  async firstUse(filter: UsageFilter, range: UsageRange): Promise<number | null> {
+    const where = whereOf(filter);
+    const [row] = await this.#db.all(
+      `SELECT min(reserved_ms) AS first FROM usage WHERE ${where.sql} AND sequence > ? AND sequence <= ?`,
+      ...[...where.values, range.after, range.upTo],
+    );
+    return row ? intOrNull(row, 'first') : null;
+  }
+
   async page(filter: UsageFilter, after: number, upTo: number, limit: number): Promise<LedgerEntry[]> {
     const where = whereOf(filter);
     const rows = await this.#db.all(
@@ -64,6 +111,27 @@ export class SqlUsage implements UsageStore {
       ...[...where.values, after, upTo, limit],
     );
     return rows.map(entryOf);
+  }
+
+  async entriesOf(requestIds: readonly string[]): Promise<LedgerEntry[]> {
+    const rows = await this.#db.all(
+      'SELECT *, project AS tenant FROM usage WHERE request_id IN (SELECT value FROM json_each(?)) ORDER BY sequence',
+      JSON.stringify(requestIds),
+    );
+    return rows.map(entryOf);
+  }
+
+  async estimated(): Promise<Tokens & { requests: number }> {
+    const [row] = await this.#db.all(
+      `SELECT count(*) AS requests, coalesce(sum(input), 0) AS input, coalesce(sum(cached_input), 0) AS cached_input,
+              coalesce(sum(output), 0) AS output FROM usage WHERE outcome = 'estimated'`,
+    );
+    return {
+      requests: int(row, 'requests'),
+      inputTokens: int(row, 'input'),
+      cachedInputTokens: int(row, 'cached_input'),
+      outputTokens: int(row, 'output'),
+    };
   }
 
   async watermark(): Promise<number> {

@@ -6,16 +6,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createApp } from '../../gateway/app.ts';
 import { LocalAsyncSql } from '../../gateway/asyncSql.ts';
+import { SqlAudit } from '../../gateway/audit/sqlAudit.ts';
 import { systemClock } from '../../gateway/clock.ts';
 import { SqlDirectory } from '../../gateway/directory/sqlDirectory.ts';
 import { SqlPrefixes } from '../../gateway/directory/sqlPrefixes.ts';
 import { createKeyring } from '../../gateway/keys/keyring.ts';
+import { SqlAdminKeys } from '../../gateway/keys/sqlAdminKeys.ts';
 import type { LedgerEntry, LedgerStore } from '../../gateway/ledger/port.ts';
 import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { jsonLog } from '../../gateway/log.ts';
 import { Metrics } from '../../gateway/metrics.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
 import type { GatewayPorts, GatewaySettings } from '../../gateway/ports.ts';
+import { SqlPrices } from '../../gateway/prices/sqlPrices.ts';
 import { PoolClient } from '../../gateway/relay/poolClient.ts';
 import { PoolRegistry } from '../../gateway/relay/poolRegistry.ts';
 import { PromptCounts } from '../../gateway/relay/promptCount.ts';
@@ -89,6 +92,9 @@ export class GatewayRig extends GatewayClient {
       ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log },
       directory: new SqlDirectory(central, () => db.cutLog()),
       usage,
+      prices: new SqlPrices(central),
+      adminKeys: new SqlAdminKeys(central),
+      audit: new SqlAudit(central),
       counts: new PromptCounts(),
       settler: this.settler,
       gauges: async () => [],

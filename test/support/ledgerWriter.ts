@@ -19,16 +19,18 @@ await ledger.addKey(
     createdAtMs,
     lastUsedAtMs: null,
     expiresAtMs: null,
+    models: null,
   },
   hash,
 );
-await ledger.putQuotas(tenant, [{ window: 'lifetime', limitTokens: 1e12, models: null, timeZone: 'UTC' }], createdAtMs);
+const rule = { metric: 'tokens', window: 'lifetime', limit: 1e12, models: null, timeZone: 'UTC' } as const;
+await ledger.putLimits(tenant, [{ keyId: null, set: 'writer', rules: [rule] }], createdAtMs);
 for (let n = 0; ; n++) {
   const nowMs = Date.now();
   const requestId = `r${n}`;
   const demand = { promptTokens: 10, promptExact: true, choices: 1, outputTokens: 20, outputFlexible: false };
   const times = { nowMs, deadlineMs: nowMs + 1000, expiresMs: nowMs + 2000 };
-  await ledger.admit({ tenant, hashes: [hash], requestId, model: 'm', pool: 'p', demand, ...times });
+  await ledger.admit({ tenant, hashes: [hash], requestId, model: 'm', pool: 'p', demand, price: null, ...times });
   const bill = { inputTokens: 10, cachedInputTokens: 0, outputTokens: n % 20, outcome: 'completed' as const };
   await ledger.settle({ tenant, requestId, bill, nowMs });
   writeSync(1, `${requestId}\n`);

@@ -1,0 +1,116 @@
+// Rows of holds and entries as the port's values, and their statements.
+import { invariant } from '../invariant.ts';
+import type { Price } from '../prices/price.ts';
+import { int, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
+import type { BilledOutcome } from './bill.ts';
+import type { Hold, LedgerEntry } from './port.ts';
+
+export type LedgerStatements = Record<
+  | 'insertHold'
+  | 'selectHold'
+  | 'selectHolds'
+  | 'updateHold'
+  | 'deleteHold'
+  | 'countHolds'
+  | 'selectExpired'
+  | 'expire'
+  | 'insertEntry'
+  | 'selectEntry'
+  | 'insertOutbox'
+  | 'selectOutbox'
+  | 'deleteOutbox'
+  | 'setSecond',
+  Statement
+>;
+
+const PRICE_COLUMNS = 'price_version, input_price, cached_input_price, output_price';
+
+export function prepareLedger(db: Sql): LedgerStatements {
+  return {
+    insertHold: db.prepare(
+      `INSERT INTO holds (request_id, tenant, key_id, model, pool, input_tokens, output_tokens, ${PRICE_COLUMNS},
+         reserved_ms, booked_second, deadline_ms, expires_ms, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held')`,
+    ),
+    selectHold: db.prepare('SELECT * FROM holds WHERE tenant = ? AND request_id = ?'),
+    selectHolds: db.prepare('SELECT * FROM holds WHERE request_id > ? ORDER BY request_id LIMIT ?'),
+    updateHold: db.prepare('UPDATE holds SET input_tokens = ?, output_tokens = ? WHERE request_id = ?'),
+    deleteHold: db.prepare('DELETE FROM holds WHERE request_id = ?'),
+    countHolds: db.prepare(
+      `SELECT count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'unresolved') AS unresolved FROM holds`,
+    ),
+    selectExpired: db.prepare(`SELECT * FROM holds WHERE state = 'held' AND expires_ms <= ?`),
+    expire: db.prepare(`UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ?`),
+    insertEntry: db.prepare(
+      `INSERT INTO entries (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, ${PRICE_COLUMNS},
+         cost_nano, reserved_ms, booked_second, settled_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence`,
+    ),
+    selectEntry: db.prepare('SELECT 1 FROM entries WHERE tenant = ? AND request_id = ?'),
+    insertOutbox: db.prepare('INSERT INTO outbox (sequence) VALUES (?)'),
+    selectOutbox: db.prepare('SELECT entries.* FROM outbox JOIN entries USING (sequence) ORDER BY sequence LIMIT ?'),
+    deleteOutbox: db.prepare('DELETE FROM outbox WHERE sequence <= ?'),
+    setSecond: db.prepare('UPDATE tenants SET latest_second = ? WHERE id = ?'),
+  };
+}
+
+/** In the order of their columns. */
+export function priceValues(price: Price | null): SqlValue[] {
+  if (price === null) return [null, 0, 0, 0];
+  return [price.version, price.inputNanoUsd, price.cachedInputNanoUsd, price.outputNanoUsd];
+}
+
+export function priceOf(row: Row): Price | null {
+  const version = textOrNull(row, 'price_version');
+  if (version === null) return null;
+  return {
+    version,
+    inputNanoUsd: int(row, 'input_price'),
+    cachedInputNanoUsd: int(row, 'cached_input_price'),
+    outputNanoUsd: int(row, 'output_price'),
+  };
+}
+
+export function holdOf(row: Row): Hold & { second: number } {
+  return {
+    requestId: text(row, 'request_id'),
+    tenant: text(row, 'tenant'),
+    keyId: text(row, 'key_id'),
+    model: text(row, 'model'),
+    pool: text(row, 'pool'),
+    inputTokens: int(row, 'input_tokens'),
+    outputTokens: int(row, 'output_tokens'),
+    price: priceOf(row),
+    reservedAtMs: int(row, 'reserved_ms'),
+    second: int(row, 'booked_second'),
+    deadlineMs: int(row, 'deadline_ms'),
+    expiresMs: int(row, 'expires_ms'),
+    state: text(row, 'state') === 'held' ? 'held' : 'unresolved',
+  };
+}
+
+/** Rows of `entries`, and of `usage` under the ledger's names. */
+export function entryOf(row: Row): LedgerEntry {
+  return {
+    sequence: int(row, 'sequence'),
+    requestId: text(row, 'request_id'),
+    tenant: text(row, 'tenant'),
+    keyId: text(row, 'key_id'),
+    model: text(row, 'model'),
+    pool: text(row, 'pool'),
+    inputTokens: int(row, 'input'),
+    cachedInputTokens: int(row, 'cached_input'),
+    outputTokens: int(row, 'output'),
+    outcome: billedOutcome(text(row, 'outcome')),
+    price: priceOf(row),
+    costNanoUsd: int(row, 'cost_nano'),
+    reservedAtMs: int(row, 'reserved_ms'),
+    settledAtMs: int(row, 'settled_ms'),
+  };
+}
+
+function billedOutcome(value: string): BilledOutcome {
+  const known = (['completed', 'cancelled', 'failed', 'refused', 'estimated'] as const).find((one) => one === value);
+  invariant(known, 'unknown outcome in the ledger', { value });
+  return known;
+}
