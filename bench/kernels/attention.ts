@@ -2,6 +2,7 @@
 // the engine would take on this adapter.
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
 import { Pipelines } from '../../engine/llama/pipelines.ts';
+import { dispatchOf } from '../../test/support/gpu.ts';
 import {
   type AttentionVariant,
   attentionLabel,
@@ -66,18 +67,12 @@ async function caseOf(gpu: OpenedDevice, pipelines: Pipelines, { format, rows, b
     filled(Array.from({ length: blocks }, (_, i) => (i % 2 ? blocks - (i + (blocks % 2)) : i))),
     empty(rows * heads * headDim * 4),
   ];
-  const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
-  const bindGroup = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
   // Each row is for the positions up to its own: twice headDim multiply-adds per head, for scores and for values.
   const seen = rows * before + (rows * (rows + 1)) / 2;
   return {
     parameters: { format, rows, 'positions before': before, tile },
     macs: 2 * seen * heads * headDim,
     bytes: arenaBytes + 2 * rows * heads * headDim * 4,
-    encode(pass) {
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, bindGroup);
-      pass.dispatchWorkgroups(attentionWorkgroups(SHAPE, variant), items.length / 4);
-    },
+    encode: dispatchOf(device, pipeline, buffers, attentionWorkgroups(SHAPE, variant), items.length / 4),
   };
 }

@@ -1,6 +1,7 @@
 // What the adapter can do at most, by shaders that do nothing else: multiply-adds in f32, packed int8 dots, and loads from uniform and from storage
 // buffers, 8 lanes reading 8 neighbouring vec4 as the matrix kernel does.
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
+import { dispatchOf } from '../../test/support/gpu.ts';
 import type { KernelCase, Operation } from './operation.ts';
 
 const STEPS = 512;
@@ -90,17 +91,11 @@ export const peaks: Operation = {
     for (const { peak, step, macsPerStep, bytesPerStep } of quick ? PROBES.slice(0, 1) : PROBES) {
       const module = device.createShaderModule({ label: `peak ${peak}`, code: shader(step, lanes) });
       const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module } });
-      const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
-      const bindGroup = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
       cases.push({
         parameters: { peak },
         macs: macsPerStep * STEPS * lanes * groups,
         bytes: bytesPerStep * STEPS * lanes * groups,
-        encode(pass) {
-          pass.setPipeline(pipeline);
-          pass.setBindGroup(0, bindGroup);
-          pass.dispatchWorkgroups(groups);
-        },
+        encode: dispatchOf(device, pipeline, buffers, groups),
       });
     }
     return cases;

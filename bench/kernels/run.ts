@@ -77,6 +77,9 @@ const rows: Row[] = measured.flatMap((given) => {
     ...of('arithmetic', 2 * rate(macs, best(given)), 2 * rate(macs, median(seconds)), 'GFLOP/s'),
     ...of('memory', rate(bytes, best(given)), rate(bytes, median(seconds)), 'GB/s'),
     ...of('share of FMA peak', rate(macs, best(given)) / fmaPeak, rate(macs, median(seconds)) / fmaPeak, ''),
+    ...(loadPeak > 0
+      ? of('share of load peak', rate(bytes, best(given)) / loadPeak, rate(bytes, median(seconds)) / loadPeak, '')
+      : []),
   ];
 });
 const result = report(adapterName, rows);

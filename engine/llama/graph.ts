@@ -1,11 +1,11 @@
 // Builds the fixed list of dispatches of a step: buffers, pipelines and bind groups, once per model.
 import type { KvShape } from '../../wgsl/attention/shape.ts';
-import { EMBED_LANES, embedShader } from '../../wgsl/embed/shader.ts';
+import { EMBED_LANES, embedParams, embedShader } from '../../wgsl/embed/shader.ts';
 import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
-import { normalizeShader } from '../../wgsl/normalize/shader.ts';
-import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';
+import { normalizeParams, normalizeShader } from '../../wgsl/normalize/shader.ts';
+import { QUANTIZE_LANES, quantizeParams, quantizeShader } from '../../wgsl/quantize/shader.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import { RESOLVE_LANES, RESOLVE_SHADER } from '../../wgsl/sample/resolve.ts';
 import type { SampleShape } from '../../wgsl/sample/row.ts';
@@ -182,15 +182,7 @@ class GraphBuilder {
     for (const part of embedding.parts) {
       const params = this.#constant(
         'embed params',
-        Uint32Array.of(
-          layout.blocks,
-          layout.lanes,
-          layout.windowBytes / 16,
-          layout.scaleBytes / 16,
-          layout.tileBytes / 16,
-          part.firstTile,
-          part.tiles,
-        ),
+        embedParams(layout, part.firstTile, part.tiles),
         GPUBufferUsage.UNIFORM,
       );
       const matrix = { buffer: part.buffer, size: part.tiles * layout.tileBytes };
@@ -211,10 +203,8 @@ class GraphBuilder {
     const format = this.#format(next);
     const lanes = this.#options.kernels.normalizeLanes(format);
     const pipeline = await this.#pipelines.get(normalizeLabel(format, lanes), () => normalizeShader(format, lanes));
-    const bytes = new ArrayBuffer(16);
-    new Uint32Array(bytes)[0] = next.cols / BLOCK;
-    new Float32Array(bytes)[1] = this.#options.config.rmsEpsilon;
-    const params = this.#constant('normalize params', new Uint32Array(bytes), GPUBufferUsage.UNIFORM);
+    const words = normalizeParams(next.cols, this.#options.config.rmsEpsilon);
+    const params = this.#constant('normalize params', words, GPUBufferUsage.UNIFORM);
     this.#rows(pipeline, [hidden, delta, weight, rowToken, x, params], rows, 1, 1);
   }
 
@@ -229,12 +219,7 @@ class GraphBuilder {
     const format = this.#format(next);
     const label = `quantize ${source} ${format}`;
     const pipeline = await this.#pipelines.get(label, () => quantizeShader({ source, format }));
-    const stride = (source === 'gated' ? 2 : 1) * next.cols;
-    const params = this.#constant(
-      `${label} params`,
-      Uint32Array.of(next.cols / BLOCK, stride / 4),
-      GPUBufferUsage.UNIFORM,
-    );
+    const params = this.#constant(`${label} params`, quantizeParams({ source }, next.cols), GPUBufferUsage.UNIFORM);
     this.#rows(pipeline, [from, x, params, this.#field('counts')], 'tokens', next.cols / BLOCK, QUANTIZE_LANES);
   }
 

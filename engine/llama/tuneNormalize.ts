@@ -1,7 +1,7 @@
 // How many lanes the norm before a matrix has: a tunable per type of activations.
 import { BLOCK } from '../../wgsl/matmul/layout.ts';
 import { type Activations, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
-import { normalizeLanes, normalizeShader } from '../../wgsl/normalize/shader.ts';
+import { normalizeLanes, normalizeParams, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import type { Problem, Tunable } from '../tuning/tunable.ts';
 import { bindInOrder } from './dispatch.ts';
 import type { Pipelines } from './pipelines.ts';
@@ -49,10 +49,7 @@ async function problem(
     Uint32Array.from({ length: TOKEN_GROUP }, (_, i) => i),
   );
   const result = buffers.empty('activations', TOKEN_GROUP * blocks * X_PARTS[format] * 16);
-  const words = new Uint32Array(4);
-  words[0] = blocks;
-  new Float32Array(words.buffer)[1] = 1e-5;
-  const params = buffers.filled('normalize params', words);
+  const params = buffers.filled('normalize params', normalizeParams(width, 1e-5));
   const candidates = lanes.map((count) => ({
     name: lanesName(count),
     prepare: async () => {

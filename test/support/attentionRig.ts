@@ -1,6 +1,5 @@
 // Runs one attention variant on the GPU over sequences whose keys and values lie scattered in an arena; everything else there is NaN,
 // and must not be seen.
-import { Pipelines } from '../../engine/llama/pipelines.ts';
 import { mergeShader, mergeWorkgroups, partialElements } from '../../wgsl/attention/merge.ts';
 import {
   type AttentionVariant,
@@ -11,7 +10,7 @@ import {
 import { CONTEXT_SPLIT, type KvShape } from '../../wgsl/attention/shape.ts';
 import { BLOCK_SLOTS, type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { storeRow } from '../../wgsl/kv/reference.ts';
-import { dispatchOnce, download, testDevice, upload } from './gpu.ts';
+import { dispatchOnce, download, pipelinesOf, testDevice, upload } from './gpu.ts';
 import { randomOf } from './random.ts';
 
 /** A sequence: how many positions it has, and of which of them (the last ones) the queries are asked. */
@@ -86,8 +85,6 @@ export function itemsOf({ asked, tableAt }: AttentionScene, rows: number, first 
   return items;
 }
 
-let pipelines: Pipelines | undefined;
-
 /** out [rows asked for, heads, headDim]. */
 export async function runAttention(
   scene: AttentionScene,
@@ -95,7 +92,7 @@ export async function runAttention(
   items: readonly number[],
 ): Promise<Float32Array> {
   const { device } = await testDevice();
-  pipelines ??= new Pipelines(device);
+  const pipelines = pipelinesOf(device);
   const { shape } = scene;
   const pipeline = await pipelines.get(`${attentionLabel(variant)} ${JSON.stringify(shape)}`, () =>
     attentionShader(shape, variant),

@@ -1,5 +1,7 @@
 // The GPU of the tests: the adapter that `npm test` found (HEARTH_TEST_ADAPTER), or whatever Dawn takes first when a test is run by hand.
 import { type OpenedDevice, openDevice } from '../../engine/gpu/device.ts';
+import { bindInOrder } from '../../engine/llama/dispatch.ts';
+import { Pipelines } from '../../engine/llama/pipelines.ts';
 
 let opened: Promise<OpenedDevice> | undefined;
 
@@ -13,6 +15,15 @@ export function testDevice(): Promise<OpenedDevice> {
     return gpu;
   });
   return opened;
+}
+
+const compiled = new WeakMap<GPUDevice, Pipelines>();
+
+/** Pipelines of a device: each shader is compiled once for all rigs. */
+export function pipelinesOf(device: GPUDevice): Pipelines {
+  const pipelines = compiled.get(device) ?? new Pipelines(device);
+  compiled.set(device, pipelines);
+  return pipelines;
 }
 
 /** A buffer holding `data`, padded to at least `minBytes`. */
@@ -34,22 +45,39 @@ export async function download(device: GPUDevice, buffer: GPUBuffer, bytes = buf
   return copy;
 }
 
-/** Runs one dispatch of `pipeline` over `buffers`, bound in order from 0. */
-export function dispatchOnce(
+export type Encode = (pass: GPUComputePassEncoder) => void;
+
+/** One dispatch of `pipeline` over `buffers`, bound in order from 0, as often as wanted. */
+export function dispatchOf(
   device: GPUDevice,
   pipeline: GPUComputePipeline,
   buffers: readonly GPUBuffer[],
   x: number,
   y = 1,
   z = 1,
-): void {
-  const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
-  const bindGroup = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+): Encode {
+  const bindGroup = bindInOrder(device, pipeline, buffers);
+  return (pass) => {
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(x, y, z);
+  };
+}
+
+/** Runs it once. */
+export function submit(device: GPUDevice, encode: Encode): void {
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
-  pass.setPipeline(pipeline);
-  pass.setBindGroup(0, bindGroup);
-  pass.dispatchWorkgroups(x, y, z);
+  encode(pass);
   pass.end();
   device.queue.submit([encoder.finish()]);
+}
+
+export function dispatchOnce(
+  device: GPUDevice,
+  pipeline: GPUComputePipeline,
+  buffers: readonly GPUBuffer[],
+  ...groups: [x: number, y?: number, z?: number]
+): void {
+  submit(device, dispatchOf(device, pipeline, buffers, ...groups));
 }

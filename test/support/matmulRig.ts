@@ -2,12 +2,11 @@
 // and for the bench.
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
 import { tileDispatches, xGroupBytesOf } from '../../engine/llama/matmulDispatches.ts';
-import { Pipelines } from '../../engine/llama/pipelines.ts';
-import { layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import { BLOCK, layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { KIND_OF, packRows, type SourceType } from '../../wgsl/matmul/pack.ts';
 import { broadcastLanes, COLUMNS, formByRule, type MatmulVariant, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
-import { quantizeShader } from '../../wgsl/quantize/shader.ts';
-import { dispatchOnce, download, upload } from './gpu.ts';
+import { download, type Encode, pipelinesOf, submit, upload } from './gpu.ts';
+import { prepareQuantize } from './rowKernels.ts';
 
 export interface MatmulCase {
   type: SourceType;
@@ -17,14 +16,6 @@ export interface MatmulCase {
   tokens: number;
   weights: MatmulVariant['weights'];
   broadcast: boolean;
-}
-
-const compiled = new WeakMap<GPUDevice, Pipelines>();
-
-function pipelinesOf(device: GPUDevice): Pipelines {
-  const pipelines = compiled.get(device) ?? new Pipelines(device);
-  compiled.set(device, pipelines);
-  return pipelines;
 }
 
 /** The case's form with each number of columns: each has to give the same bits. */
@@ -37,7 +28,7 @@ export function variantsOf(gpu: OpenedDevice, test: MatmulCase): MatmulVariant[]
 }
 
 export interface PreparedMatmul {
-  encode(pass: GPUComputePassEncoder): void;
+  encode: Encode;
   /** Packed weights. */
   weightBytes: number;
   /** out [tokens, rows] of what was last encoded and submitted. */
@@ -47,40 +38,41 @@ export interface PreparedMatmul {
 
 /** Packs and uploads the weights, quantises x (up to 16 tokens), and builds the dispatches of the product. */
 export async function prepareMatmul(
-  { device }: OpenedDevice,
+  gpu: OpenedDevice,
   test: MatmulCase,
   variant: MatmulVariant,
   source: Uint8Array,
   x: Float32Array,
 ): Promise<PreparedMatmul> {
+  const { device } = gpu;
   const pipelines = pipelinesOf(device);
   const { rows, cols, tokens } = test;
-  const blocks = cols / 32;
   const layout = layoutMatrix(variant.kind, rows, cols, test.weights === 'uniform' ? UNIFORM_WINDOW_BYTES : 2 ** 22);
   if (!layout) throw new Error('the matrix does not fit this variant');
   const words = new Uint32Array((layout.tiles * layout.tileBytes) / 4);
   packRows(layout, test.type, source, 0, rows, words);
   const { STORAGE, UNIFORM, COPY_SRC } = GPUBufferUsage;
   const matrix = upload(device, words, STORAGE | UNIFORM, words.byteLength + UNIFORM_WINDOW_BYTES);
-  const xGroupBytes = xGroupBytesOf(blocks, test.activations);
-  const xBuffer = device.createBuffer({ size: xGroupBytes + UNIFORM_WINDOW_BYTES, usage: STORAGE | UNIFORM });
-  const quantize = await pipelines.get(`quantize plain ${test.activations}`, () =>
-    quantizeShader({ source: 'plain', format: test.activations }),
-  );
-  const counts = upload(device, Uint32Array.of(tokens, 0, 0, 0), UNIFORM);
-  const shape = upload(device, Uint32Array.of(blocks, cols / 4), UNIFORM);
-  dispatchOnce(
-    device,
-    quantize,
-    [upload(device, x, STORAGE), xBuffer, shape, counts],
-    Math.ceil((tokens * blocks) / 64),
-  );
+  const xBytes = xGroupBytesOf(cols / BLOCK, test.activations) + UNIFORM_WINDOW_BYTES;
+  const quantized = await prepareQuantize(gpu, {
+    ...{ source: 'plain', format: test.activations, width: cols, tokens, rows: x.slice() },
+    activations: new Uint32Array(xBytes / 4),
+  });
+  submit(device, quantized.encode);
   const stride = Math.ceil(rows / 8) * 8;
   const out = device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
   const pipeline = await pipelines.matmul(variant);
   const part = { buffer: matrix, firstTile: 0, tiles: layout.tiles };
   const tiles = tileDispatches(pipelines, part, {
-    ...{ layout, activations: test.activations, form: variant, x: xBuffer, out, firstRow: 0, outStride: stride },
+    ...{
+      layout,
+      activations: test.activations,
+      form: variant,
+      x: quantized.buffers.activations,
+      out,
+      firstRow: 0,
+      outStride: stride,
+    },
   });
   return {
     encode(pass) {
@@ -98,7 +90,8 @@ export async function prepareMatmul(
       return result;
     },
     destroy() {
-      for (const buffer of [matrix, xBuffer, out]) buffer.destroy();
+      quantized.destroy();
+      for (const buffer of [matrix, out]) buffer.destroy();
     },
   };
 }
@@ -112,11 +105,7 @@ export async function runMatmul(
   x: Float32Array,
 ): Promise<Float32Array> {
   const prepared = await prepareMatmul(gpu, test, variant, source, x);
-  const encoder = gpu.device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  prepared.encode(pass);
-  pass.end();
-  gpu.device.queue.submit([encoder.finish()]);
+  submit(gpu.device, prepared.encode);
   const result = await prepared.result();
   prepared.destroy();
   return result;

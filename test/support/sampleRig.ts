@@ -12,7 +12,7 @@ import {
   type Words,
   writeRow,
 } from '../../wgsl/sample/row.ts';
-import { download, testDevice, upload } from './gpu.ts';
+import { download, submit, testDevice, upload } from './gpu.ts';
 
 export interface SampleCase {
   logits: Float32Array;
@@ -76,11 +76,7 @@ export async function prepareSampling(
 export async function runSampling(cases: readonly SampleCase[], vocabSize: number, lanes?: number) {
   const gpu = await testDevice();
   const { encode, results, rows, adjustments, slots } = await prepareSampling(gpu, cases, vocabSize, lanes);
-  const encoder = gpu.device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  encode(pass);
-  pass.end();
-  gpu.device.queue.submit([encoder.finish()]);
+  submit(gpu.device, encode);
   const actual = new Uint32Array(await download(gpu.device, results));
   const expected = new Uint32Array(cases.length * RESULT_WORDS);
   for (const [i, { logits }] of cases.entries())

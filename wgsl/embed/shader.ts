@@ -1,6 +1,6 @@
 // hidden = embedding row of each token, dequantised from the packed matrix; delta = 0. One lane per token and block of 32 elements.
 // An embedding larger than one storage binding is several ranges of tiles: each dispatch writes only the tokens in its range.
-import { hasScales, KINDS, type WeightKind } from '../matmul/layout.ts';
+import { hasScales, KINDS, type MatrixLayout, type WeightKind } from '../matmul/layout.ts';
 import {
   BIAS,
   blockIndices,
@@ -55,6 +55,12 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
 }
 `;
+}
+
+/** The shader's Params for tiles [firstTile, firstTile + tiles), which lie at the front of their buffer. */
+export function embedParams(layout: MatrixLayout, firstTile: number, tiles: number): Uint32Array<ArrayBuffer> {
+  const { blocks, lanes, windowBytes, scaleBytes, tileBytes } = layout;
+  return Uint32Array.of(blocks, lanes, windowBytes / 16, scaleBytes / 16, tileBytes / 16, firstTile, tiles);
 }
 
 /** values: array<vec2f, 16>, the pairs of the block. */

@@ -1,5 +1,6 @@
 // The KV write on the CPU: what stands in an arena after a row was stored, and what attention then sees of it. The GPU's kernels are
 // compared with it word for word.
+import { roundEven } from '../quantize/reference.ts';
 import { BLOCK_SLOTS, CHUNK, type KvFormat, kvLayout } from './format.ts';
 import { hadamardSize, turnsKeys } from './hadamard.ts';
 
@@ -58,11 +59,4 @@ export function storeRow(
     if (bytes === 8) arena.setUint32(word + 4, Number(words >> 32n), true);
   }
   return read;
-}
-
-/** Ties to even, as WGSL's round(). */
-function roundEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }

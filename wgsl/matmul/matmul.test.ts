@@ -5,8 +5,10 @@ import { BLOCK_LAYOUT } from '../../engine/model/tensorTypes.ts';
 import { TENSOR_TYPES } from '../../engine/model/types.ts';
 import { testDevice } from '../../test/support/gpu.ts';
 import { type MatmulCase, runMatmul, variantsOf } from '../../test/support/matmulRig.ts';
+import { expectNear } from '../../test/support/near.ts';
 import { quantize } from '../../test/support/quantize.ts';
 import { randomOf } from '../../test/support/random.ts';
+import { storedBlocks, valuesOf } from '../quantize/reference.ts';
 import { hasScales, KINDS } from './layout.ts';
 import { KIND_OF } from './pack.ts';
 import { matmulReference } from './reference.ts';
@@ -44,19 +46,6 @@ function sample({ type, rows, cols, tokens }: MatmulCase): Sample {
   return { source, weights, x: Float32Array.from({ length: tokens * cols }, () => random() * 4 - 2) };
 }
 
-/** x as int8 activations stand for it: scale = max / 127 per block of 32. */
-function rounded(x: Float32Array): Float32Array {
-  const out = new Float32Array(x.length);
-  for (let at = 0; at < x.length; at += 32) {
-    const block = x.subarray(at, at + 32);
-    const scale = Math.max(...block.map(Math.abs)) / 127;
-    block.forEach((value, i) => {
-      out[at + i] = scale ? Math.round(value / scale) * scale : 0;
-    });
-  }
-  return out;
-}
-
 const cases: MatmulCase[] = [];
 for (const type of TENSOR_TYPES)
   for (const activations of ['int8', 'f32'] as const) {
@@ -83,16 +72,12 @@ describe('matrix kernel', () => {
           new Uint32Array(one.buffer),
         );
 
-      const input = given.activations === 'int8' ? rounded(x) : x;
+      const input = valuesOf(given.activations, storedBlocks(given.activations, x));
       const expected = matmulReference(weights, input, given.rows, given.cols, given.tokens);
       // Rounding differs by one step of a tie here and there; the sum of |w·x| scales what that can do.
       const scale = matmulReference(weights.map(Math.abs), input.map(Math.abs), given.rows, given.cols, given.tokens);
       const tolerance = given.activations === 'int8' ? 2e-4 : given.type === 'Q4_1' ? 3e-5 : 2e-6;
-      one.forEach((value, i) => {
-        const allowed = tolerance * (scale[i] as number) + 1e-7;
-        if (!(Math.abs(value - (expected[i] as number)) <= allowed))
-          expect.fail(`element ${i}: ${value}, expected ${expected[i]} ± ${allowed}`);
-      });
+      expectNear(one, expected, (i) => tolerance * scale[i]! + 1e-7, 'out');
     },
   );
 

@@ -1,5 +1,6 @@
 // hidden += delta, then RMSNorm of hidden as activations for the next matrix: one workgroup per token. The sum of squares has one fixed order,
 // whatever the number of lanes: over the blocks of each of PARTS parts (block modulo PARTS) ascending, then a fixed tree over the parts.
+import { BLOCK } from '../matmul/layout.ts';
 import type { Activations } from '../matmul/variant.ts';
 import { storeBlock } from '../quantize/storeBlock.ts';
 
@@ -56,4 +57,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   }
 }
 `;
+}
+
+/** The shader's Params for rows of `width`. */
+export function normalizeParams(width: number, epsilon: number): Uint32Array<ArrayBuffer> {
+  const words = new Uint32Array(4);
+  words[0] = width / BLOCK;
+  new Float32Array(words.buffer)[1] = epsilon;
+  return words;
 }

@@ -1,4 +1,5 @@
 // Turns a row of f32 into activations for the next matrix: as it is, or silu(gate)·up of a [gate | up] row. One lane per block of 32.
+import { BLOCK } from '../matmul/layout.ts';
 import type { Activations } from '../matmul/variant.ts';
 import { storeBlock } from './storeBlock.ts';
 
@@ -37,3 +38,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 `;
 }
+
+/** Elements of a token's source for a result of `width`. */
+export const sourceWidth = ({ source }: Pick<QuantizeVariant, 'source'>, width: number): number =>
+  source === 'gated' ? 2 * width : width;
+
+/** The shader's Params for a result of `width` per token. */
+export const quantizeParams = (variant: Pick<QuantizeVariant, 'source'>, width: number): Uint32Array<ArrayBuffer> =>
+  Uint32Array.of(width / BLOCK, sourceWidth(variant, width) / 4);

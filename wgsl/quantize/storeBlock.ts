@@ -2,8 +2,11 @@
 //
 //   int8, per token and block of 32: 5 vec4u = 16 words (a[2i] << 16) + a[2i+1], then {Σ words mod 2^32, scale as f32 bits, scale·Σa as f32 bits, 0}
 //   f32,  per token and block of 32: 8 vec4f in order
-// Scale = max|v| / 127 per block of 32, a = round(v / scale), ties to even.
+// Scale = max|v| / 127 per block of 32, a = round(v / scale), ties to even; where max|v| is up to LEAST_PEAK, a = 0.
 import type { Activations } from '../matmul/variant.ts';
+
+/** A block whose largest magnitude isn't above that is stored as zeros: 127 over one of 2^-121 or less is beyond f32, and no integer is infinite. */
+export const LEAST_PEAK = 2 ** -100;
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
@@ -24,7 +27,7 @@ ${range(8)
   .join('\n')}
   let amax = max(max(most.x, most.y), max(most.z, most.w));
   let scale = amax / 127.0;
-  let inverse = select(0.0, 127.0 / amax, amax > 0.0);
+  let inverse = select(0.0, 127.0 / amax, amax > ${LEAST_PEAK});
   var sumA = vec4i(0);
   var sumX = vec2u(0u);
 ${range(4)

@@ -1,114 +1,134 @@
-// Rotation against f64, and what the KV write leaves in the arena: each row in its slot, as the format allows, and nothing anywhere else.
+// Rotation and the KV write over heads, formats and numbers of tokens, against the definition: q in place; k and v each in its slot as the format
+// allows, and nothing anywhere else. Bounds are those of f32 products and sums, and of WGSL's division.
 import { describe, expect, test } from 'vitest';
-import { Pipelines } from '../../engine/llama/pipelines.ts';
-import { dispatchOnce, download, testDevice, upload } from '../../test/support/gpu.ts';
+import { testDevice } from '../../test/support/gpu.ts';
+import { expectNear } from '../../test/support/near.ts';
 import { randomOf } from '../../test/support/random.ts';
+import { prepareRope, runRows } from '../../test/support/rowKernels.ts';
 import type { KvShape } from '../attention/shape.ts';
-import { KV_FORMATS, type KvFormat, kvBlockBytes } from '../kv/format.ts';
-import { storeRow, turnedRow } from '../kv/reference.ts';
-import { ROPE_LANES, ropeShader, ropeUnits } from './shader.ts';
+import { BLOCK_SLOTS, CHUNK, KV_FORMATS, type KvFormat, kvBlockBytes, kvLayout } from '../kv/format.ts';
+import { hadamardSize, turnsKeys } from '../kv/hadamard.ts';
+import { storeRow } from '../kv/reference.ts';
+import { ropeReference } from './reference.ts';
 
+/** SmolLM2's heads, heads of which a part is rotated and turned, as many heads of k and v as of q, and wide ones. */
 const SHAPES: KvShape[] = [
   { heads: 9, kvHeads: 3, headDim: 64, ropeDim: 64 },
   { heads: 4, kvHeads: 2, headDim: 80, ropeDim: 32 },
+  { heads: 2, kvHeads: 2, headDim: 32, ropeDim: 32 },
+  { heads: 2, kvHeads: 1, headDim: 128, ropeDim: 128 },
 ];
-const SLOTS = [3, 16, 31, 70, 5];
-const BLOCKS = 5;
+const TOKENS = [1, 5, 17, 70];
+const BLOCKS = 6;
 const UNTOUCHED = 0x7e017e01;
-const cases = KV_FORMATS.flatMap((format) => SHAPES.map((shape) => ({ format, shape, headDim: shape.headDim })));
+/** Half an ulp of f32; the largest error of WGSL's division, 2.5 ulp. */
+const HALF_ULP = 2 ** -24;
+const DIVISION = 2 ** -21;
+/** f32 goes the way of f16, int8 that of int4 without turning: two shapes each, for the compiler takes a second for one. */
+const cases = KV_FORMATS.flatMap((format) =>
+  SHAPES.slice(0, format === 'f32' || format === 'int8' ? 2 : undefined).map((shape) => ({
+    format,
+    shape,
+    name: `${shape.heads} heads over ${shape.kvHeads} of ${shape.headDim}`,
+  })),
+);
 
-/** Token t stands at position 3t + 1; frequencies as in a llama. */
-function angleOf(token: number, pair: number, { ropeDim }: KvShape): number {
-  return (3 * token + 1) * 10_000 ** ((-2 * pair) / ropeDim);
-}
-
-function rotatedHead(row: Float32Array, token: number, shape: KvShape): Float64Array {
-  const out = Float64Array.from(row);
-  for (let pair = 0; pair < shape.ropeDim / 2; pair++) {
-    const [cos, sin] = [Math.cos(angleOf(token, pair, shape)), Math.sin(angleOf(token, pair, shape))];
-    const [x, y] = [row[2 * pair] as number, row[2 * pair + 1] as number];
-    out[2 * pair] = x * cos - y * sin;
-    out[2 * pair + 1] = x * sin + y * cos;
-  }
-  return out;
-}
-
-async function run(format: KvFormat, shape: KvShape, qkv: Float32Array) {
-  const { heads, kvHeads, headDim, ropeDim } = shape;
-  const { device } = await testDevice();
-  const pipeline = await new Pipelines(device).get('rope', () => ropeShader(shape, format));
-  const { STORAGE, UNIFORM } = GPUBufferUsage;
-  const rotation = Float32Array.from({ length: SLOTS.length * ropeDim }, (_, i) => {
-    const angle = angleOf(Math.floor(i / ropeDim), Math.floor((i % ropeDim) / 2), shape);
+/** Token t stands at position 3t + 1, with frequencies as in a llama. */
+function rotationOf(tokens: number, ropeDim: number): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: tokens * ropeDim }, (_, i) => {
+    const angle = (3 * Math.floor(i / ropeDim) + 1) * 10_000 ** (-2 * (Math.floor((i % ropeDim) / 2) / ropeDim));
     return i % 2 ? Math.sin(angle) : Math.cos(angle);
   });
-  const before = new Uint32Array((BLOCKS * kvBlockBytes(format, kvHeads, headDim)) / 4).fill(UNTOUCHED);
-  const [rows, arena] = [upload(device, qkv, STORAGE), upload(device, before, STORAGE)];
-  const rest = [
-    upload(device, Uint32Array.from(SLOTS), STORAGE),
-    upload(device, rotation, STORAGE),
-    upload(device, Uint32Array.of(SLOTS.length, 0, 0, 0), UNIFORM),
-  ];
-  const groups = Math.ceil((SLOTS.length * ropeUnits(shape, format)) / ROPE_LANES);
-  dispatchOnce(device, pipeline, [rows, arena, ...rest], groups);
-  return {
-    rows: new Float32Array(await download(device, rows, qkv.byteLength)),
-    arena: new Uint32Array(await download(device, arena)),
-    width: (heads + 2 * kvHeads) * headDim,
-  };
 }
 
-describe.each(cases)('$format, heads of $headDim dims', ({ format, shape }) => {
-  const { heads, kvHeads, headDim } = shape;
-  const random = randomOf(5);
-  const qkv = Float32Array.from({ length: SLOTS.length * (heads + 2 * kvHeads) * headDim }, () => random() * 6 - 3);
-  const head = (token: number, index: number): Float32Array => {
-    const at = (token * (heads + 2 * kvHeads) + index) * headDim;
-    return qkv.subarray(at, at + headDim);
-  };
+/** Scattered over the blocks, no two alike. */
+const slotsOf = (tokens: number): Uint32Array<ArrayBuffer> =>
+  Uint32Array.from({ length: tokens }, (_, t) => (37 * t + 3) % (BLOCKS * BLOCK_SLOTS));
 
-  test('q is rotated and scaled, and turned where k is', async () => {
-    const { rows, width } = await run(format, shape, qkv);
-    for (let token = 0; token < SLOTS.length; token++)
-      for (let h = 0; h < heads; h++)
-        for (const [i, value] of turnedRow(format, rotatedHead(head(token, h), token, shape)).entries())
-          expect(rows[token * width + h * headDim + i]).toBeCloseTo(value / Math.sqrt(headDim), 5);
-  });
+describe.each(cases)('$format, $name dims', ({ format, shape }) => {
+  const { heads, kvHeads, headDim, ropeDim } = shape;
+  const all = heads + 2 * kvHeads;
 
-  test('k is rotated, v is not, and both are stored in their slot alone', async () => {
-    const { arena } = await run(format, shape, qkv);
-    const expected = new Uint32Array(arena.length).fill(UNTOUCHED);
-    for (const [token, slot] of SLOTS.entries())
-      for (let which = 0; which < 2; which++)
-        for (let h = 0; h < kvHeads; h++) {
-          const raw = head(token, heads + which * kvHeads + h);
-          const row = which ? raw : Float32Array.from(turnedRow(format, rotatedHead(raw, token, shape)));
-          const plane = (Math.floor(slot / 16) * 2 + which) * kvHeads + h;
-          storeRow(new DataView(expected.buffer), format, plane, slot % 16, row);
+  test.each(TOKENS)('%i tokens: q rotated and scaled, k rotated, v as it is, in their slots alone', async (tokens) => {
+    const random = randomOf(tokens);
+    const qkv = Float32Array.from({ length: tokens * all * headDim }, () => random() * 6 - 3);
+    // The last token's v: a head of zeros, or one of which a dim is beyond what a half can hold.
+    qkv.fill(0, qkv.length - headDim);
+    if (tokens % 2) qkv[qkv.length - 2] = 1e6;
+    const [rotation, slots] = [rotationOf(tokens, ropeDim), slotsOf(tokens)];
+    const before = new Uint32Array((BLOCKS * kvBlockBytes(format, kvHeads, headDim)) / 4).fill(UNTOUCHED);
+    const given = { shape, format, qkv, slots, rotation, arena: before };
+    const gpu = await testDevice();
+    const { qkv: after, arena } = await runRows(gpu, await prepareRope(gpu, given));
+    const rows = new Float32Array(after.buffer);
+    const written = before.slice();
+    for (let token = 0; token < tokens; token++) {
+      const own = qkv.subarray(token * all * headDim, (token + 1) * all * headDim);
+      const turn = rotation.subarray(token * ropeDim, (token + 1) * ropeDim);
+      for (let head = 0; head < all; head++) {
+        const name = `seed ${tokens}, token ${token}, head ${head}`;
+        const row = ropeReference(shape, format, own, turn, head);
+        const error = errorOf(format, shape, own, head);
+        const at = (token * all + head) * headDim;
+        if (head < heads) {
+          expectNear(rows.subarray(at, at + headDim), row, () => error / Math.sqrt(headDim), name);
+          continue;
         }
-    for (const [i, word] of expected.entries()) {
-      const actual = arena[i] as number;
-      if (actual !== word && !near(format, actual, word))
-        expect.fail(`word ${i}: ${actual.toString(16)}, expected ${word.toString(16)}`);
+        expect(rows.subarray(at, at + headDim), `${name} in qkv`).toEqual(qkv.subarray(at, at + headDim));
+        const plane = Math.floor(slots[token]! / BLOCK_SLOTS) * 2 * kvHeads + head - heads;
+        const slot = slots[token]! % BLOCK_SLOTS;
+        storeRow(new DataView(written.buffer), format, plane, slot, Float32Array.from(row));
+        expectStored({ arena: new DataView(arena.buffer), format, plane, slot }, row, error, name);
+      }
     }
+    const strays = arena.findIndex((word, i) => (written[i] === UNTOUCHED) !== (word === UNTOUCHED));
+    expect(strays, 'first word that is written where none should be, or is not').toBe(-1);
   });
 });
 
-/** Whether two words differ by rounding only: WGSL's division, and f32 products without fma, are free in the last bit. */
-function near(format: KvFormat, a: number, b: number): boolean {
-  if (b === UNTOUCHED) return false;
-  const view = new DataView(new Uint32Array([a, b]).buffer);
-  const close = (x: number, y: number, relative: number): boolean => Math.abs(x - y) <= relative * Math.abs(y) + 1e-6;
-  if (close(view.getFloat32(0, true), view.getFloat32(4, true), 1e-6)) return true;
-  const parts = format === 'f16' ? 2 : format === 'int8' ? 4 : format === 'int4' ? 8 : 0;
-  for (let i = 0; i < parts; i++) {
-    if (format === 'f16') {
-      if (!close(view.getFloat16(2 * i, true), view.getFloat16(4 + 2 * i, true), 2 ** -10)) return false;
-    } else {
-      const bits = 32 / parts;
-      const signed = (word: number): number => (word << (32 - bits * (i + 1))) >> (32 - bits);
-      if (Math.abs(signed(a) - signed(b)) > 1) return false;
-    }
+/** How far off a dim of q (before it is scaled) or k may be in f32; v is exact. Turned, a dim is a sum over the dims that are mixed. */
+function errorOf(format: KvFormat, shape: KvShape, qkv: Float32Array, head: number): number {
+  if (head >= shape.heads + shape.kvHeads) return 0;
+  const row = qkv.subarray(head * shape.headDim, (head + 1) * shape.headDim).map(Math.abs);
+  // Two products, a sum, the scale as f32 and the product with it.
+  if (!turnsKeys(format)) return 5 * HALF_ULP * 2 * Math.max(...row);
+  const size = hadamardSize(shape.headDim);
+  const steps = 5 + Math.log2(size) + 2;
+  return steps * HALF_ULP * Math.sqrt(2) * (row.reduce((sum, value) => sum + value, 0) / Math.sqrt(size));
+}
+
+/** What stands in the slot is `row`, each dim of it known up to `error`, rounded as the format has it. */
+function expectStored(
+  { arena, format, plane, slot }: { arena: DataView; format: KvFormat; plane: number; slot: number },
+  row: Float64Array,
+  error: number,
+  name: string,
+): void {
+  const { bytes, planeElements, rowElements, most } = kvLayout(format, row.length);
+  const at = (plane * planeElements + slot * rowElements) * bytes;
+  const dims = (read: (i: number) => number): number[] => Array.from(row, (_, i) => read(i));
+  if (format === 'f32') {
+    expectNear(
+      dims((i) => arena.getFloat32(at + 4 * i, true)),
+      row,
+      () => error,
+      name,
+    );
+  } else if (format === 'f16') {
+    const held = row.map((value) => Math.max(-65504, Math.min(65504, value)));
+    const stored = dims((i) => arena.getFloat16(at + 2 * i, true));
+    expectNear(stored, held, (i) => error + 2 ** -11 * Math.abs(held[i]!) + 2 ** -25, name);
+  } else {
+    const peak = Math.max(...row.map(Math.abs));
+    const scale = arena.getFloat32((plane * planeElements + BLOCK_SLOTS * rowElements) * bytes + 4 * slot, true);
+    expectNear([scale], [peak / most], () => (error + DIVISION * peak) / most, `${name}: scale`);
+    const bits = (bytes * 8) / CHUNK;
+    const levels = dims((i) => {
+      const bit = i * bits;
+      return (arena.getUint8(at + (bit >> 3)) << (32 - bits - (bit & 7))) >> (32 - bits);
+    });
+    const quotients = row.map((value) => (peak > 0 ? (most * value) / peak : 0));
+    const slack = peak > 0 ? most * (2 * (error / peak) + DIVISION) : 0;
+    expectNear(levels, quotients, () => 0.5 + slack, `${name}: levels`);
   }
-  return parts > 0;
 }
