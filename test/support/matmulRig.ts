@@ -64,15 +64,8 @@ export async function prepareMatmul(
   const pipeline = await pipelines.matmul(variant);
   const part = { buffer: matrix, firstTile: 0, tiles: layout.tiles };
   const tiles = tileDispatches(pipelines, part, {
-    ...{
-      layout,
-      activations: test.activations,
-      form: variant,
-      x: quantized.buffers.activations,
-      out,
-      firstRow: 0,
-      outStride: stride,
-    },
+    ...{ layout, activations: test.activations, form: variant, out, firstRow: 0, outStride: stride },
+    x: quantized.buffers.activations,
   });
   return {
     encode(pass) {
