@@ -4,8 +4,8 @@
 //   arena of a layer   [block][plane], plane = k heads, then v heads
 //   plane              [16 slots][headDim / 8 chunks], then, where quantised, 16 scales in f32
 //
-// int8: w = round(x / scale), scale = max|x| / 127.   int4: the same with 7, eight to a word, dim 0 in the lowest bits;
-// k, and q with it, are turned before (hadamard.ts).
+// int8: w = round(x / scale), scale = max|x| / 127; w = 0 where max|x| is up to LEAST_PEAK (quantize/storeBlock.ts).
+// int4: the same with 7, eight to a word, dim 0 in the lowest bits; k, and q with it, are turned before (hadamard.ts).
 // One scale per head and token: attention multiplies a score, or a softmax weight, by it once, and not each dim.
 
 export const KV_FORMATS = ['f16', 'f32', 'int8', 'int4'] as const;

@@ -1,6 +1,7 @@
-// The KV write on the CPU: what stands in an arena after a row was stored, and what attention then sees of it. The GPU's kernels are
-// compared with it word for word.
+// The KV write on the CPU: what stands in an arena after a row was stored, and what attention then sees of it. rope.test.ts holds it and the kernel to
+// the same bounds.
 import { roundEven } from '../quantize/reference.ts';
+import { LEAST_PEAK } from '../quantize/storeBlock.ts';
 import { BLOCK_SLOTS, CHUNK, type KvFormat, kvLayout } from './format.ts';
 import { hadamardSize, turnsKeys } from './hadamard.ts';
 
@@ -44,7 +45,7 @@ export function storeRow(
   }
   const largest = Math.max(...row.map(Math.abs));
   const scale = Math.fround(largest / most);
-  const inverse = largest > 0 ? Math.fround(most / largest) : 0;
+  const inverse = largest > LEAST_PEAK ? Math.fround(most / largest) : 0;
   arena.setFloat32((plane * planeElements + BLOCK_SLOTS * rowElements) * bytes + slot * 4, scale, true);
   const bits = (bytes * 8) / CHUNK;
   for (let i = 0; i < row.length; i += CHUNK) {

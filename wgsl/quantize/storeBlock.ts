@@ -5,7 +5,7 @@
 // Scale = max|v| / 127 per block of 32, a = round(v / scale), ties to even; where max|v| is up to LEAST_PEAK, a = 0.
 import type { Activations } from '../matmul/variant.ts';
 
-/** A block whose largest magnitude isn't above that is stored as zeros: 127 over one of 2^-121 or less is beyond f32, and no integer is infinite. */
+/** A block, or a row of k or v, whose largest magnitude isn't above that is stored as zeros: 127 over one of 2^-121 or less is beyond f32, and no integer is infinite. */
 export const LEAST_PEAK = 2 ** -100;
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);

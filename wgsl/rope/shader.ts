@@ -5,6 +5,7 @@
 import type { KvShape } from '../attention/shape.ts';
 import { BLOCK_SLOTS, CHUNK, type KvFormat, type KvLayout, kvLayout } from '../kv/format.ts';
 import { hadamardShader, turnsKeys } from '../kv/hadamard.ts';
+import { LEAST_PEAK } from '../quantize/storeBlock.ts';
 
 export const ROPE_LANES = 64;
 
@@ -141,7 +142,7 @@ ${turns ? `  var row: array<vec4f, ${2 * chunks}>;${gatherRow('head', 'end')}\n 
     peak = max(peak, max(abs(c.a), abs(c.b)));
   }
   let largest = min(max(max(peak.x, peak.y), max(peak.z, peak.w)), 3.0e38);
-  let inverse = select(0.0, ${most}.0 / largest, largest > 1.0e-30);
+  let inverse = select(0.0, ${most}.0 / largest, largest > ${LEAST_PEAK});
   for (var part = 0u; part < end; part++) {
     let c = ${chunk};
     let a = ${levels('a')};
