@@ -21,6 +21,7 @@ import { publicPrefixRoutes } from './routes/publicPrefixes.ts';
 import { quotaRoutes } from './routes/quotas.ts';
 import { rateLimitRoutes } from './routes/rateLimits.ts';
 import { reconciliationRoutes } from './routes/reconciliation.ts';
+import { referenceRoutes } from './routes/reference.ts';
 import { servicePolicyRoutes } from './routes/servicePolicy.ts';
 import { spendLimitRoutes } from './routes/spendLimit.ts';
 import { usageRoutes } from './routes/usage.ts';
@@ -60,6 +61,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
   app.route('/', inferenceRoutes(ports));
   app.route('/', modelRoutes(ports));
   app.route('/', operationRoutes(ports));
+  app.route('/', referenceRoutes());
 
   app.notFound(() => answerOf(notFound('This route')));
   app.onError((error, c) => {

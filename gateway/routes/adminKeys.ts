@@ -12,7 +12,7 @@ import { readJson } from '../requestBody.ts';
 import { MAX_LIFE_SECONDS } from './apiKeys.ts';
 import { pageOf, seconds, secondsOrNull, slicePage } from './lists.ts';
 
-const createBody = z.strictObject({
+export const createAdminKeyBody = z.strictObject({
   name: z.string().min(1).max(256),
   expires_in_seconds: z.int().min(1).max(MAX_LIFE_SECONDS).nullish(),
 });
@@ -34,7 +34,7 @@ function keyBody({ id, name, redacted, createdAtMs, lastUsedAtMs, expiresAtMs }:
 export function adminKeyRoutes({ adminKeys, clock, random, keyring, log, settings }: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.post('/', async (c) => {
-    const { name, expires_in_seconds } = await readJson(c.req.raw, createBody, settings.maxBodyBytes);
+    const { name, expires_in_seconds } = await readJson(c.req.raw, createAdminKeyBody, settings.maxBodyBytes);
     const value = drawAdminKey(random);
     const createdAtMs = clock.now();
     const record: AdminKeyRecord = {

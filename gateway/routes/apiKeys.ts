@@ -21,14 +21,14 @@ const MAX_GRACE_SECONDS = 30 * 86_400;
 
 const keyName = z.string().min(1).max(256);
 const expiresIn = z.int().min(1).max(MAX_LIFE_SECONDS).nullish();
-const createBody = z.strictObject({
+export const createServiceAccountBody = z.strictObject({
   name: keyName,
   expires_in_seconds: expiresIn,
   allowed_models: modelNames.nullish(),
   limits: keyLimits.optional(),
 });
-const updateBody = createBody.partial();
-const rotateBody = z.strictObject({ grace_seconds: z.int().min(0).max(MAX_GRACE_SECONDS).default(0) });
+export const updateApiKeyBody = createServiceAccountBody.partial();
+export const rotateApiKeyBody = z.strictObject({ grace_seconds: z.int().min(0).max(MAX_GRACE_SECONDS).default(0) });
 
 /** The set of a key's own limits. */
 const KEY_LIMITS = 'api_key';
@@ -45,7 +45,7 @@ export interface CreatedKey {
 export async function createServiceAccount(
   ports: KeyPorts,
   projectId: string,
-  { name, expires_in_seconds, allowed_models, limits }: z.output<typeof createBody>,
+  { name, expires_in_seconds, allowed_models, limits }: z.output<typeof createServiceAccountBody>,
 ): Promise<CreatedKey> {
   const { directory, ledger, clock, random, keyring } = ports;
   const createdAtMs = clock.now();
@@ -100,7 +100,7 @@ export function apiKeyRoutes(ports: GatewayPorts): Hono<AppEnv> {
 
   app.post('/:project/service_accounts', async (c) => {
     const project = await activeProject(ports, c.req.param('project'));
-    const body = await readJson(c.req.raw, createBody, ports.settings.maxBodyBytes);
+    const body = await readJson(c.req.raw, createServiceAccountBody, ports.settings.maxBodyBytes);
     const { account, key, value } = await createServiceAccount(ports, project.id, body);
     log.info('key_created', { project: project.id, key: key.id });
     const { id, name, createdAtMs, expiresAtMs } = key;
@@ -149,7 +149,7 @@ export function apiKeyRoutes(ports: GatewayPorts): Hono<AppEnv> {
   app.post('/:project/api_keys/:key', async (c) => {
     const project = await activeProject(ports, c.req.param('project'));
     const keyId = c.req.param('key');
-    const body = await readJson(c.req.raw, updateBody, ports.settings.maxBodyBytes);
+    const body = await readJson(c.req.raw, updateApiKeyBody, ports.settings.maxBodyBytes);
     const { name, expires_in_seconds, allowed_models, limits } = body;
     const change = {
       ...(name !== undefined && { name }),
@@ -164,7 +164,7 @@ export function apiKeyRoutes(ports: GatewayPorts): Hono<AppEnv> {
   app.post('/:project/api_keys/:key/rotate', async (c) => {
     const project = await activeProject(ports, c.req.param('project'));
     const keyId = c.req.param('key');
-    const { grace_seconds } = await readJson(c.req.raw, rotateBody, ports.settings.maxBodyBytes);
+    const { grace_seconds } = await readJson(c.req.raw, rotateApiKeyBody, ports.settings.maxBodyBytes);
     const value = drawApiKey(project.id, ports.keyring.tagSecret, ports.random);
     const oldGoodUntilMs = clock.now() + grace_seconds * 1000;
     const hash = hashKey(value, ports.keyring.newestPepper);

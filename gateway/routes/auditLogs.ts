@@ -4,11 +4,11 @@ import { z } from 'zod';
 import type { AuditEvent } from '../audit/port.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { checked } from '../requestBody.ts';
-import { listBody, pageOf, seconds } from './lists.ts';
+import { listBody, pageOf, pageQuery, seconds } from './lists.ts';
 import { filterList, queryOf, unixSeconds } from './queryLists.ts';
 
 const LISTS: ReadonlySet<string> = new Set(['project_ids', 'event_types', 'actor_ids', 'resource_ids']);
-const auditQuery = z.strictObject({
+export const auditQuery = z.strictObject({
   project_ids: filterList,
   event_types: filterList,
   actor_ids: filterList,
@@ -17,8 +17,7 @@ const auditQuery = z.strictObject({
   'effective_at[gte]': unixSeconds.optional(),
   'effective_at[lt]': unixSeconds.optional(),
   'effective_at[lte]': unixSeconds.optional(),
-  limit: z.unknown().optional(),
-  after: z.unknown().optional(),
+  ...pageQuery.shape,
 });
 
 function eventBody({ id, atMs, type, actor, projectId, target }: AuditEvent) {

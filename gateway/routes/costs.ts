@@ -16,7 +16,7 @@ const MAX_DAYS = 180;
 const MAX_SUMS = 100_000;
 
 const LISTS: ReadonlySet<string> = new Set(['project_ids', 'api_key_ids', 'line_items', 'group_by']);
-const costQuery = z.strictObject({
+export const costQuery = z.strictObject({
   start_time: unixSeconds,
   end_time: unixSeconds.optional(),
   project_ids: filterList,

@@ -5,7 +5,7 @@ import { checked } from '../requestBody.ts';
 const DEFAULT_PAGE = 20;
 const MAX_PAGE = 100;
 
-const pageQuery = z.object({
+export const pageQuery = z.object({
   after: z.string().max(128).optional(),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
 });

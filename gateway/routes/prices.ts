@@ -8,11 +8,11 @@ import type { AppEnv, GatewayPorts } from '../ports.ts';
 import type { PriceVersion } from '../prices/port.ts';
 import { MAX_NANO_USD_PER_TOKEN } from '../prices/price.ts';
 import { checked, readJson } from '../requestBody.ts';
-import { listBody, pageOf, seconds } from './lists.ts';
+import { listBody, pageOf, pageQuery, seconds } from './lists.ts';
 
 const nanoUsd = z.int().min(0).max(MAX_NANO_USD_PER_TOKEN);
 const MODEL = z.string().min(1).max(256);
-const createBody = z
+export const createPriceBody = z
   .strictObject({
     model: MODEL,
     input_nano_usd: nanoUsd,
@@ -24,7 +24,7 @@ const createBody = z
     path: ['cached_input_nano_usd'],
     message: 'a cached token costs at most what one of input costs',
   });
-const listQuery = z.object({ model: MODEL.optional() });
+export const priceQuery = pageQuery.extend({ model: MODEL.optional() });
 
 function priceBody(one: PriceVersion) {
   return {
@@ -43,12 +43,12 @@ function priceBody(one: PriceVersion) {
 export function priceRoutes({ prices, clock, random, log, settings }: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get('/', async (c) => {
-    const { model } = checked(listQuery, c.req.query());
+    const { model } = checked(priceQuery, c.req.query());
     const { items, hasMore } = await prices.prices({ ...pageOf(c.req.query()), ...(model !== undefined && { model }) });
     return c.json(listBody(items.map(priceBody), hasMore));
   });
   app.post('/', async (c) => {
-    const body = await readJson(c.req.raw, createBody, settings.maxBodyBytes);
+    const body = await readJson(c.req.raw, createPriceBody, settings.maxBodyBytes);
     const createdAtMs = clock.now();
     const effectiveFromMs = body.effective_from === undefined ? createdAtMs : body.effective_from * 1000;
     if (effectiveFromMs < createdAtMs)

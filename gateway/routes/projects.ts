@@ -7,11 +7,11 @@ import { drawId } from '../ids.ts';
 import { CACHE_SALT_BYTES } from '../keys/cacheScope.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { checked, readJson } from '../requestBody.ts';
-import { listBody, pageOf, seconds, secondsOrNull } from './lists.ts';
+import { listBody, pageOf, pageQuery, seconds, secondsOrNull } from './lists.ts';
 
 const name = z.string().min(1).max(256);
-const projectBodySchema = z.strictObject({ name });
-const listQuery = z.object({ include_archived: z.enum(['true', 'false']).default('false') });
+export const projectBodySchema = z.strictObject({ name });
+export const projectQuery = pageQuery.extend({ include_archived: z.enum(['true', 'false']).default('false') });
 
 type DirectoryPorts = Pick<GatewayPorts, 'directory' | 'ledger' | 'clock' | 'random'>;
 
@@ -64,7 +64,7 @@ export function projectRoutes(ports: GatewayPorts): Hono<AppEnv> {
     return c.json(projectBody(project));
   });
   app.get('/', async (c) => {
-    const includeArchived = checked(listQuery, c.req.query()).include_archived === 'true';
+    const includeArchived = checked(projectQuery, c.req.query()).include_archived === 'true';
     const { items, hasMore } = await directory.projects({ ...pageOf(c.req.query()), includeArchived });
     return c.json(listBody(items.map(projectBody), hasMore));
   });

@@ -23,7 +23,7 @@ const rule = z
       ...{ metric: 'tokens', window, limit: limit_tokens, models: models ?? null, timeZone: time_zone },
     }),
   );
-const rules = z
+export const tokenQuotasBody = z
   .array(rule)
   .max(MAX_TENANT_LIMITS)
   .refine(distinct, 'two quotas have the same window, models and time zone; the smaller limit alone would count');
@@ -54,7 +54,7 @@ export function quotaRoutes(ports: GatewayPorts): Hono<AppEnv> {
   });
   app.put(path, async (c) => {
     const project = await activeProject(ports, c.req.param('project'));
-    const wanted = await readJson(c.req.raw, rules, ports.settings.maxBodyBytes);
+    const wanted = await readJson(c.req.raw, tokenQuotasBody, ports.settings.maxBodyBytes);
     const limits = await putLimits(ports, project.id, [{ keyId: null, set: TOKEN_QUOTAS, rules: wanted }]);
     ports.log.info('quotas_put', { project: project.id, quotas: wanted.length });
     return c.json(body(limits));

@@ -29,7 +29,7 @@ const FIELD_NAMES = [
 const ALL_MODELS = '*';
 
 const amount = z.int().min(1).max(1_000_000_000_000).nullish();
-const updateBody = z.strictObject({
+export const rateLimitBody = z.strictObject({
   max_requests_per_1_minute: amount,
   max_tokens_per_1_minute: amount,
   max_requests_per_1_day: amount,
@@ -78,7 +78,7 @@ export function rateLimitRoutes(ports: GatewayPorts): Hono<AppEnv> {
     const project = await activeProject(ports, c.req.param('project'));
     const model = c.req.param('id').replace(/^rl-/, '');
     if (!modelsOf(await ledger.limits(project.id, clock.now())).includes(model)) throw notFound('This rate limit');
-    const body = await readJson(c.req.raw, updateBody, ports.settings.maxBodyBytes);
+    const body = await readJson(c.req.raw, rateLimitBody, ports.settings.maxBodyBytes);
     const sets = FIELD_NAMES.flatMap((field) => {
       const limit = body[field];
       return limit === undefined ? [] : [ruleSet(model, field, limit)];

@@ -17,7 +17,7 @@ const RESOLUTION = 0.0001;
 /** To exactly that many places: `multipleOf` lets what binary fractions add pass (0.1 + 0.2), which no pool would take. */
 const decimal = (value: number) => Math.round(value / RESOLUTION) / Math.round(1 / RESOLUTION);
 
-const policyBody = z.strictObject({
+export const servicePolicyBody = z.strictObject({
   weight: z
     .number()
     .min(MIN_WEIGHT)
@@ -71,7 +71,7 @@ export function servicePolicyRoutes(ports: GatewayPorts): Hono<AppEnv> {
   });
   app.put(path, async (c) => {
     const { id } = await activeProject(ports, c.req.param('project'));
-    const body = await readJson(c.req.raw, policyBody, settings.maxBodyBytes);
+    const body = await readJson(c.req.raw, servicePolicyBody, settings.maxBodyBytes);
     const { weight, kv_floor_share, cache_scope, allowed_models, max_concurrent_requests: limit } = body;
     const policy: ServicePolicy = { weight, kvFloorShare: kv_floor_share, cacheScope: cache_scope };
     const rules = limit === null ? [] : [{ ...AT_ONCE, limit }];

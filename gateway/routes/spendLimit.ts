@@ -13,7 +13,7 @@ import { activeProject, knownProject } from './projects.ts';
 
 const SPEND_LIMIT = 'spend_limit';
 
-const updateBody = z.strictObject({
+export const spendLimitBody = z.strictObject({
   threshold_amount: z
     .int()
     .min(0)
@@ -51,7 +51,7 @@ export function spendLimitRoutes(ports: GatewayPorts): Hono<AppEnv> {
   });
   app.post(path, async (c) => {
     const project = await activeProject(ports, c.req.param('project'));
-    const { threshold_amount, time_zone } = await readJson(c.req.raw, updateBody, settings.maxBodyBytes);
+    const { threshold_amount, time_zone } = await readJson(c.req.raw, spendLimitBody, settings.maxBodyBytes);
     const limit = threshold_amount * NANO_USD_PER_CENT;
     const rule = { metric: 'spend', window: 'month', limit, models: null, timeZone: time_zone } as const;
     return c.json(spendBody(await putLimits(ports, project.id, [{ keyId: null, set: SPEND_LIMIT, rules: [rule] }])));

@@ -22,7 +22,7 @@ const filterQuery = {
   api_key_ids: filterList,
   models: filterList,
 };
-const usageQuery = z.strictObject({
+export const usageQuery = z.strictObject({
   ...filterQuery,
   start_time: unixSeconds,
   bucket_width: z.enum(['1m', '1h', '1d']).default('1d'),
@@ -32,7 +32,7 @@ const usageQuery = z.strictObject({
 });
 /** Of the usage store: rows in the order in which it took them in. */
 const sequence = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const exportQuery = z.strictObject({
+export const exportQuery = z.strictObject({
   ...filterQuery,
   format: z.enum(['csv', 'jsonl', 'focus']).default('jsonl'),
   cursor: sequence.default(0),

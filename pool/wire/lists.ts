@@ -10,7 +10,7 @@ export interface ListBounds {
 /** `min` to `max` entries of `element`; the number is checked before any entry is. */
 export function listOf<T extends z.ZodType>(element: T, { min, max }: ListBounds) {
   return z
-    .array(z.unknown())
+    .array(z.unknown().meta(describedAs(element)))
     .min(min)
     .max(max)
     .transform((entries, context): z.output<T>[] => {
@@ -33,7 +33,19 @@ export function mapOf<K extends z.ZodString, V extends z.ZodType>(key: K, value:
   return z
     .custom<Record<string, unknown>>(isMap, { error: 'expected an object', abort: true })
     .refine((map) => Object.keys(map).length <= max, `at most ${max} entries`)
-    .pipe(z.record(key, value));
+    .pipe(z.record(key, value))
+    .meta({
+      type: 'object',
+      propertyNames: describedAs(key),
+      additionalProperties: describedAs(value),
+      maxProperties: max,
+    });
+}
+
+/** For readers of the JSON Schema, which would see unknown entries here. */
+function describedAs(schema: z.ZodType): Record<string, unknown> {
+  const { $schema: _, '~standard': __, ...described } = z.toJSONSchema(schema, { io: 'input' });
+  return described;
 }
 
 function isMap(value: unknown): boolean {
@@ -42,7 +54,7 @@ function isMap(value: unknown): boolean {
 
 /** Token ids, one or more. Not an element schema: a batch has a million of them. */
 export const tokenIds = z
-  .array(z.unknown().describe('A token id.'))
+  .array(z.unknown().meta({ type: 'integer', minimum: 0, description: 'A token id.' }))
   .min(1)
   .transform((entries, context): number[] => {
     const wrong = entries.findIndex((entry) => !Number.isSafeInteger(entry) || (entry as number) < 0);

@@ -1,0 +1,129 @@
+// What the administration routes answer about projects, keys, prices and prefixes.
+import { z } from 'zod';
+import { chatMessage } from '../../pool/wire/inference.ts';
+import { prefixReport } from '../../pool/wire/publicPrefixes.ts';
+import { CACHE_SCOPES } from '../directory/port.ts';
+import { limitAnswer } from './limitAnswers.ts';
+import { count, deletedAnswer, listAnswer, unixTime, unixTimeOrNull } from './scalars.ts';
+
+export const project = z.object({
+  id: z.string(),
+  object: z.literal('organization.project'),
+  name: z.string(),
+  created_at: unixTime,
+  archived_at: unixTimeOrNull,
+  status: z.enum(['active', 'archived']),
+});
+export const projectList = listAnswer(project);
+
+export const serviceAccount = z.object({
+  object: z.literal('organization.project.service_account'),
+  id: z.string(),
+  name: z.string(),
+  role: z.literal('member'),
+  created_at: unixTime,
+});
+export const serviceAccountList = listAnswer(serviceAccount);
+export const serviceAccountDeleted = deletedAnswer('organization.project.service_account.deleted');
+
+const shownOnce = z.string().describe('The key. This answer alone shows it.');
+export const serviceAccountCreated = serviceAccount.extend({
+  api_key: z.object({
+    object: z.literal('organization.project.service_account.api_key'),
+    id: z.string(),
+    name: z.string(),
+    value: shownOnce,
+    created_at: unixTime,
+    expires_at: unixTimeOrNull,
+  }),
+});
+
+export const apiKey = z.object({
+  object: z.literal('organization.project.api_key'),
+  id: z.string(),
+  name: z.string(),
+  redacted_value: z.string(),
+  created_at: unixTime,
+  last_used_at: unixTimeOrNull,
+  expires_at: unixTimeOrNull,
+  allowed_models: z.array(z.string()).nullable().describe("null: all that the key's project may use."),
+  limits: z.array(limitAnswer).describe("The key's own, beside its project's."),
+  owner: z.object({ type: z.literal('service_account'), service_account: serviceAccount.optional() }),
+  owner_project_access: z.literal('active'),
+});
+export const apiKeyList = listAnswer(apiKey);
+export const apiKeyDeleted = deletedAnswer('organization.project.api_key.deleted');
+export const apiKeyRotated = apiKey.extend({
+  value: shownOnce,
+  previous_value_expires_at: unixTime.describe('Until then the earlier value is good too.'),
+});
+
+export const keyStragglers = z.object({
+  object: z.literal('list'),
+  newest_pepper_version: z.int(),
+  data: z.array(
+    z.object({
+      object: z.literal('key_straggler'),
+      id: z.string(),
+      pepper_version: z.int(),
+      last_used_at: unixTimeOrNull,
+    }),
+  ),
+});
+
+export const servicePolicy = z.object({
+  object: z.literal('organization.project.service_policy'),
+  weight: z.number(),
+  kv_floor_share: z.number(),
+  cache_scope: z.enum(CACHE_SCOPES),
+  max_concurrent_requests: z.int().min(1).nullable(),
+  allowed_models: z.array(z.string()).nullable(),
+});
+
+export const price = z.object({
+  object: z.literal('organization.price'),
+  id: z.string(),
+  model: z.string(),
+  input_nano_usd: count,
+  cached_input_nano_usd: count,
+  output_nano_usd: count,
+  effective_from: unixTime,
+  created_at: unixTime,
+});
+export const priceList = listAnswer(price);
+
+export const publicPrefix = z.object({
+  id: z.string(),
+  object: z.literal('organization.public_prefix'),
+  model: z.string(),
+  text: z.string().optional(),
+  messages: z.array(chatMessage).optional(),
+  token_ids: z.array(count).optional(),
+  source: z.enum(['configuration', 'api']),
+  created_at: unixTimeOrNull,
+  pools: z
+    .array(prefixReport.omit({ id: true }).extend({ pool: z.string() }))
+    .describe('What became of it at each pool.'),
+});
+export const publicPrefixList = listAnswer(publicPrefix);
+export const publicPrefixDeleted = deletedAnswer('organization.public_prefix.deleted');
+
+export const adminKey = z.object({
+  object: z.literal('organization.admin_api_key'),
+  id: z.string(),
+  name: z.string(),
+  redacted_value: z.string(),
+  created_at: unixTime,
+  last_used_at: unixTimeOrNull,
+  expires_at: unixTimeOrNull,
+  owner: z.object({
+    type: z.literal('service_account'),
+    object: z.literal('organization.service_account'),
+    id: z.string(),
+    name: z.string(),
+    role: z.literal('owner'),
+  }),
+});
+export const adminKeyList = listAnswer(adminKey);
+export const adminKeyCreated = adminKey.extend({ value: shownOnce });
+export const adminKeyDeleted = deletedAnswer('organization.admin_api_key.deleted');
