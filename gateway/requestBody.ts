@@ -59,7 +59,7 @@ const MAX_DEPTH = 100;
 
 /**
  * The first issue; of a union, that of the branch which was probably meant: one where the type fits and the value doesn't, or else the
- * one that got furthest.
+ * one that got furthest: deepest, or at one depth to the last entry of a list.
  */
 function deepest(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyKey[]): Issue {
   const issue = issues[0];
@@ -71,11 +71,17 @@ function deepest(issues: readonly z.core.$ZodIssue[], prefix: readonly PropertyK
   }
   if (issue.code !== 'invalid_union') return { path, message: issue.message, wrongType: issue.code === 'invalid_type' };
   const branches = issue.errors.map((branch) => deepest(branch, path));
-  const rank = ({ path, wrongType }: Issue) => path.length + (wrongType ? 0 : MAX_DEPTH);
   return branches.reduce(
-    (best, one) => (rank(one) > rank(best) ? one : best),
+    (best, one) => (gotFurther(one, best) ? one : best),
     branches[0] ?? { path, message: issue.message },
   );
+}
+
+function gotFurther(one: Issue, other: Issue): boolean {
+  const rank = ({ path, wrongType }: Issue) => path.length + (wrongType ? 0 : MAX_DEPTH);
+  if (rank(one) !== rank(other)) return rank(one) > rank(other);
+  const fork = one.path.findIndex((key, i) => key !== other.path[i]);
+  return fork >= 0 && Number(one.path[fork]) > Number(other.path[fork]);
 }
 
 function describe({ path, message, unknownKey }: Issue): GatewayError {
