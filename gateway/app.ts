@@ -25,19 +25,24 @@ import { referenceRoutes } from './routes/reference.ts';
 import { servicePolicyRoutes } from './routes/servicePolicy.ts';
 import { spendLimitRoutes } from './routes/spendLimit.ts';
 import { usageRoutes } from './routes/usage.ts';
+import { endRequest, requestSpan } from './trace.ts';
 
 export function createApp(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const { clock, log, metrics } = ports;
+  const { clock, log, metrics, tracer } = ports;
 
   app.use(async (c, next) => {
     const startedAtMs = clock.now();
     const requestId = drawId('req', ports.random);
     c.set('requestId', requestId);
+    const span = requestSpan(tracer, c.req.raw, requestId);
+    c.set('span', span);
     await next();
     c.header('x-request-id', requestId);
     c.header('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
-    metrics.answered(`${c.req.method} ${routeOf(routePath(c, -1))}`, c.res.status);
+    const route = routeOf(routePath(c, -1));
+    metrics.answered(`${c.req.method} ${route}`, c.res.status);
+    endRequest(span, c.req.method, route, c.res.status);
   });
 
   app.use('/v1/organization/*', async (c, next) => {

@@ -29,6 +29,7 @@ import { PublicPrefixes } from './relay/publicPrefixes.ts';
 import { Settler } from './relay/settler.ts';
 import { openSecrets } from './secrets.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
+import { gatewayTracer } from './trace.ts';
 import { SerialTurns } from './turns.ts';
 import { feedUsage } from './usage/feed.ts';
 import { SqlUsage } from './usage/sqlUsage.ts';
@@ -76,6 +77,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const ports: GatewayPorts = {
     settings: { ...section.defaults, ...section.limits },
     ...{ keyring, ledger, usage, metrics, registry, publicPrefixes, settler, clock, random, log },
+    tracer: gatewayTracer(),
     directory: new SqlDirectory(central, () => db.cutLog()),
     prices: new SqlPrices(central),
     adminKeys: new SqlAdminKeys(central),

@@ -12,6 +12,7 @@ import type { PoolRegistry } from './relay/poolRegistry.ts';
 import type { PromptCounts } from './relay/promptCount.ts';
 import type { PublicPrefixes } from './relay/publicPrefixes.ts';
 import type { Settling } from './relay/settling.ts';
+import type { Span, Tracer } from './trace.ts';
 import type { UsageStore } from './usage/port.ts';
 
 export interface GatewaySettings {
@@ -46,6 +47,7 @@ export interface GatewayPorts {
   clock: Clock;
   random: RandomBytes;
   log: Log;
+  tracer: Tracer;
   /** What this host can count beyond what the app itself sees. */
   gauges: () => Promise<Gauge[]>;
   /** Brings the usage store up to what is settled now; of these projects only, where the host can't do it for all. */
@@ -58,6 +60,7 @@ export interface GatewayPorts {
 export interface AppEnv {
   Variables: {
     requestId: string;
+    span: Span;
     /** On administrative routes: whose key it was. */
     actor: string;
   };

@@ -12,6 +12,7 @@ import { PoolRegistry, type PoolState } from '../relay/poolRegistry.ts';
 import { PromptCounts } from '../relay/promptCount.ts';
 import { PublicPrefixes } from '../relay/publicPrefixes.ts';
 import { collectReceipts } from '../relay/receipts.ts';
+import { gatewayTracer } from '../trace.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
 import { CachedDirectory } from './cachedDirectory.ts';
 import { CachedPrices } from './cachedPrices.ts';
@@ -60,6 +61,7 @@ export class EdgeHost {
       settings: { ...settings.defaults, ...settings.limits },
       ...{ keyring, ledger, metrics, registry, clock, log },
       random: webRandom,
+      tracer: gatewayTracer(),
       directory: new CachedDirectory(central, () => {}),
       usage: new SqlUsage(central),
       prices: new CachedPrices(central),

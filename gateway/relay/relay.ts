@@ -9,6 +9,7 @@ import type { HoldBounds } from '../ledger/decide.ts';
 import type { Ledger } from '../ledger/port.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import { billAttributes, childSpan, type Span, spanFailed, type Tracer, traced } from '../trace.ts';
 import type { Inference } from './poolClient.ts';
 import type { PoolRegistry, PoolState } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
@@ -30,6 +31,7 @@ export interface RelayPorts {
   clock: Clock;
   log: Log;
   metrics: Metrics;
+  tracer: Tracer;
 }
 
 export interface Admitted {
@@ -41,6 +43,8 @@ export interface Admitted {
   hold: HoldBounds;
   startedAtMs: number;
   deadlineMs: number;
+  /** The request's, under which the relay stands. */
+  span: Span;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
   service: ServiceGrant;
 }
@@ -56,7 +60,7 @@ export async function* relay(
   admitted: Admitted,
   signal: AbortSignal,
 ): AsyncGenerator<RelayEvent, void, void> {
-  const { settler, ledger, clock, registry, metrics } = ports;
+  const { settler, ledger, clock, registry, metrics, tracer } = ports;
   const { requestId, tenant, pool, choices, startedAtMs, deadlineMs } = admitted;
   const stop = new AbortController();
   const abort = () => stop.abort();
@@ -65,10 +69,16 @@ export async function* relay(
   signal.addEventListener('abort', leave, { once: true });
   void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
 
+  const span = childSpan(tracer, admitted.span, 'relay', { 'hearth.pool.id': pool.client.target.id });
+  const failed = (error: unknown) => {
+    spanFailed(span, error);
+    return error;
+  };
   let { hold } = admitted;
   let settled = false;
   const settle = async (bill: Bill) => {
-    await settler.settle(tenant, requestId, bill);
+    const settling = () => settler.settle(tenant, requestId, bill);
+    await traced(tracer, span, 'settle', billAttributes(bill), settling);
     settled = true;
   };
   const released = new Released(choices);
@@ -89,7 +99,10 @@ export async function* relay(
         yield event;
       } else if (event.type === 'delta') {
         if (!released.add(event)) throw broken('the stream skips or repeats positions');
-        if (released.first) metrics.firstToken((clock.now() - startedAtMs) / 1000);
+        if (released.first) {
+          metrics.firstToken((clock.now() - startedAtMs) / 1000);
+          span.addEvent('first_token');
+        }
         yield event;
       } else if (event.type === 'done') {
         checkReceipt(admitted, event.receipt);
@@ -103,22 +116,24 @@ export async function* relay(
       } else yield event;
     }
   } catch (error) {
-    if (!(error instanceof PoolRequestError)) throw error;
+    if (!(error instanceof PoolRequestError)) throw failed(error);
     const { failure } = error;
     if (failure.kind !== 'broken')
       await settle({ ...NOTHING_RELEASED, outcome: failure.kind === 'refused' ? 'refused' : 'failed' });
-    if (failure.kind === 'refused') throw fromPool(failure.error, requestId);
+    if (failure.kind === 'refused') throw failed(fromPool(failure.error, requestId));
     if (!signal.aborted) {
       registry.reportFailure(pool);
       metrics.poolFailed(pool.client.target.id);
       ports.log.warn('pool_failed', { pool: pool.client.target.id, request: requestId, reason: failure.reason });
     }
-    throw poolFailed();
+    throw failed(poolFailed());
   } finally {
     release();
     signal.removeEventListener('abort', leave);
     abort();
     if (!settled) settler.leave({ requestId, tenant, pool: pool.client.target.id, deadlineMs });
+    span.setAttribute('hearth.settled', settled);
+    span.end();
   }
 }
 

@@ -17,6 +17,7 @@ import { respondStreaming, respondWhole } from '../relay/respond.ts';
 import { serviceGrant } from '../relay/serviceGrant.ts';
 import type { Collector, ShapeHead, Shaper } from '../relay/shape.ts';
 import { readJson } from '../requestBody.ts';
+import { holdAttributes, type Span, traced } from '../trace.ts';
 import { ConcurrencyLimit, Exchange } from './exchange.ts';
 
 export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
@@ -33,7 +34,7 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
       try {
         const key = presentedKey(c.req.raw, ports);
         const job = await onBehalfOf(key, ports, async () =>
-          reserve(ports, key, await read(c.req.raw), c.get('requestId')),
+          reserve(ports, key, await read(c.req.raw), c.get('requestId'), c.get('span')),
         );
         return await answer(ports, job, exchange);
       } catch (error) {
@@ -62,7 +63,13 @@ interface Job {
 }
 
 /** Throws GatewayError; then nothing is held. */
-async function reserve(ports: GatewayPorts, key: KeyPresented, inference: Inference, requestId: string): Promise<Job> {
+async function reserve(
+  ports: GatewayPorts,
+  key: KeyPresented,
+  inference: Inference,
+  requestId: string,
+  span: Span,
+): Promise<Job> {
   const { registry, settler, clock, directory, keyring, random } = ports;
   const startedAtMs = clock.now();
   const asked = askedOf(inference, inference.kind === 'chat' ? 1 : promptsOf(inference.request.prompt).length);
@@ -76,14 +83,19 @@ async function reserve(ports: GatewayPorts, key: KeyPresented, inference: Infere
   const { tenant } = key;
   const service = await directory.service(tenant);
   settler.watch(requestId);
-  const granted = await admit(ports, { requestId, key, inference, asked, pool, model }).catch((error: unknown) => {
+  const about = { 'hearth.project.id': tenant, 'gen_ai.request.model': model.id, 'hearth.choices': choices };
+  const granted = await traced(ports.tracer, span, 'admit', about, async (admitting) => {
+    const granted = await admit(ports, { requestId, key, inference, asked, pool, model });
+    admitting.setAttributes({ 'hearth.key.id': granted.keyId, ...holdAttributes(granted.hold) });
+    return granted;
+  }).catch((error: unknown) => {
     settler.unwatch(requestId);
     throw error;
   });
   const { keyId, outputTokens, hold, deadlineMs } = granted;
   return {
     admitted: {
-      ...{ requestId, tenant, pool, choices, hold, startedAtMs, deadlineMs },
+      ...{ requestId, tenant, pool, choices, hold, startedAtMs, deadlineMs, span },
       inference: forPool(inference, outputTokens, random),
       service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
     },

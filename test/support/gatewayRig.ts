@@ -25,6 +25,7 @@ import { PromptCounts } from '../../gateway/relay/promptCount.ts';
 import { PublicPrefixes } from '../../gateway/relay/publicPrefixes.ts';
 import { Settler } from '../../gateway/relay/settler.ts';
 import { openDatabase, type SqliteStore } from '../../gateway/sqlite.ts';
+import { gatewayTracer, type Tracer } from '../../gateway/trace.ts';
 import { SerialTurns } from '../../gateway/turns.ts';
 import { feedUsage } from '../../gateway/usage/feed.ts';
 import { SqlUsage } from '../../gateway/usage/sqlUsage.ts';
@@ -60,6 +61,7 @@ export class GatewayRig extends GatewayClient {
     pool: ScriptedPool,
     settings: Partial<GatewaySettings> = {},
     prefixes: readonly PrefixDeclaration[] = [],
+    tracer: Tracer = gatewayTracer(),
   ) {
     super();
     const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
@@ -89,7 +91,7 @@ export class GatewayRig extends GatewayClient {
     this.settler = new Settler({ ledger, registry, clock, log, metrics });
     this.ports = {
       settings: { ...SETTINGS, ...settings },
-      ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log },
+      ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log, tracer },
       directory: new SqlDirectory(central, () => db.cutLog()),
       usage,
       prices: new SqlPrices(central),
@@ -111,10 +113,11 @@ export class GatewayRig extends GatewayClient {
   static async start(
     settings: Partial<GatewaySettings> = {},
     prefixes: readonly PrefixDeclaration[] = [],
+    tracer: Tracer = gatewayTracer(),
   ): Promise<GatewayRig> {
     const pool = new ScriptedPool();
     await pool.start();
-    const rig = new GatewayRig(pool, settings, prefixes);
+    const rig = new GatewayRig(pool, settings, prefixes, tracer);
     await rig.refresh();
     return rig;
   }
