@@ -38,14 +38,19 @@ export const serviceAccountCreated = serviceAccount.extend({
   }),
 });
 
-export const apiKey = z.object({
-  object: z.literal('organization.project.api_key'),
+/** What is kept of a key, whoever's it is. */
+const keptKey = {
   id: z.string(),
   name: z.string(),
   redacted_value: z.string(),
   created_at: unixTime,
   last_used_at: unixTimeOrNull,
   expires_at: unixTimeOrNull,
+};
+
+export const apiKey = z.object({
+  object: z.literal('organization.project.api_key'),
+  ...keptKey,
   allowed_models: z.array(z.string()).nullable().describe("null: all that the key's project may use."),
   limits: z.array(limitAnswer).describe("The key's own, beside its project's."),
   owner: z.object({ type: z.literal('service_account'), service_account: serviceAccount.optional() }),
@@ -110,12 +115,7 @@ export const publicPrefixDeleted = deletedAnswer('organization.public_prefix.del
 
 export const adminKey = z.object({
   object: z.literal('organization.admin_api_key'),
-  id: z.string(),
-  name: z.string(),
-  redacted_value: z.string(),
-  created_at: unixTime,
-  last_used_at: unixTimeOrNull,
-  expires_at: unixTimeOrNull,
+  ...keptKey,
   owner: z.object({
     type: z.literal('service_account'),
     object: z.literal('organization.service_account'),

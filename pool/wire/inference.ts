@@ -41,32 +41,49 @@ export type ChatMessage = z.infer<typeof chatMessage>;
 
 const shared = {
   model: z.string().min(1).max(256),
-  stream: z.boolean().nullish(),
+  stream: z.boolean().nullish().describe('Server-sent events, the last of which is [DONE].'),
   stream_options: z
     .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
     .nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
+  temperature: z.number().min(0).max(2).nullish().describe('0: the likeliest token each time. Absent: 1.'),
   top_p: z.number().gt(0).max(1).nullish(),
-  top_k: z.int().min(0).max(1_000_000).nullish(),
-  min_p: z.number().min(0).max(1).nullish(),
+  top_k: z.int().min(0).max(1_000_000).nullish().describe('Only so many of the likeliest tokens; 0: all.'),
+  min_p: z.number().min(0).max(1).nullish().describe('Only tokens at least so likely, as a share of the likeliest.'),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   /** A smaller one could take a logit past the largest number. */
   repetition_penalty: z.number().min(0.01).max(10).nullish(),
-  logit_bias: mapOf(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100), LIMITS.logitBias).nullish(),
-  n: z.int().min(1).max(LIMITS.choices).nullish(),
-  seed: z.int().nullish(),
+  logit_bias: mapOf(z.string().regex(/^\d{1,9}$/), z.number().min(-100).max(100), LIMITS.logitBias)
+    .nullish()
+    .describe('Added to the logits of these token ids.'),
+  n: z.int().min(1).max(LIMITS.choices).nullish().describe('Choices per prompt.'),
+  seed: z.int().nullish().describe('The same seed and fingerprint give the same answer, bit for bit.'),
   stop,
   user: z.string().max(512).nullish(),
   metadata: mapOf(z.string().max(64), z.string().max(512), LIMITS.metadata).nullish(),
   service_tier: z.string().max(64).nullish(),
-  priority: z.int().min(-100).max(100).nullish(),
-  /** false: neither read from the prefix cache nor leave anything in it. */
-  cache: z.boolean().nullish(),
-  /** Requests of a tenant share cached prefixes only where this is equal (vLLM's name and meaning). For the gateway: pools get a namespace. */
-  cache_salt: z.string().min(1).max(256).nullish(),
-  /** How long what this request leaves in the cache is worth keeping, beside the tenant's own: 50 is neutral, higher stays longer. */
-  cache_retention: z.int().min(0).max(100).nullish(),
+  priority: z
+    .int()
+    .min(-100)
+    .max(100)
+    .nullish()
+    .describe('Among waiting requests of one project, the higher goes first. Absent: 0.'),
+  cache: z.boolean().nullish().describe('false: neither read from the prefix cache nor leave anything in it.'),
+  /** For the gateway: pools get a namespace. */
+  cache_salt: z
+    .string()
+    .min(1)
+    .max(256)
+    .nullish()
+    .describe("Requests of a project share cached prefixes only where this is equal (vLLM's name and meaning)."),
+  cache_retention: z
+    .int()
+    .min(0)
+    .max(100)
+    .nullish()
+    .describe(
+      "How long what this leaves in the cache is worth keeping, beside the project's own: 50 is neutral, higher stays longer.",
+    ),
 };
 
 export const chatRequest = z.strictObject({
@@ -88,8 +105,11 @@ export const completionRequest = z.strictObject({
     listOf(z.string(), { min: 1, max: LIMITS.prompts }),
     listOf(tokenIds, { min: 1, max: LIMITS.prompts }),
   ]),
-  /** 0 is allowed with echo: score a prompt, generate nothing. */
-  max_tokens: z.int().min(0).nullish(),
+  max_tokens: z
+    .int()
+    .min(0)
+    .nullish()
+    .describe('Per choice. 0 is allowed with echo: score a prompt, generate nothing.'),
   logprobs: z.int().min(0).max(LIMITS.topLogprobs).nullish(),
   echo: z.boolean().nullish(),
   best_of: z.literal(1).nullish(),
