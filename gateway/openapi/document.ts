@@ -1,7 +1,8 @@
 // The table of operations as an OpenAPI 3.1 document. Pure: schemas become JSON Schema as their input has it, since that is what goes over
 // the wire; a named one stands once, in the components, and is pointed at.
 import { z } from 'zod';
-import { NAMED, OPERATIONS, type Operation } from './operations.ts';
+import { NAMED } from './namedShapes.ts';
+import { OPERATIONS, type Operation } from './operations.ts';
 
 /** Of the API that the document describes: the package's own. */
 export const API_VERSION = '0.1.0';

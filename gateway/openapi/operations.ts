@@ -47,50 +47,46 @@ export interface Operation {
 /** Statuses of a request that goes to a pool: no such model, refused by a limit, no pool. */
 const AT_A_POOL = [403, 404, 429, 503] as const;
 
-const INFERENCE: readonly Operation[] = [
-  {
-    ...{
-      method: 'POST',
-      path: '/v1/chat/completions',
-      id: 'createChatCompletion',
-      tag: 'Inference',
-      caller: 'project',
-    },
-    summary: 'An answer to a chat, whole or as a stream of server-sent events that ends with [DONE]',
-    ...{ body: chatRequest, answer: inference.chatCompletion, event: inference.chatCompletionChunk, errors: AT_A_POOL },
-  },
-  {
-    ...{ method: 'POST', path: '/v1/completions', id: 'createCompletion', tag: 'Inference', caller: 'project' },
-    summary: 'What follows a text, or token ids, or several of them, whole or as a stream',
-    ...{ body: completionRequest, answer: inference.completion, event: inference.completionChunk, errors: AT_A_POOL },
-  },
-  {
-    ...{ method: 'GET', path: '/v1/models', id: 'listModels', tag: 'Inference', caller: 'project' },
-    ...{ summary: 'The models that the key may use', answer: inference.modelList },
-  },
-  {
-    ...{ method: 'GET', path: '/v1/models/:id{.+}', id: 'getModel', tag: 'Inference', caller: 'project' },
-    ...{ summary: 'One model that the key may use', answer: inference.model },
-  },
-  {
-    ...{ method: 'GET', path: '/v1/key', id: 'getOwnKey', tag: 'Inference', caller: 'project' },
-    ...{ summary: "The caller's own key, and where each of its limits stands", answer: inference.ownKey },
-  },
-];
-
 type Row = Omit<Operation, 'tag' | 'caller' | 'method' | 'path' | 'id' | 'summary'>;
-const admin =
-  (tag: string, base: string) =>
+const under =
+  (tag: string, caller: Caller, base: string) =>
   (method: Method, path: string, id: string, summary: string, row: Row): Operation => ({
-    ...{ method, path: `/v1/organization${base}${path}`, id, tag, summary, caller: 'admin', ...row },
+    ...{ method, path: `${base}${path}`, id, tag, summary, caller, ...row },
   });
-const projects = admin('Projects', '/projects');
-const keys = admin('Keys', '/projects/:project');
-const bounds = admin('Limits', '/projects/:project');
-const prices = admin('Prices', '/prices');
-const prefixes = admin('Public prefixes', '/public_prefixes');
-const adminKeys = admin('Administrators', '');
-const reported = admin('Usage and costs', '');
+const ORGANIZATION = '/v1/organization';
+const ask = under('Inference', 'project', '/v1');
+const projects = under('Projects', 'admin', `${ORGANIZATION}/projects`);
+const keys = under('Keys', 'admin', `${ORGANIZATION}/projects/:project`);
+const bounds = under('Limits', 'admin', `${ORGANIZATION}/projects/:project`);
+const prices = under('Prices', 'admin', `${ORGANIZATION}/prices`);
+const prefixes = under('Public prefixes', 'admin', `${ORGANIZATION}/public_prefixes`);
+const adminKeys = under('Administrators', 'admin', ORGANIZATION);
+const reported = under('Usage and costs', 'admin', ORGANIZATION);
+const open = under('Operation', 'anyone', '');
+const guarded = under('Operation', 'admin', '');
+
+const INFERENCE: readonly Operation[] = [
+  ask(
+    'POST',
+    '/chat/completions',
+    'createChatCompletion',
+    'An answer to a chat, whole or as a stream that ends with [DONE]',
+    {
+      ...{
+        body: chatRequest,
+        answer: inference.chatCompletion,
+        event: inference.chatCompletionChunk,
+        errors: AT_A_POOL,
+      },
+    },
+  ),
+  ask('POST', '/completions', 'createCompletion', 'What follows a text, or token ids, or several of them', {
+    ...{ body: completionRequest, answer: inference.completion, event: inference.completionChunk, errors: AT_A_POOL },
+  }),
+  ask('GET', '/models', 'listModels', 'The models that the key may use', { answer: inference.modelList }),
+  ask('GET', '/models/:id{.+}', 'getModel', 'One model that the key may use', { answer: inference.model }),
+  ask('GET', '/key', 'getOwnKey', "The caller's own key, and where its limits stand", { answer: inference.ownKey }),
+];
 
 const { project, projectList, serviceAccountCreated, serviceAccount, serviceAccountList } = administration;
 const { adminKey, adminKeyCreated, adminKeyList, adminKeyDeleted, apiKey, apiKeyList } = administration;
@@ -194,55 +190,14 @@ const ADMINISTRATION: readonly Operation[] = [
 ];
 
 const OPERATION: readonly Operation[] = [
-  {
-    ...{ method: 'GET', path: '/healthz', id: 'getHealth', tag: 'Operation', caller: 'anyone' },
-    ...{ summary: 'Whether the gateway lives', answer: reports.alive },
-  },
-  {
-    ...{ method: 'GET', path: '/readyz', id: 'getReadiness', tag: 'Operation', caller: 'anyone' },
-    ...{ summary: 'Whether every model has a ready pool', answer: reports.ready, errors: [503] },
-  },
-  {
-    ...{ method: 'GET', path: '/metrics', id: 'getMetrics', tag: 'Operation', caller: 'admin' },
-    ...{ summary: "Figures in Prometheus' text format", texts: ['text/plain'] },
-  },
-  {
-    ...{ method: 'GET', path: '/openapi.json', id: 'getDocument', tag: 'Operation', caller: 'anyone' },
-    ...{ summary: 'This document', texts: ['application/json'] },
-  },
-  {
-    ...{ method: 'GET', path: '/docs', id: 'getReference', tag: 'Operation', caller: 'anyone' },
-    ...{ summary: 'This document as a page', texts: ['text/html'] },
-  },
+  open('GET', '/healthz', 'getHealth', 'Whether the gateway lives', { answer: reports.alive }),
+  open('GET', '/readyz', 'getReadiness', 'Whether every model has a ready pool', {
+    answer: reports.ready,
+    errors: [503],
+  }),
+  guarded('GET', '/metrics', 'getMetrics', "Figures in Prometheus' text format", { texts: ['text/plain'] }),
+  open('GET', '/openapi.json', 'getDocument', 'This document', { texts: ['application/json'] }),
+  open('GET', '/docs', 'getReference', 'This document as a page', { texts: ['text/html'] }),
 ];
 
 export const OPERATIONS: readonly Operation[] = [...INFERENCE, ...ADMINISTRATION, ...OPERATION];
-
-/** Shapes that the document names, so that they stand there once. */
-export const NAMED: Readonly<Record<string, z.ZodType>> = {
-  Error: inference.errorAnswer,
-  Usage: inference.usageAnswer,
-  ChatCompletion: inference.chatCompletion,
-  ChatCompletionChunk: inference.chatCompletionChunk,
-  Completion: inference.completion,
-  CompletionChunk: inference.completionChunk,
-  Model: inference.model,
-  OwnKey: inference.ownKey,
-  Limit: limits.limitAnswer,
-  TokenQuota: limits.tokenQuota,
-  RateLimit: limits.rateLimit,
-  SpendLimit: limits.spendLimit,
-  Project: project,
-  ServiceAccount: serviceAccount,
-  ServiceAccountCreated: serviceAccountCreated,
-  ApiKey: apiKey,
-  ApiKeyRotated: administration.apiKeyRotated,
-  ServicePolicy: administration.servicePolicy,
-  Price: administration.price,
-  PublicPrefix: administration.publicPrefix,
-  AdminKey: adminKey,
-  AuditEvent: reports.auditEvent,
-  UsagePage: reports.usagePage,
-  CostPage: reports.costPage,
-  Reconciliation: reports.reconciliation,
-};
