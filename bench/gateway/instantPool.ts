@@ -28,6 +28,8 @@ let prefixDigest: string | null = null;
 
 /** Characters of the prompt are its tokens: what the gateway reserves for is real. */
 const PROMPT_TOKENS = 24;
+/** Longer than a round of the others. */
+const KEEP_ALIVE_MS = 600_000;
 
 const status = (): PoolStatus => ({
   pool_id: task.poolId,
@@ -165,7 +167,8 @@ function serve(handle: (request: IncomingMessage, response: ServerResponse) => P
       console.error(error);
       response.destroy();
     });
-  const server = createServer(listener);
+  // A gateway that waits for its turn must not find its connections closed.
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, listener);
   return new Promise((resolve) =>
     server.listen(0, '127.0.0.1', () => {
       const address = server.address();
