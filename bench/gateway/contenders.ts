@@ -2,7 +2,6 @@
 // in two strengths of durability, and Portkey's, which has none of that.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { invariant } from '../../engine/invariant.ts';
 import type { Synchronous } from '../../gateway/sqlite.ts';
+import { freePort } from '../../test/support/freePort.ts';
 import type { Target } from './load.ts';
 
 export const MODEL = 'bench';
@@ -118,17 +118,6 @@ export async function startPortkey(upstream: Upstream): Promise<Contender> {
 export function direct({ openaiPort, pid }: Upstream): Contender {
   const target = { port: openaiPort, path: '/v1/chat/completions', headers: {} };
   return { name: 'no gateway', pid, target, stop: async () => {} };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
-  });
 }
 
 async function untilListening(port: number): Promise<void> {

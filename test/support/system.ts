@@ -1,11 +1,11 @@
 // The running system of the end-to-end tests: what `npm start` runs, with a data folder and a port of its own; nothing in it is replaced.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import OpenAI from 'openai';
+import { freePort } from './freePort.ts';
 
 export interface Credentials {
   baseURL: string;
@@ -25,17 +25,6 @@ export interface System extends Credentials {
   pids(part: string): number[];
   output(): string;
   stop(): Promise<number | null>;
-}
-
-async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
-  });
 }
 
 const START_TIMEOUT_MS = 300_000;
