@@ -8,7 +8,7 @@
 import { hasScales, KINDS, LANE_GROUP, ROWS_PER_LANE } from './layout.ts';
 import { loadX, rowProduct } from './products.ts';
 import { AXIS, blockIndices, superScaleIndex } from './quants.ts';
-import { type MatmulVariant, X_PARTS } from './variant.ts';
+import { type MatmulVariant, TOKEN_GROUP, X_PARTS } from './variant.ts';
 
 const lines = (count: number, line: (index: number) => string): string =>
   Array.from({ length: count }, (_, i) => line(i)).join('\n');
@@ -85,13 +85,16 @@ ${lines(columns, (c) => lines(ROWS_PER_LANE, (r) => `  var acc${r}_${c} = 0.0;`)
 ${loop}
   let row = p.firstRow + lane * ${ROWS_PER_LANE}u;
   if (lane < p.lanes && row < p.endRow) {
-${lines(
-  columns,
-  (c) => `    let at${c} = ((token + ${c}u) * p.outStride + row) / 4u;
-    out[at${c}] = vec4f(acc0_${c}, acc1_${c}, acc2_${c}, acc3_${c});
-    out[at${c} + 1u] = vec4f(acc4_${c}, acc5_${c}, acc6_${c}, acc7_${c});`,
-)}
+${lines(columns, (c) => store(columns, c))}
   }
 }
 `;
+}
+
+/** Three columns don't divide a group: what they pad it with must not be written, since some adapters write what is out of bounds over what is last. */
+function store(columns: number, c: number): string {
+  const text = `    let at${c} = ((token + ${c}u) * p.outStride + row) / 4u;
+    out[at${c}] = vec4f(acc0_${c}, acc1_${c}, acc2_${c}, acc3_${c});
+    out[at${c} + 1u] = vec4f(acc4_${c}, acc5_${c}, acc6_${c}, acc7_${c});`;
+  return c > 0 && TOKEN_GROUP % columns !== 0 ? `    if (token + ${c}u < ${TOKEN_GROUP}u) {\n${text}\n    }` : text;
 }
