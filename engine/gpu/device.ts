@@ -2,6 +2,7 @@
 // Which adapter, and with which driver environment, was decided before the process was spawned (adapterSearch.ts).
 import { cpus } from 'node:os';
 import { create, globals } from 'webgpu';
+import { DeviceMemory } from './deviceMemory.ts';
 
 Object.assign(globalThis, globals);
 
@@ -9,6 +10,8 @@ export interface OpenedDevice {
   /** Kept alive with the device: when the instance is collected, Dawn's next asynchronous call crashes the process. */
   instance: GPU;
   device: GPUDevice;
+  /** All its buffers. */
+  memory: DeviceMemory;
   /** As the driver names it, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`. */
   adapterName: string;
   /** Identifies adapter and driver version; part of the fingerprint. */
@@ -70,6 +73,7 @@ export async function openDevice(options: { dawnFlags: readonly string[] }): Pro
   return {
     instance: gpu,
     device,
+    memory: new DeviceMemory(device),
     adapterName,
     adapterIdentity: [vendor, architecture, model, description, `subgroup ${subgroupMinSize}-${subgroupMaxSize}`].join(
       '/',

@@ -62,7 +62,7 @@ export function allocateMatrix(device: GPUDevice, tensors: readonly TensorInfo[]
     const buffer = device.createBuffer({
       label: `${first.name} tiles ${firstTile}-${firstTile + count - 1}`,
       size: count * tileBytes + TAIL_BYTES,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
     });
     matrix.parts.push({ buffer, firstTile, tiles: count });
   }

@@ -18,14 +18,15 @@ import { readAnswer, wishesOf } from '../rowWords.ts';
 import { ArenaTransfer } from './blockTransfer.ts';
 import { encode } from './dispatch.ts';
 import { buildGraph, type Graph, sampleShapeOf } from './graph.ts';
-import { chooseKernels } from './kernelChoices.ts';
+import type { HeldWeights } from './heldWeights.ts';
+import { chooseKernels, type KernelChoices } from './kernelChoices.ts';
 import { Pipelines } from './pipelines.ts';
 import { Readback } from './readback.ts';
 import { ropeFrequencies } from './ropeFrequencies.ts';
 import { StepMetadata } from './stepMetadata.ts';
 import { StepWait } from './stepWait.ts';
 import { type TuningOptions, tunerOf } from './tunerOf.ts';
-import { uploadWeights } from './weights.ts';
+import { uploadWeights, type Weights } from './weights.ts';
 
 export interface RunnerOptions {
   gpu: OpenedDevice;
@@ -59,16 +60,38 @@ export interface RunnerOptions {
 /** Tokens with a bias that one request can name; what a row's adjustments need room for beside its context. */
 const MAX_BIASED = 1024;
 
+/** What of a model needs no device memory, and stays valid as long as the device: compiled pipelines, and which of them were chosen. */
+export interface Compiled {
+  pipelines: Pipelines;
+  kernels: KernelChoices;
+}
+
+/** What is left of a model that slept. */
+export interface Remains {
+  compiled: Compiled;
+  weights: HeldWeights;
+}
+
+export interface BuiltRunner {
+  runner: ModelRunner;
+  compiled: Compiled;
+  weights: Weights;
+}
+
 /** Throws ModelFileError, ShaderError or DeviceLost. Uses the device alone until destroyed. */
 export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRunner> {
+  return (await buildLlamaRunner(options)).runner;
+}
+
+/** The same, from what is left of a sleep on the same device where there is something. */
+export async function buildLlamaRunner(options: RunnerOptions, remains: Remains | null = null): Promise<BuiltRunner> {
   const { gpu, file, kvFormat = 'f16' } = options;
   const { device } = gpu;
   const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
   const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
   const matrices = { uniformWindows: gpu.software, maxBindingBytes: Math.min(options.maxBindingBytes ?? limit, limit) };
-  const weights = await uploadWeights(device, file, matrices, (done, total) =>
-    options.onProgress?.('weights', done, total),
-  );
+  const onWeights = (done: number, total: number) => options.onProgress?.('weights', done, total);
+  const weights = await uploadWeights(device, file, matrices, onWeights, remains?.weights);
   const contextLength = Math.min(options.contextLength ?? file.config.contextLength, file.config.contextLength);
   const maxLogits = Math.ceil((options.maxStepLogits ?? 16) / TOKEN_GROUP) * TOKEN_GROUP;
   const limits = {
@@ -81,13 +104,17 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     capacityBlocks: options.kvBlocks,
     slots: maxLogits,
   };
-  const pipelines = new Pipelines(device);
   const { activations, splitsApart = null } = options;
-  const kernels = await chooseKernels({
-    ...{ pipelines, gpu, config: file.config, weights, activations, kvFormat, splitsApart },
-    sampling: sampleShapeOf(limits),
-    tuner: options.tuning ? await tunerOf(gpu, options.tuning, options) : null,
-  });
+  const compile = async (pipelines: Pipelines): Promise<Compiled> => {
+    const kernels = await chooseKernels({
+      ...{ pipelines, gpu, config: file.config, weights, activations, kvFormat, splitsApart },
+      sampling: sampleShapeOf(limits),
+      tuner: options.tuning ? await tunerOf(gpu, options.tuning, options) : null,
+    });
+    return { pipelines, kernels };
+  };
+  const compiled = remains?.compiled ?? (await compile(new Pipelines(device)));
+  const { pipelines, kernels } = compiled;
   const metadata = new StepMetadata({ ...limits, queryRows: kernels.tiles.rows });
   const graph = await buildGraph({
     ...{ pipelines, config: file.config, weights, activations, kvFormat, kernels, maxLogits, metadata },
@@ -106,7 +133,9 @@ export async function createLlamaRunner(options: RunnerOptions): Promise<ModelRu
     )
     .digest('hex')
     .slice(0, 32);
-  return new LlamaRunner(gpu, file.config.vocabSize, contextLength, options, maxLogits, metadata, graph, fingerprint);
+  const { vocabSize } = file.config;
+  const runner = new LlamaRunner(gpu, vocabSize, contextLength, options, maxLogits, metadata, graph, fingerprint);
+  return { runner, compiled, weights };
 }
 
 class LlamaRunner implements ModelRunner {

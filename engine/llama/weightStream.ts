@@ -3,6 +3,8 @@
 import { LANE_GROUP, laneBytes, type MatrixLayout, pieceLayout, ROWS_PER_LANE } from '../../wgsl/matmul/layout.ts';
 import { packRows, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
 import type { ModelFile, TensorInfo } from '../model/types.ts';
+import { invariant } from '../invariant.ts';
+import type { HeldWeights } from './heldWeights.ts';
 import { allocateMatrix, type Matrix, type MatrixOptions } from './matrix.ts';
 
 /** Packed bytes of a piece, unless a single group of lanes has more. A tile of uniform windows has at most 640 KiB and is one piece. */
@@ -29,6 +31,8 @@ interface Piece {
 }
 
 export class WeightStream {
+  /** Allocated so far, in order. */
+  readonly buffers: GPUBuffer[] = [];
   readonly #device: GPUDevice;
   readonly #file: ModelFile;
   readonly #options: MatrixOptions;
@@ -41,10 +45,11 @@ export class WeightStream {
     this.#options = options;
   }
 
-  /** Allocates a matrix of `tensors` (equal kind and cols); `run` fills it. */
+  /** Allocates a matrix of `tensors` (equal kind and cols); `run` or `restore` fills it. */
   matrix(tensors: readonly TensorInfo[]): Matrix {
     const matrix = allocateMatrix(this.#device, tensors, this.#options);
     const { layout, parts } = matrix;
+    this.buffers.push(...parts.map(({ buffer }) => buffer));
     const lane = laneBytes(layout.kind, layout.blocks);
     const perLane = ROWS_PER_LANE * lane.quants + 2 * lane.scales;
     const most = Math.max(LANE_GROUP, Math.floor(PIECE_BYTES / perLane / LANE_GROUP) * LANE_GROUP);
@@ -59,10 +64,11 @@ export class WeightStream {
     return matrix;
   }
 
-  /** Allocates a buffer that `run` fills with the tensor's bytes as they are. */
+  /** Allocates a buffer for the tensor's bytes as they are. */
   vector(tensor: TensorInfo): GPUBuffer {
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST;
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     const buffer = this.#device.createBuffer({ label: tensor.name, size: tensor.byteLength, usage });
+    this.buffers.push(buffer);
     this.#add([{ tensor, offset: 0, byteLength: tensor.byteLength, row: 0, rows: 1 }], (bytes) => {
       this.#device.queue.writeBuffer(buffer, 0, Uint8Array.from(bytes));
       return bytes.byteLength;
@@ -104,6 +110,20 @@ export class WeightStream {
       onProgress(done, total);
     }
     this.#staging = new Uint32Array(0);
+    await this.#device.queue.onSubmittedWorkDone();
+  }
+
+  /** Fills everything allocated so far with what the same allocations held before. */
+  async restore(held: HeldWeights): Promise<void> {
+    invariant(held.length === this.buffers.length, 'held weights are of this model', { held: held.length });
+    let inFlight = 0;
+    for (const [i, buffer] of this.buffers.entries()) {
+      this.#device.queue.writeBuffer(buffer, 0, held[i]!);
+      inFlight += buffer.size;
+      if (inFlight < IN_FLIGHT_BYTES) continue;
+      await this.#device.queue.onSubmittedWorkDone();
+      inFlight = 0;
+    }
     await this.#device.queue.onSubmittedWorkDone();
   }
 

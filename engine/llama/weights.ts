@@ -3,6 +3,7 @@
 import { hasScales } from '../../wgsl/matmul/layout.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile, TensorInfo } from '../model/types.ts';
+import type { HeldWeights } from './heldWeights.ts';
 import { type Matrix, type MatrixOptions, runsOfEqualKind } from './matrix.ts';
 import { WeightStream } from './weightStream.ts';
 
@@ -29,14 +30,17 @@ export interface Weights {
   layers: LayerWeights[];
   finalNorm: GPUBuffer;
   head: Projection;
+  /** All that the matrices and norms are made of. */
+  buffers: readonly GPUBuffer[];
 }
 
-/** Allocates everything, then fills it in one pass over the file. Throws ModelFileError. */
+/** Allocates everything, then fills it in one pass over the file, or with what was held of it. Throws ModelFileError. */
 export async function uploadWeights(
   device: GPUDevice,
   file: ModelFile,
   options: MatrixOptions,
   onProgress: (doneBytes: number, totalBytes: number) => void,
+  held: HeldWeights | null = null,
 ): Promise<Weights> {
   const stream = new WeightStream(device, file, options);
   const tensor = (name: string): TensorInfo => {
@@ -75,8 +79,8 @@ export async function uploadWeights(
   const head = file.config.tiedHead
     ? asProjection([{ matrix: embedding, firstRow: 0 }], file.config.vocabSize)
     : projection('output.weight');
-  await stream.run(onProgress);
-  return { embedding, layers, finalNorm, head };
+  await (held ? stream.restore(held) : stream.run(onProgress));
+  return { embedding, layers, finalNorm, head, buffers: stream.buffers };
 }
 
 function asProjection(runs: Projection['runs'], rows: number): Projection {
