@@ -208,6 +208,13 @@ export class BlockManager {
     this.#close(table);
   }
 
+  /** No cached block is found any more: the arena is about to be given back, or is gone already. No table may be open. */
+  evictAll(): void {
+    this.#tick();
+    this.#pool.evictAll();
+    invariant(this.freeBlocks === this.capacityBlocks, 'nobody uses a block', { free: this.freeBlocks });
+  }
+
   /** Leading positions of the table that other sequences hold as well: they stay when this one goes. */
   sharedPositions(table: BlockTable): number {
     let low = 0;

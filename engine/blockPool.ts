@@ -124,6 +124,13 @@ export class BlockPool {
     return block;
   }
 
+  /** Every cached block leaves, in the policy's order. It made room for nobody, so it counts as nobody's eviction. */
+  evictAll(): void {
+    for (let victim = this.#eviction.victim(''); victim >= 0; victim = this.#eviction.victim(''))
+      this.#dropLeaf(victim, 'evicted');
+    invariant(this.#cachedCount === 0, 'every cached block can be reached leaf-first', { cached: this.#cachedCount });
+  }
+
   /** An indexed block gets another user, who found it in the cache and computes `freshBlocks` himself. */
   reference(block: number, freshBlocks: number): void {
     const users = this.#references[block]!;

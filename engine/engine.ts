@@ -79,7 +79,7 @@ interface Flight {
   submittedMs: number;
 }
 
-type EngineState = 'open' | 'draining' | 'stopped' | 'failed';
+type EngineState = 'open' | 'asleep' | 'draining' | 'stopped' | 'failed';
 
 export class Engine {
   readonly #options: EngineOptions;
@@ -180,7 +180,7 @@ export class Engine {
         await yieldToEvents();
         continue;
       }
-      if (this.#state !== 'open') return;
+      if (this.#state !== 'open' && this.#state !== 'asleep') return;
       await this.#wakeUp.wait();
     }
   }
@@ -219,6 +219,33 @@ export class Engine {
     } finally {
       this.#stepping = false;
     }
+  }
+
+  /** Nothing lives: no sequence waits or runs, and no end is still to be told. */
+  get idle(): boolean {
+    return this.#alive.size === 0 && this.#flight === null && this.#unreported.length === 0 && !this.#stepping;
+  }
+
+  /**
+   * Takes no more requests and gives up all that the arena holds: cached blocks go to the tiers. Resolves when the runner may give its
+   * memory back. Only while it is idle.
+   */
+  async sleep(): Promise<void> {
+    invariant(this.#state === 'open' && this.idle, 'an engine that sleeps had nothing to do', { state: this.#state });
+    this.#state = 'asleep';
+    await this.#options.tiers?.flush();
+    this.#blocks.evictAll();
+  }
+
+  /** Takes requests again, on an empty arena: after a sleep, or after the runner failed and was opened anew. Then `run` has to be called again. */
+  wake(): void {
+    invariant(this.#state === 'asleep' || this.#state === 'failed', 'an engine wakes once', { state: this.#state });
+    if (this.#state === 'failed') {
+      this.#blocks.evictAll();
+      this.#flight = null;
+      this.#loop = null;
+    }
+    this.#state = 'open';
   }
 
   /** Takes no more requests; resolves when those taken have ended. */

@@ -2,8 +2,8 @@
 // file. On the host there are never more than two pieces as they stand in the file, one packed, and what the queue still holds; all are bounded.
 import { LANE_GROUP, laneBytes, type MatrixLayout, pieceLayout, ROWS_PER_LANE } from '../../wgsl/matmul/layout.ts';
 import { packRows, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
-import type { ModelFile, TensorInfo } from '../model/types.ts';
 import { invariant } from '../invariant.ts';
+import type { ModelFile, TensorInfo } from '../model/types.ts';
 import type { HeldWeights } from './heldWeights.ts';
 import { allocateMatrix, type Matrix, type MatrixOptions } from './matrix.ts';
 

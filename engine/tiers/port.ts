@@ -120,6 +120,8 @@ export interface KvTiers extends BlockListener {
   probe(path: CachedPath, from: number, maxTokens: number): TierHit;
   /** Reads and verifies from the root. Never rejects; fewer blocks than asked for is a miss of the rest. Resolves soon after an abort. */
   load(path: CachedPath, from: number, count: number, signal: AbortSignal): Promise<LoadedBlocks>;
+  /** Copies what only the GPU holds. Resolves when all is copied that can be; what the tiers have no room for is lost with the GPU's. */
+  flush(): Promise<void>;
   /** Forgets the namespace's blocks and key. Its records on disk can't be read by anybody without the key. */
   destroyNamespace(namespace: string): void;
   status(): TiersStatus;

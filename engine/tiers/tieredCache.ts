@@ -7,6 +7,7 @@
 // It holds no lock and waits for nothing inside a step: what can't be done at once is left out, and is computed again one day.
 import { invariant } from '../invariant.ts';
 import { BLOCK_TOKENS } from '../modelRunner.ts';
+import { WakeUp } from '../wakeUp.ts';
 import type { DiskTier } from './diskTier.ts';
 import { LoadEstimate } from './loadEstimate.ts';
 import { packTokens } from './namespaceKeys.ts';
@@ -48,6 +49,8 @@ export class TieredCache implements KvTiers {
   readonly #waiting = new Set<RecordNode>();
   readonly #estimate: LoadEstimate;
   readonly #recordBytes: number;
+  /** Rung when a copy from the GPU has ended. */
+  readonly #copied = new WakeUp();
   #copies = 0;
   #skipped = 0;
   #ramHits = 0;
@@ -134,6 +137,17 @@ export class TieredCache implements KvTiers {
       if (this.#diskHas(node)) this.#options.disk?.used(node.id, node.owner);
     }
     return { ...loaded, blocks: [...loaded.blocks] };
+  }
+
+  async flush(): Promise<void> {
+    const only = this.#arena.flatMap((node) => (node && !node.bytes && !this.#diskHas(node) ? node : []));
+    // Tails first: what comes into RAM last leaves it last.
+    for (const node of only.sort((a, b) => depthOf(b) - depthOf(a)))
+      while (node.arena >= 0 && !this.#copy(node, node.arena)) {
+        if (this.#copies === 0) return; // the GPU is lost
+        await this.#copied.wait();
+      }
+    while (this.#copies > 0) await this.#copied.wait();
   }
 
   destroyNamespace(name: string): void {
@@ -252,6 +266,7 @@ export class TieredCache implements KvTiers {
     }
     this.#tree.prune(node);
     this.#copyNext();
+    this.#copied.ring();
   }
 
   /** Copies what was stored, a few blocks at a time. */
@@ -288,6 +303,12 @@ export class TieredCache implements KvTiers {
       if (node !== root) this.#tree.prune(node);
     }
   }
+}
+
+function depthOf({ parent }: RecordNode): number {
+  let depth = 0;
+  for (let node = parent; node; node = node.parent) depth += 1;
+  return depth;
 }
 
 interface Fetched {

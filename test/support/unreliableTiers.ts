@@ -67,6 +67,10 @@ export class UnreliableTiers implements KvTiers {
     return { ...loaded, blocks };
   }
 
+  flush(): Promise<void> {
+    return this.#real.flush();
+  }
+
   destroyNamespace(namespace: string): void {
     this.#real.destroyNamespace(namespace);
   }
