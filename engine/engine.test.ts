@@ -234,7 +234,7 @@ describe('engine', () => {
     expect(harness.of('again').ids).toEqual((await solo(request('again', bad))).ids);
   });
 
-  it('when the runner fails, all end as failed, the owner is told once, and no more is taken', async () => {
+  it('when the runner fails, all end as lost, the owner is told once, and no more is taken', async () => {
     let steps = 0;
     const harness = new EngineHarness(
       {
@@ -248,9 +248,9 @@ describe('engine', () => {
     harness.engine.submit(request('two', prompt(5, 2), { maxTokens: 50 }));
     await harness.engine.run();
     expect(harness.fatal).toMatchObject({ message: 'device lost' });
-    expect(harness.of('one')).toMatchObject({ end: 'failed' });
+    expect(harness.of('one')).toMatchObject({ end: 'lost' });
     expect(harness.of('one').ids).toHaveLength(2);
-    expect(harness.of('two')).toMatchObject({ end: 'failed', ids: [] });
+    expect(harness.of('two')).toMatchObject({ end: 'lost', ids: [] });
     expect(harness.engine.submit(request('three', [1]))).toMatchObject({ code: 'overloaded' });
     expect(steps).toBe(3);
     harness.engine.checkInvariants();

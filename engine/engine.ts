@@ -1,6 +1,6 @@
 // The engine: requests in, batches of outputs out, over any model runner. It owns the sequences and drives the steps. It knows no GPU
 // and no network; the clock comes in. A request that goes wrong ends alone; when the runner itself fails, everything ends as
-// `failed` and the owner is told, who decides on a restart.
+// `lost` and the owner is told, who decides on a restart.
 //
 //   host    plan N │ submit N │ prepare N+1: expire, admit, loads │     wait    │ take N: append, publish │ plan N+1 │ …
 //   GPU            └──────────────── step N ─────────────────────────────────── ┘
@@ -237,15 +237,17 @@ export class Engine {
     this.#blocks.evictAll();
   }
 
-  /** Takes requests again, on an empty arena: after a sleep, or after the runner failed and was opened anew. Then `run` has to be called again. */
-  wake(): void {
-    invariant(this.#state === 'asleep' || this.#state === 'failed', 'an engine wakes once', { state: this.#state });
-    if (this.#state === 'failed') {
+  /** Takes requests again, on an empty arena: after a sleep, or after the runner failed and was opened anew; then `run` may be called again. */
+  wake(): 'slept' | 'failed' {
+    const before = this.#state;
+    invariant(before === 'asleep' || before === 'failed', 'who wakes slept, or failed', { state: before });
+    if (before === 'failed') {
       this.#blocks.evictAll();
       this.#flight = null;
       this.#loop = null;
     }
     this.#state = 'open';
+    return before === 'asleep' ? 'slept' : 'failed';
   }
 
   /** Takes no more requests; resolves when those taken have ended. */
@@ -426,7 +428,7 @@ export class Engine {
     this.#state = 'failed';
     for (const sequence of [...this.#alive.values()]) {
       this.#scheduler.finish(sequence, (table) => this.#blocks.discard(table));
-      this.#report(sequence, 'failed');
+      this.#report(sequence, 'lost');
     }
     try {
       this.#options.onOutputs(this.#unreported.splice(0), { sequences: 0, tokens: 0, elapsedMs: 0 });

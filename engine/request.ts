@@ -79,7 +79,8 @@ export interface PositionLogprob {
   top: readonly (readonly [id: number, logprob: number])[];
 }
 
-export type SequenceEnd = 'stop' | 'length' | 'cancelled' | 'deadline' | 'failed';
+/** failed: its own logits were not finite. lost: the runner failed under it, and it might succeed elsewhere. */
+export type SequenceEnd = 'stop' | 'length' | 'cancelled' | 'deadline' | 'failed' | 'lost';
 
 /** What one step did for one sequence. */
 export interface SequenceOutput {

@@ -130,6 +130,40 @@ const tuningSection = z.strictObject({
 });
 export type TuningSection = z.infer<typeof tuningSection>;
 
+const lifecycleSection = z.strictObject({
+  sleepAfterMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
+    .optional()
+    .describe(
+      'A model that nobody asked for so long gives its device memory back: weights wait in host memory, KV in the tiers. Without it none does.',
+    ),
+  minWarm: z.int().min(0).max(16).default(0).describe('Models that stay warm all the same: those used last.'),
+  deviceBytes: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'Device memory for all models of a pool together. Where a model needs room, the one that was used least recently sleeps.',
+    ),
+  wakeWaiting: z
+    .int()
+    .min(0)
+    .max(100_000)
+    .default(256)
+    .describe('Requests that wait while a model wakes; past it they are refused with the time to come again.'),
+  wakeWaitMs: z.int().min(0).max(600_000).default(30_000).describe('How long they wait.'),
+  probeMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
+    .default(60_000)
+    .describe(
+      'A warm model that computed nothing for so long generates a token, to see that it can. 0: it never does.',
+    ),
+});
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
@@ -160,6 +194,7 @@ export const poolSection = z
       .describe(
         'Which cached KV block leaves when one is needed. Only the multi-tenant ones look at tenants; default and the others see one account.',
       ),
+    lifecycle: lifecycleSection.prefault({}),
     tuning: tuningSection.optional(),
     tenantMetrics: z
       .int()

@@ -6,7 +6,15 @@ import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { BlockChanges } from './blockFeed.ts';
 import type { EngineFigures } from './engineDetail.ts';
-import type { EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
+import type {
+  EngineOrder,
+  EngineSetup,
+  FromEngine,
+  OrderDone,
+  PreparedEngine,
+  TakeAnswer,
+  ToEngine,
+} from './engineMessages.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
 /** The engine thread is gone: device lost, a crash, or a model that could not be opened. */
@@ -39,6 +47,8 @@ export interface EngineListeners {
   onStep: (step: EngineStep) => void;
   onNotice: (message: string) => void;
   onBlocks: (engine: string, changes: BlockChanges) => void;
+  /** An engine's device is gone; it can be woken. */
+  onLost: (engine: string, error: EngineDown) => void;
   onDown: (error: EngineDown) => void;
 }
 
@@ -48,7 +58,8 @@ export class EngineClient implements EnginePort {
   readonly #tickets = new Map<number, (answer: TakeAnswer) => void>();
   readonly #asked = new Map<number, (figures: EngineFigures[]) => void>();
   readonly #status = new Map<string, EngineStatus>();
-  readonly #ready = Promise.withResolvers<WarmModel[]>();
+  readonly #orders = new Map<number, PromiseWithResolvers<OrderDone>>();
+  readonly #prepared = Promise.withResolvers<PreparedEngine[]>();
   readonly #gone = Promise.withResolvers<void>();
   #nextTicket = 0;
   #stopping = false;
@@ -56,7 +67,7 @@ export class EngineClient implements EnginePort {
 
   constructor(workerFile: URL, setup: EngineSetup, listeners: EngineListeners) {
     this.#listeners = listeners;
-    this.#ready.promise.catch(() => {}); // a death before anyone waits is told by onDown
+    this.#prepared.promise.catch(() => {}); // a death before anyone waits is told by onDown
     // stdout is the supervisor's protocol: what a driver prints goes to stderr.
     this.#worker = new Worker(workerFile, { workerData: setup, stdout: true });
     this.#worker.stdout.pipe(process.stderr, { end: false });
@@ -68,12 +79,22 @@ export class EngineClient implements EnginePort {
     });
   }
 
-  /** Resolves when all models are warm; rejects with EngineDown. */
-  ready(): Promise<WarmModel[]> {
-    return this.#ready.promise;
+  /** Resolves when all model files are checked; rejects with EngineDown. */
+  prepared(): Promise<PreparedEngine[]> {
+    return this.#prepared.promise;
   }
 
-  /** As of the last message; null before the engine is ready. */
+  /** Carried out behind all orders before it. Rejects with EngineDown. */
+  order(engine: string, order: EngineOrder): Promise<OrderDone> {
+    if (this.#down) return Promise.reject(this.#down);
+    const ticket = this.#nextTicket++;
+    const done = Promise.withResolvers<OrderDone>();
+    this.#orders.set(ticket, done);
+    this.#post({ type: 'order', ticket, engine, order });
+    return done.promise;
+  }
+
+  /** As of the last message; null before the engine is loaded. */
   status(engine: string): EngineStatus | null {
     return this.#status.get(engine) ?? null;
   }
@@ -125,8 +146,17 @@ export class EngineClient implements EnginePort {
       case 'progress':
         this.#listeners.onProgress(message.stage, message.done, message.total);
         return;
-      case 'ready':
-        this.#ready.resolve(message.models);
+      case 'prepared':
+        this.#prepared.resolve(message.engines);
+        return;
+      case 'done':
+        this.#settle(message.ticket)?.resolve(message);
+        return;
+      case 'undone':
+        this.#settle(message.ticket)?.reject(new EngineDown(message.code, message.message));
+        return;
+      case 'lost':
+        this.#listeners.onLost(message.engine, new EngineDown('device_lost', message.message));
         return;
       case 'taken': {
         const onAnswer = this.#tickets.get(message.ticket);
@@ -158,10 +188,17 @@ export class EngineClient implements EnginePort {
     }
   }
 
+  #settle(ticket: number): PromiseWithResolvers<OrderDone> | undefined {
+    const order = this.#orders.get(ticket);
+    this.#orders.delete(ticket);
+    return order;
+  }
+
   #fall(error: EngineDown): void {
     if (this.#down) return;
     this.#down = error;
-    this.#ready.reject(error);
+    this.#prepared.reject(error);
+    for (const ticket of [...this.#orders.keys()]) this.#settle(ticket)?.reject(error);
     this.#tickets.clear();
     this.#listeners.onDown(error);
   }

@@ -45,6 +45,22 @@ export interface WarmModel {
   adapter: string;
 }
 
+/** A model file that was checked, before anything of it is on the device. */
+export interface PreparedEngine {
+  engine: string;
+  /** Of weights and KV. */
+  deviceBytes: number;
+}
+
+/** load: for the first time. sleep: gives its memory back. wake: takes it again, also after its device was lost. probe: one real token. */
+export type EngineOrder = 'load' | 'sleep' | 'wake' | 'probe';
+
+/** What an engine takes when an order is carried out; after `load` also what it serves. */
+export interface OrderDone {
+  deviceBytes: number;
+  models: WarmModel[];
+}
+
 export type ToEngine =
   /** All sequences of one request, taken together or not at all. Answered by `taken` with the same ticket. */
   | { type: 'submit'; ticket: number; model: string; sequences: SequenceRequest[] }
@@ -52,6 +68,8 @@ export type ToEngine =
   | ({ type: 'publicPrefixes'; model: string } & EnginePrefixes)
   /** Answered by `figures` with the same ticket, between two steps; `most` tenants by name. */
   | { type: 'figures'; ticket: number; most: number }
+  /** Answered by `done` or `undone` with the same ticket; one after another. */
+  | { type: 'order'; ticket: number; engine: string; order: EngineOrder }
   | { type: 'stop' };
 
 /** `bug`: the engine found the request inconsistent, which the pool should have seen; it took nothing. */
@@ -59,7 +77,12 @@ export type TakeAnswer = { kind: 'taken' } | { kind: 'refused'; refusal: Refusal
 
 export type FromEngine =
   | { type: 'progress'; stage: string; done: number; total: number }
-  | { type: 'ready'; models: WarmModel[] }
+  /** Orders may follow. */
+  | { type: 'prepared'; engines: PreparedEngine[] }
+  | ({ type: 'done'; ticket: number } & OrderDone)
+  | { type: 'undone'; ticket: number; code: string; message: string }
+  /** The engine's device is gone, and all its sequences have ended; `wake` brings it back. */
+  | { type: 'lost'; engine: string; message: string }
   | { type: 'taken'; ticket: number; answer: TakeAnswer }
   /** One engine step. `elapsedMs` is 0 when it only ended sequences. */
   | { type: 'step'; engine: string; outputs: SequenceOutput[]; elapsedMs: number; tokens: number; status: EngineStatus }

@@ -1,4 +1,4 @@
-// The engine thread's side: opens and warms every model, then turns messages into engine calls and steps into messages. It owns
+// The engine thread's side: loads, puts to sleep and wakes engines as it is told, turns messages into engine calls and steps into messages. It owns
 // the GPU alone, so that nothing the HTTP thread does can delay a step, and no step can delay a health check.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
@@ -7,111 +7,167 @@ import { createEvictionPolicy } from '../engine/eviction/policies.ts';
 import { DEFAULT_TOKEN_COSTS } from '../engine/fairQueue.ts';
 import { invariant } from '../engine/invariant.ts';
 import { divideKvBudget, type KvDemand } from '../engine/kvBudget.ts';
-import type { ModelRunner } from '../engine/modelRunner.ts';
 import { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
+import { type SleepingModel, SleepingRunner } from '../engine/sleepingRunner.ts';
 import { ngramSpeculation } from '../engine/speculation/ngramDrafter.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
 import { BlockFeed } from './blockFeed.ts';
 import type { SpeculationSection } from './config.ts';
 import type { EngineFigures } from './engineDetail.ts';
-import type { EngineModel, EngineSetup, FromEngine, TakeAnswer, ToEngine, WarmModel } from './engineMessages.ts';
-import { declare, type Served, warmUp } from './servedEngine.ts';
+import type {
+  EngineModel,
+  EngineSetup,
+  FromEngine,
+  PreparedEngine,
+  TakeAnswer,
+  ToEngine,
+  WarmModel,
+} from './engineMessages.ts';
+import { declare, realToken, type Served } from './servedEngine.ts';
 
 /** A checked model file, before anything of it is on the device. */
 export interface PreparedModel {
-  /** Bytes of a KV block over all layers. */
+  /** Bytes of a KV block over all layers, and of the weights. */
   blockBytes: number;
-  open(
+  weightBytes: number;
+  /** What it will run on; nothing is opened yet. */
+  model(
     kvBlocks: number,
     onProgress: (stage: string, done: number, total: number) => void,
     onNotice: (message: string) => void,
-  ): Promise<{ runner: ModelRunner; adapter: string }>;
+  ): SleepingModel & { readonly adapterName: string };
   close(): Promise<void>;
 }
 
 export type PrepareModel = (model: EngineModel, setup: EngineSetup) => Promise<PreparedModel>;
 
+/** Prompt of the first token after loading: long enough for every kernel variant, short enough for seconds on a software adapter. */
+const WARM_UP_TOKENS = 24;
+/** Of the one that shows that an engine computes. */
+const PROBE_TOKENS = 1;
 /** When the thread ends, KV blocks that wait for the disk get this long: what is lost is computed again. */
 const TIERS_FLUSH_MS = 1000;
 /** A pool that is ready knows what its folder holds, unless finding out takes longer. */
 const TIERS_LOOK_LIMIT_MS = 2000;
 
+/** A model that is prepared, and how many blocks it gets. */
+interface Prepared {
+  model: EngineModel;
+  file: PreparedModel;
+  kvBlocks: number;
+}
+
 export class EngineThread {
   readonly #port: MessagePort;
+  readonly #setup: EngineSetup;
   /** By engine. */
+  readonly #prepared = new Map<string, Prepared>();
   readonly #served = new Map<string, Served>();
   /** By every name of a model. */
   readonly #byModel = new Map<string, Served>();
   readonly #statusDue = new Set<string>();
-  #state: 'starting' | 'serving' | 'stopping' = 'starting';
+  #stopping = false;
+  /** What was ordered last; the next order begins when it has ended. */
+  #orders: Promise<void> = Promise.resolve();
   /** Of all engines; set by `start`. */
   #tiers: TierStore | null = null;
 
-  constructor(port: MessagePort) {
+  constructor(port: MessagePort, setup: EngineSetup) {
     this.#port = port;
-    port.on('message', (message: ToEngine) => this.#receive(message));
+    this.#setup = setup;
   }
 
-  /** Opens all models, generates one real token with each, reports `ready`, and serves until `stop`. Never rejects: it tells. */
-  async start(setup: EngineSetup, prepare: PrepareModel): Promise<void> {
-    const prepared: PreparedModel[] = [];
-    try {
-      this.#tiers = openTiers(setup.tiers, (message) => this.#post({ type: 'notice', message }));
+  /** Prepares all models, reports `prepared`, and does as it is told until `stop`. Never rejects: it tells. */
+  async start(prepare: PrepareModel): Promise<void> {
+    const { tiers, models, kvBytes } = this.#setup;
+    this.#port.on('message', (message: ToEngine) => this.#receive(message));
+    const begin = async () => {
+      this.#tiers = openTiers(tiers, (message) => this.#post({ type: 'notice', message }));
       const looked = Promise.race([this.#tiers.start(), sleep(TIERS_LOOK_LIMIT_MS, undefined, { ref: false })]);
-      for (const model of setup.models) prepared.push(await prepare(model, setup));
-      const warm: WarmModel[] = [];
-      for (const [i, kvBlocks] of divideKvBudget(setup.kvBytes, demandsOf(setup.models, prepared)).entries())
-        warm.push(...(await this.#open(setup.models[i]!, prepared[i]!, kvBlocks, setup)));
+      const files: PreparedModel[] = [];
+      for (const model of models) files.push(await prepare(model, this.#setup));
+      for (const [i, kvBlocks] of divideKvBudget(kvBytes, demandsOf(models, files)).entries())
+        this.#prepared.set(models[i]!.id, { model: models[i]!, file: files[i]!, kvBlocks });
       await looked;
+      this.#post({ type: 'prepared', engines: this.#demands() });
+    };
+    this.#orders = begin().catch((error: unknown) => this.#fatal(error));
+    await this.#orders;
+  }
+
+  #demands(): PreparedEngine[] {
+    return Array.from(this.#prepared, ([engine, { file, kvBlocks }]) => ({
+      engine,
+      deviceBytes: file.weightBytes + kvBlocks * file.blockBytes,
+    }));
+  }
+
+  async #obey({ ticket, engine, order }: Extract<ToEngine, { type: 'order' }>): Promise<void> {
+    try {
       this.#throwIfStopping();
-      this.#state = 'serving';
-      for (const { id, engine } of this.#served.values())
-        this.#post({ type: 'status', engine: id, status: engine.status() });
-      this.#post({ type: 'ready', models: warm });
+      const models = order === 'load' ? await this.#load(engine) : [];
+      const served = this.#engine(engine);
+      if (order === 'sleep') await this.#sleep(served);
+      if (order === 'wake') await this.#wake(served);
+      if (order === 'wake' || order === 'probe') await realToken(served, PROBE_TOKENS);
+      this.#statusSoon(served);
+      this.#post({ type: 'done', ticket, deviceBytes: served.runner.deviceBytes, models });
     } catch (error) {
-      if (error instanceof StartCancelled) await this.#stop();
-      else this.#fatal(error);
-    } finally {
-      for (const model of prepared) await model.close();
+      if (!(error instanceof StartCancelled)) this.#post({ type: 'undone', ticket, ...describeFatal(error) });
     }
   }
 
-  async #open(
-    { id: engine, served: names, speculation }: EngineModel,
-    prepared: PreparedModel,
-    kvBlocks: number,
-    setup: EngineSetup,
-  ): Promise<WarmModel[]> {
-    const { runner, adapter } = await prepared.open(
+  /** Opens the model, and generates one real token with it. */
+  async #load(engine: string): Promise<WarmModel[]> {
+    const prepared = this.#prepared.get(engine);
+    invariant(prepared && !this.#served.has(engine), 'a prepared engine is loaded once', { engine });
+    const { model, file, kvBlocks } = prepared;
+    const opening = file.model(
       kvBlocks,
       (stage, done, total) => this.#progress(stage, done, total),
       (message) => this.#post({ type: 'notice', message }),
     );
-    const served = this.#serve(engine, runner, speculation, setup);
-    for (const { id } of names) this.#byModel.set(id, served);
+    const runner = await SleepingRunner.open(opening).catch((error: unknown) => {
+      opening.destroy();
+      throw error;
+    });
+    const served = this.#serve(engine, runner, model.speculation);
+    for (const { id } of model.served) this.#byModel.set(id, served);
     this.#progress('warm-up', 0, 1);
-    await warmUp(served);
+    await realToken(served, WARM_UP_TOKENS);
     this.#progress('warm-up', 1, 1);
     const { vocabSize, capacityBlocks, fingerprint } = runner;
-    return names.map(({ id, contextLength }) => ({
-      ...{ id, engine, vocabSize, capacityBlocks, fingerprint, adapter },
+    return model.served.map(({ id, contextLength }) => ({
+      ...{ id, engine, vocabSize, capacityBlocks, fingerprint, adapter: opening.adapterName },
       contextLength: Math.min(contextLength ?? runner.contextLength, runner.contextLength),
     }));
   }
 
-  /** A start is cancelled here, between two pieces of work: a thread that is killed inside the driver takes the process with it. */
+  async #sleep({ engine, runner }: Served): Promise<void> {
+    await engine.sleep();
+    await runner.sleep();
+  }
+
+  async #wake(served: Served): Promise<void> {
+    const { engine, runner } = served;
+    await runner.wake();
+    if (engine.wake() === 'failed') engine.run().catch((error: unknown) => this.#fatal(error));
+  }
+
+  /** An order is cancelled here, between two pieces of work: a thread that is killed inside the driver takes the process with it. */
   #progress(stage: string, done: number, total: number): void {
     this.#throwIfStopping();
     this.#post({ type: 'progress', stage, done, total });
   }
 
   #throwIfStopping(): void {
-    if (this.#state === 'stopping') throw new StartCancelled('stopped while starting');
+    if (this.#stopping) throw new StartCancelled('stopped while starting');
   }
 
-  #serve(id: string, runner: ModelRunner, { kind, maxDraftTokens }: SpeculationSection, setup: EngineSetup): Served {
-    const { maxRunning, cachedTokenCost, ...queue } = setup.bounds;
+  #serve(id: string, runner: SleepingRunner, { kind, maxDraftTokens }: SpeculationSection): Served {
+    const { bounds, evictionPolicy } = this.#setup;
+    const { maxRunning, cachedTokenCost, ...queue } = bounds;
     const tiers = this.#tiers?.cacheFor(runner.transfer, runner.fingerprint);
     const feed = new BlockFeed();
     const publicPrefixes = new PublicPrefixes();
@@ -120,14 +176,14 @@ export class EngineThread {
       ...(tiers && { tiers }),
       ...{ publicPrefixes, listener: feed },
       ...(kind === 'ngram' && { speculation: ngramSpeculation(maxDraftTokens) }),
-      eviction: createEvictionPolicy(setup.evictionPolicy, runner.capacityBlocks),
+      eviction: createEvictionPolicy(evictionPolicy, runner.capacityBlocks),
       clock: Date.now,
       costs: { ...DEFAULT_TOKEN_COSTS, cached: cachedTokenCost },
       limits: { ...queue, maxRunning: Math.min(maxRunning, runner.maxStepLogits, runner.maxStepTokens) },
       onOutputs: (outputs, step) => this.#step(id, outputs, step),
-      onFatal: (error) => this.#fatal(error),
+      onFatal: (error) => this.#failed(id, error),
     });
-    const served: Served = { id, runner, engine, feed, publicPrefixes, declared: new Map(), warming: null };
+    const served: Served = { id, runner, engine, feed, publicPrefixes, declared: new Map(), proving: null };
     this.#served.set(id, served);
     engine.run().catch((error: unknown) => this.#fatal(error));
     return served;
@@ -153,9 +209,12 @@ export class EngineThread {
       case 'publicPrefixes':
         declare(this.#of(message.model), message);
         return;
+      case 'order':
+        this.#orders = this.#orders.then(() => this.#obey(message));
+        return;
       case 'stop':
-        if (this.#state === 'serving') void this.#stop();
-        this.#state = 'stopping';
+        this.#stopping = true;
+        void this.#orders.then(() => this.#stop());
     }
   }
 
@@ -164,20 +223,18 @@ export class EngineThread {
       await engine.stop();
       runner.destroy();
     }
+    for (const { file } of this.#prepared.values()) await file.close();
     await this.#tiers?.close(TIERS_FLUSH_MS);
     this.#post({ type: 'stopped' });
     this.#port.close();
   }
 
   #step(id: string, outputs: SequenceOutput[], { elapsedMs, tokens }: StepReport): void {
-    const served = this.#served.get(id);
-    invariant(served, 'a step is of an engine that was opened', { id });
-    if (served.warming) {
-      served.warming(outputs);
-      return;
-    }
+    const served = this.#engine(id);
+    const told = served.proving ? served.proving(outputs) : outputs;
+    if (told.length === 0 && outputs.length > 0) return; // nothing of a proof leaves the thread
     this.#tellBlocks(served);
-    this.#post({ type: 'step', engine: id, outputs, elapsedMs, tokens, status: served.engine.status() });
+    this.#post({ type: 'step', engine: id, outputs: told, elapsedMs, tokens, status: served.engine.status() });
   }
 
   /** Queue lengths change without a step, too; told once per turn of the loop, behind whatever step is due. */
@@ -206,8 +263,21 @@ export class EngineThread {
     if (changes) this.#post({ type: 'blocks', engine: id, changes }, [changes.tokens.buffer]);
   }
 
+  /** An engine whose device is gone can be woken; anything else that a runner fails with is a bug, and ends the process. */
+  #failed(engine: string, error: unknown): void {
+    const { code, message } = describeFatal(error);
+    if (code === 'device_lost') this.#post({ type: 'lost', engine, message });
+    else this.#fatal(error);
+  }
+
   #fatal(error: unknown): void {
     this.#post({ type: 'fatal', ...describeFatal(error) });
+  }
+
+  #engine(id: string): Served {
+    const served = this.#served.get(id);
+    invariant(served, 'messages name an engine that was loaded', { id });
+    return served;
   }
 
   #of(model: string): Served {

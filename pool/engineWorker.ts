@@ -3,7 +3,7 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { openDevice } from '../engine/gpu/device.ts';
 import { invariant } from '../engine/invariant.ts';
 import { KvBudgetError } from '../engine/kvBudget.ts';
-import { createLlamaRunner } from '../engine/llama/runner.ts';
+import { SleepingLlama } from '../engine/llama/sleepingModel.ts';
 import { openModelFile } from '../engine/model/modelFile.ts';
 import { kvBlockBytes } from '../wgsl/kv/format.ts';
 import { contextLengthOf } from './engineGroups.ts';
@@ -15,14 +15,22 @@ const prepareLlama: PrepareModel = async (model, setup) => {
   const { kvHeads, headDim, layers } = file.config;
   const layerBytes = kvBlockBytes(model.kvFormat, kvHeads, headDim);
   const contextLength = contextLengthOf(model);
+  const openFor = async (kvBlocks: number) => {
+    const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
+    try {
+      refuseOverBinding(model.id, kvBlocks, layerBytes, gpu.device.limits.maxStorageBufferBindingSize);
+      return gpu;
+    } catch (error) {
+      gpu.destroy();
+      throw error;
+    }
+  };
   return {
     blockBytes: layerBytes * layers,
-    open: async (kvBlocks, onProgress, onNotice) => {
-      const gpu = await openDevice({ dawnFlags: [...setup.dawnFlags] });
-      try {
-        refuseOverBinding(model.id, kvBlocks, layerBytes, gpu.device.limits.maxStorageBufferBindingSize);
-        const runner = await createLlamaRunner({
-          gpu,
+    weightBytes: [...file.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+    model: (kvBlocks, onProgress, onNotice) =>
+      new SleepingLlama(
+        {
           file,
           activations: model.activations,
           kvFormat: model.kvFormat,
@@ -32,13 +40,9 @@ const prepareLlama: PrepareModel = async (model, setup) => {
           ...(contextLength !== undefined && { contextLength }),
           ...(setup.tuning && { tuning: setup.tuning }),
           ...{ onProgress, onNotice },
-        });
-        return { runner, adapter: gpu.adapterName };
-      } catch (error) {
-        gpu.destroy();
-        throw error;
-      }
-    },
+        },
+        () => openFor(kvBlocks),
+      ),
     close: () => file.close(),
   };
 };
@@ -54,4 +58,4 @@ function refuseOverBinding(model: string, kvBlocks: number, layerBytes: number, 
 
 invariant(!isMainThread && parentPort, 'the engine worker runs in a thread of its own');
 const setup: EngineSetup = workerData;
-await new EngineThread(parentPort).start(setup, prepareLlama);
+await new EngineThread(parentPort, setup).start(prepareLlama);

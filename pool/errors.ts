@@ -108,6 +108,21 @@ export function poolStopping(message: string): PoolError {
   return new PoolError({ status: 503, message, type: 'server_error', param: null, code: 'no_pool_ready' });
 }
 
+/** 503: the model is not warm, and the caller doesn't wait for it. */
+export function poolNotReady(message: string, retryAfterMs: number): PoolError {
+  return new PoolError({ ...poolStopping(message).wire, retry_after_ms: Math.max(1, Math.ceil(retryAfterMs)) });
+}
+
+/** 503: the GPU was lost, or the engine with it; another pool, or this one in a moment, can serve the request. */
+export function engineLost(): PoolError {
+  return poolNotReady('The engine of this pool was lost under the request; try again.', DEFAULT_RETRY_AFTER_MS);
+}
+
+/** 409: what is asked of the pool does not go with its state. */
+export function wrongState(message: string): PoolError {
+  return new PoolError({ status: 409, message, type: 'invalid_request_error', param: null, code: 'wrong_state' });
+}
+
 /** 504: the request's signed deadline passed. */
 export function deadlineExceeded(): PoolError {
   return new PoolError({

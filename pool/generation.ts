@@ -3,7 +3,7 @@
 import { invariant } from '../engine/invariant.ts';
 import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import { ChoiceStream } from './choiceStream.ts';
-import { deadlineExceeded, internalError, type PoolError } from './errors.ts';
+import { deadlineExceeded, engineLost, internalError, type PoolError } from './errors.ts';
 import { echoedToken, wireLogprob } from './logprobText.ts';
 import type { Grant, Plan, PlannedChoice } from './plan.ts';
 import type { PoolModel } from './servedModel.ts';
@@ -108,6 +108,7 @@ export class Generation {
       );
     if (output.ids.length > 0 || output.end === 'stop' || output.end === 'length') this.#release(choice, output);
     if (output.end === 'deadline') this.fail({ error: deadlineExceeded(), outcome: 'cancelled' });
+    if (output.end === 'lost') this.fail({ error: engineLost(), outcome: 'failed' });
     if (output.end === 'failed' || output.end === 'cancelled')
       this.fail({ error: internalError(this.grant.requestId), outcome: 'failed' });
     return choice.stream.finish !== null && !choice.gone && choice.sequenceId !== null ? [choice.sequenceId] : [];

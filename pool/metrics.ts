@@ -90,6 +90,7 @@ const REFUSAL_CODES = [
   'duplicate_request',
   'overloaded',
   'no_pool_ready',
+  'wrong_state',
   'deadline_exceeded',
   'internal_error',
   'status_400',
@@ -118,6 +119,8 @@ export class PoolMetrics {
     'From acceptance to the first output token.',
     SECONDS,
   );
+  readonly sleeps = new Counter('hearth_pool_sleeps_total', 'Times that an engine gave its device memory back.');
+  readonly wakeSeconds = new Histogram('hearth_pool_wake_seconds', 'From asleep to a real token.', SECONDS);
 
   /** All series; `engineLines`: what the engines tell. */
   render(engineLines: readonly string[]): string {
@@ -130,6 +133,8 @@ export class PoolMetrics {
       this.stepSeconds,
       this.stepTokens,
       this.ttftSeconds,
+      this.sleeps,
+      this.wakeSeconds,
     ].flatMap((metric) => metric.lines());
     return `${[...own, ...engineLines].join('\n')}\n`;
   }

@@ -8,6 +8,8 @@ import { engineMetricLines } from './engineMetrics.ts';
 import { overloaded, poolStopping } from './errors.ts';
 import type { Journal } from './journal.ts';
 import type { KvEvents } from './kvEvents.ts';
+import type { Lifecycle } from './lifecycle/lifecycle.ts';
+import { lifecycleMetricLines } from './lifecycle/metricLines.ts';
 import type { Log } from './log.ts';
 import type { PoolMetrics } from './metrics.ts';
 import { NonceMemory } from './nonces.ts';
@@ -15,6 +17,7 @@ import { type EnginePrefixes, PublicPrefixes } from './publicPrefixes.ts';
 import type { Requests } from './requests.ts';
 import type { PoolModel } from './servedModel.ts';
 import type { PoolStatus } from './wire/events.ts';
+import { distanceToWarm, mayBecome } from './wire/states.ts';
 import type { StatusDetail } from './wire/status.ts';
 
 const FIGURES_RETRY_MS = 1000;
@@ -23,6 +26,7 @@ export interface PoolParts {
   identity: Identity;
   models: readonly PoolModel[];
   requests: Requests;
+  lifecycle: Lifecycle;
   journal: Journal;
   metrics: PoolMetrics;
   /** null: the engine thread did not answer in time. */
@@ -44,7 +48,6 @@ export class Pool {
   readonly nonces = new NonceMemory();
   readonly publicPrefixes: PublicPrefixes;
   readonly #models: ReadonlyMap<string, PoolModel>;
-  #draining = false;
 
   constructor(parts: PoolParts) {
     invariant(parts.models.length > 0, 'a pool serves a model');
@@ -63,15 +66,16 @@ export class Pool {
 
   /** Takes requests, and can account for what it releases. */
   get ready(): boolean {
-    return !this.#draining && this.parts.journal.healthy;
+    return distanceToWarm(this.parts.lifecycle.state) !== null && this.parts.journal.healthy;
   }
 
   /** Refuses new requests; running ones go on. Can't be undone. */
   drain(): void {
-    if (this.#draining) return;
-    this.#draining = true;
-    this.parts.requests.close(poolStopping('This pool is draining; ask another.'));
-    this.parts.log('info', 'draining', { running: this.parts.requests.count });
+    const { lifecycle, requests } = this.parts;
+    if (!mayBecome(lifecycle.state, 'draining')) return;
+    lifecycle.drain();
+    requests.close(poolStopping('This pool is draining; ask another.'));
+    this.parts.log('info', 'draining', { running: requests.count });
   }
 
   /** By engine; models of one file and equal settings share one. */
@@ -96,19 +100,20 @@ export class Pool {
 
   /** Prometheus text. Without the engine's own figures when its thread doesn't answer. */
   async metricsText(): Promise<string> {
-    const { metrics, tenantMetrics } = this.parts;
+    const { metrics, tenantMetrics, lifecycle } = this.parts;
     const detail = await this.detail(tenantMetrics, { offset: 0, limit: 0 }).catch(() => null);
-    return metrics.render(detail ? engineMetricLines(detail, tenantMetrics) : []);
+    const engines = detail ? engineMetricLines(detail, tenantMetrics) : [];
+    return metrics.render([...engines, ...lifecycleMetricLines([...lifecycle.figures()])]);
   }
 
   status(): PoolStatus {
-    const { identity, models } = this.parts;
+    const { identity, models, lifecycle } = this.parts;
     const engines = [...this.engines().values()];
     const total = (of: (status: EngineStatus) => number) => engines.reduce((sum, status) => sum + of(status), 0);
     return {
       pool_id: identity.poolId,
       started_at_ms: identity.startedAtMs,
-      state: this.#draining ? 'draining' : 'warm',
+      state: lifecycle.state,
       models: models.map((model) => ({
         id: model.id,
         created: model.created,
@@ -116,6 +121,7 @@ export class Pool {
         template_tokens_per_message: model.text.templateTokensPerMessage,
         template_tokens_per_prompt: model.text.templateTokensPerPrompt,
         fingerprint: model.fingerprint,
+        state: lifecycle.stateOf(model.engine),
       })),
       adapter: models[0]?.adapter ?? '',
       running: total((status) => status.running),

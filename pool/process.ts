@@ -7,12 +7,13 @@ import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelText } from '../engine/model/types.ts';
 import { type PoolSection, poolSection } from './config.ts';
-import { EngineClient, type EngineDown } from './engineClient.ts';
+import { EngineClient, EngineDown } from './engineClient.ts';
 import { engineModels } from './engineGroups.ts';
 import type { EngineSetup, WarmModel } from './engineMessages.ts';
 import { poolStopping } from './errors.ts';
 import { Journal } from './journal.ts';
 import { KvEvents } from './kvEvents.ts';
+import { Lifecycle, type LifecycleSettings, TICK_MS } from './lifecycle/lifecycle.ts';
 import { type Listening, listen } from './listen.ts';
 import { createLog, errorText, type Log } from './log.ts';
 import { PoolMetrics } from './metrics.ts';
@@ -70,6 +71,7 @@ class PoolProcess {
   readonly #journal: Journal;
   readonly #engine: EngineClient;
   readonly #requests: Requests;
+  readonly #lifecycle: Lifecycle;
 
   constructor(parts: ProcessParts, section: PoolSection, log: Log) {
     this.#parts = parts;
@@ -91,6 +93,10 @@ class PoolProcess {
       },
       onNotice: (message) => log('warn', 'kv_tiers', { message }),
       onBlocks: (engine, changes) => this.#kvEvents.apply(engine, changes),
+      onLost: (engine, error) => {
+        log('error', 'device_lost', { engine, error: error.message });
+        this.#lifecycle.lost(engine, error);
+      },
       onDown: (error) => this.#down.resolve(error),
     });
     this.#requests = new Requests({
@@ -99,8 +105,18 @@ class PoolProcess {
       metrics: this.#metrics,
       poolId: section.poolId,
       maxReceipts,
+      onEnded: (engine) => this.#lifecycle.ended(engine),
       now: Date.now,
       log,
+    });
+    const give = (order: 'sleep' | 'wake' | 'probe') => async (engine: string) =>
+      (await this.#engine.order(engine, order)).deviceBytes;
+    this.#lifecycle = new Lifecycle({
+      settings: lifecycleSettings(section),
+      orders: { sleep: give('sleep'), wake: give('wake'), probe: give('probe') },
+      running: (engine) => this.#requests.ofEngine(engine),
+      onBroken: (error) => this.#down.resolve(asDown(error)),
+      ...{ metrics: this.#metrics, now: Date.now, log },
     });
   }
 
@@ -123,7 +139,9 @@ class PoolProcess {
         created: Math.floor((await stat(path)).mtimeMs / 1000),
       })),
     );
-    const [warm, opened] = await Promise.all([this.#engine.ready(), texts]);
+    texts.catch(() => {}); // awaited below, once the engines are warm
+    const warm = await this.#load();
+    const opened = await texts;
     for (const { id, served } of engineModels(this.#section.models))
       this.#kvEvents.open({
         id,
@@ -131,6 +149,18 @@ class PoolProcess {
         capacityBlocks: warmModel(warm, id).capacityBlocks,
       });
     return opened.map(({ id, text, created }) => poolModel(text, warmModel(warm, id), created));
+  }
+
+  /** Every engine in turn, so that each is known to work; where not all have room, those loaded first sleep. */
+  async #load(): Promise<WarmModel[]> {
+    const warm: WarmModel[] = [];
+    for (const { engine, deviceBytes } of await this.#engine.prepared())
+      await this.#lifecycle.load(engine, deviceBytes, async () => {
+        const done = await this.#engine.order(engine, 'load');
+        warm.push(...done.models);
+        return done.deviceBytes;
+      });
+    return warm;
   }
 
   async #serve(models: PoolModel[], stop: Promise<void>): Promise<number> {
@@ -143,6 +173,7 @@ class PoolProcess {
       },
       models,
       requests: this.#requests,
+      lifecycle: this.#lifecycle,
       journal: this.#journal,
       metrics: this.#metrics,
       kvEvents: this.#kvEvents,
@@ -157,6 +188,7 @@ class PoolProcess {
     });
     const listening = await listen(createPoolApp(pool), host, port);
     const healing = setInterval(() => this.#journal.heal(), HEAL_INTERVAL_MS);
+    const ticking = setInterval(() => this.#lifecycle.tick(), TICK_MS);
     try {
       this.#log('info', 'ready', { port: listening.port, adapter: models[0]?.adapter ?? '' });
       this.#parts.say({ type: 'ready', port: listening.port });
@@ -164,6 +196,7 @@ class PoolProcess {
       return down ? await this.#collapse(pool, listening, down) : await this.#drain(pool, listening, drainMs);
     } finally {
       clearInterval(healing);
+      clearInterval(ticking);
     }
   }
 
@@ -183,6 +216,7 @@ class PoolProcess {
       outcome: 'cancelled',
     });
     await listening.close(FLUSH_LIMIT_MS);
+    this.#lifecycle.stopped();
     this.#log('info', 'stopped');
     return 0;
   }
@@ -196,6 +230,15 @@ class PoolProcess {
     this.#parts.say({ type: 'fatal', code: down.code, message: down.message });
     return 1;
   }
+}
+
+function lifecycleSettings({ lifecycle }: PoolSection): LifecycleSettings {
+  const { sleepAfterMs = null, deviceBytes = null, wakeWaiting: seats, wakeWaitMs: waitMs, ...others } = lifecycle;
+  return { sleepAfterMs, deviceBytes, seats, waitMs, ...others };
+}
+
+function asDown(error: unknown): EngineDown {
+  return error instanceof EngineDown ? error : new EngineDown('engine_failed', errorText(error));
 }
 
 function engineSetup({ models, kvBytes, bounds, tiers, evictionPolicy, tuning, dawnFlags }: PoolSection): EngineSetup {

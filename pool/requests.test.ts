@@ -88,6 +88,7 @@ beforeEach(() => {
     metrics: new PoolMetrics(),
     poolId: 'p',
     maxReceipts: 3,
+    onEnded: () => {},
     now: () => now,
     log: (level, event) => logged.push(`${level} ${event}`),
   });

@@ -36,6 +36,8 @@ export interface RequestsOptions {
   metrics: PoolMetrics;
   poolId: string;
   maxReceipts: number;
+  /** A request of this engine has ended. */
+  onEnded: (engine: string) => void;
   now: () => number;
   log: Log;
 }
@@ -52,6 +54,7 @@ export class Requests {
   readonly #options: RequestsOptions;
   readonly #running = new Map<string, Running>();
   readonly #bySequence = new Map<string, Running>();
+  readonly #byEngine = new Map<string, number>();
   readonly #idle: (() => void)[] = [];
   #serial = 0;
   #closed: PoolError | null = null;
@@ -62,6 +65,11 @@ export class Requests {
 
   get count(): number {
     return this.#running.size;
+  }
+
+  /** Requests that the engine has. */
+  ofEngine(engine: string): number {
+    return this.#byEngine.get(engine) ?? 0;
   }
 
   /** Hands the plan to the engine. Resolves when it is taken and its first event is sent; throws PoolError when it is refused. */
@@ -80,6 +88,7 @@ export class Requests {
       taken: Promise.withResolvers<void>(),
     };
     this.#running.set(grant.requestId, running);
+    this.#byEngine.set(model.engine, this.ofEngine(model.engine) + 1);
     for (const { id } of sequences.values()) this.#bySequence.set(id, running);
     this.#submit(running, [...sequences.values()]);
     return running.taken.promise;
@@ -250,8 +259,12 @@ export class Requests {
 
   #forget(running: Running): void {
     clearTimeout(running.deadline);
-    const { grant } = running.generation;
-    if (this.#running.get(grant.requestId) === running) this.#running.delete(grant.requestId);
+    const { grant, model } = running.generation;
+    if (this.#running.get(grant.requestId) === running) {
+      this.#running.delete(grant.requestId);
+      this.#byEngine.set(model.engine, this.ofEngine(model.engine) - 1);
+      this.#options.onEnded(model.engine);
+    }
     for (const id of running.generation.sequenceIds) this.#bySequence.delete(id);
     if (this.#running.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }

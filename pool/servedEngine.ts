@@ -1,31 +1,31 @@
 // One engine of the engine thread, with what the thread keeps beside it: what it declares public, what its index has told, and the
-// warm-up that it went through.
+// token by which it shows that it computes.
 import type { Engine } from '../engine/engine.ts';
 import { invariant } from '../engine/invariant.ts';
-import type { ModelRunner } from '../engine/modelRunner.ts';
 import type { PublicPrefixes } from '../engine/publicPrefixes.ts';
 import { GREEDY, type SequenceOutput } from '../engine/request.ts';
+import type { SleepingRunner } from '../engine/sleepingRunner.ts';
 import type { BlockFeed } from './blockFeed.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
-/** Prompt of the warm-up: long enough for every kernel variant, short enough for seconds on a software adapter. */
-const WARM_UP_TOKENS = 24;
+const PROOF_ID = 'proof/0';
 
 export interface Served {
   /** The engine's name. */
   id: string;
-  runner: ModelRunner;
+  runner: SleepingRunner;
   engine: Engine;
   feed: BlockFeed;
   publicPrefixes: PublicPrefixes;
   /** Ids of public prefixes by model. */
   declared: Map<string, ReadonlySet<string>>;
-  /** Set while the warm-up's outputs are awaited; nothing of it leaves the thread. */
-  warming: ((outputs: SequenceOutput[]) => void) | null;
+  /** Set while a real token is awaited: takes its outputs, and gives back those of others. */
+  proving: ((outputs: SequenceOutput[]) => SequenceOutput[]) | null;
 }
 
-export class WarmUpFailed extends Error {
-  override readonly name = 'WarmUpFailed';
+/** An engine that should compute doesn't. */
+export class NoRealToken extends Error {
+  override readonly name = 'NoRealToken';
   readonly code = 'warm_up_failed';
 }
 
@@ -44,22 +44,26 @@ export function declare(
   declared.set(model, keep);
 }
 
-/** One real token through the whole engine, so that the first client doesn't pay for what is lazy in a driver. */
-export async function warmUp(served: Served): Promise<void> {
-  const { runner, engine } = served;
-  const length = Math.min(WARM_UP_TOKENS, runner.contextLength - 2, runner.vocabSize);
+/**
+ * One real token through the whole engine: it computes, and the next client doesn't pay for what is lazy in a driver. It is nobody's, and on no
+ * bill. `promptTokens`: at most. Throws NoRealToken.
+ */
+export async function realToken(served: Served, promptTokens: number): Promise<void> {
+  const { id, runner, engine } = served;
+  const length = Math.min(promptTokens, runner.contextLength - 2, runner.vocabSize);
   const ended = new Promise<string>((resolve) => {
-    served.warming = (outputs) => {
-      for (const output of outputs) if (output.end) resolve(output.end);
+    served.proving = (outputs) => {
+      for (const output of outputs) if (output.id === PROOF_ID && output.end) resolve(output.end);
+      return outputs.filter((output) => output.id !== PROOF_ID);
     };
   });
   const refusal = engine.submit({
-    id: 'warm-up/0',
+    id: PROOF_ID,
     choice: 0,
-    tenant: 'warm-up',
+    tenant: 'proof',
     weight: 1,
     priority: 0,
-    account: { name: 'warm-up', weight: 1, floorShare: 0 },
+    account: { name: 'proof', weight: 1, floorShare: 0 },
     cache: null,
     promptIds: Int32Array.from({ length }, (_, i) => i),
     maxTokens: 2,
@@ -69,8 +73,8 @@ export async function warmUp(served: Served): Promise<void> {
     promptLogprobs: null,
     deadlineMs: Number.MAX_SAFE_INTEGER,
   });
-  invariant(!refusal, 'an idle engine takes the warm-up', { code: refusal?.code ?? null });
-  const end = await ended;
-  served.warming = null;
-  if (end !== 'length') throw new WarmUpFailed(`the warm-up of ${served.id} ended as ${end}; run: npm run doctor`);
+  // An engine that is full computes: its steps show it.
+  const end = refusal ? 'length' : await ended;
+  served.proving = null;
+  if (end !== 'length') throw new NoRealToken(`the warm-up of ${id} ended as ${end}; run: npm run doctor`);
 }

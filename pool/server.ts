@@ -16,7 +16,7 @@ import { acknowledge, listReceipts } from './receiptRoutes.ts';
 import type { PoolModel } from './servedModel.ts';
 import { parseBody } from './validate.ts';
 import { kvEvents, statusOf } from './watchRoutes.ts';
-import { acknowledgeBody } from './wire/events.ts';
+import { acknowledgeBody, moveBody } from './wire/events.ts';
 import { chatRequest, completionRequest, countRequest } from './wire/inference.ts';
 import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
 import { signAnswer } from './wire/signing.ts';
@@ -95,6 +95,14 @@ export function createPoolApp(pool: Pool): Hono {
       return { status: 200, body: { tokens: prefixTokens(modelOf(pool, declaration.model), declaration).length } };
     }),
   );
+  for (const move of ['sleep', 'wake'] as const)
+    app.post(
+      `/pool/${move}`,
+      signed(async ({ body }) => {
+        for (const engine of enginesOf(pool, parseBody(moveBody, body).model)) await parts.lifecycle[move](engine);
+        return { status: 200, body: pool.status() };
+      }),
+    );
   app.post(
     '/pool/drain',
     signed(() => {
@@ -124,7 +132,8 @@ async function infer(pool: Pool, request: Signed, raw: Request, kind: Inference[
   const plan = planRequest(model, inference, withPriority(grant, request.context, inference), parts.drawSeed);
   const stream = new EventStream(request.secret, request.context.nonce, () => parts.requests.abort(grant.requestId));
   const response = streamed(stream, raw.signal);
-  await parts.requests.start(model, plan, grant, stream);
+  const start = () => parts.requests.start(model, plan, grant, stream);
+  await parts.lifecycle.admit(model.engine, start, raw.signal, grant.deadlineMs - parts.now());
   return response;
 }
 
@@ -133,6 +142,11 @@ function countTokens(pool: Pool, body: Uint8Array): { prompt_tokens: number[] } 
   const model = modelOf(pool, request.model);
   if ('messages' in request) return { prompt_tokens: [chatPrompt(model, request.messages).length] };
   return { prompt_tokens: completionPrompts(model, request.prompt).map((ids) => ids.length) };
+}
+
+/** Of one model, or of all. */
+function enginesOf(pool: Pool, model: string | undefined): Set<string> {
+  return new Set(model === undefined ? pool.parts.models.map(({ engine }) => engine) : [modelOf(pool, model).engine]);
 }
 
 function modelOf(pool: Pool, id: string): PoolModel {

@@ -43,6 +43,7 @@ const status = (): PoolStatus => ({
       template_tokens_per_message: 4,
       template_tokens_per_prompt: 3,
       fingerprint: 'fp_bench',
+      state: 'warm',
     },
   ],
   adapter: 'none',

@@ -1,19 +1,20 @@
 // The relay's pure decisions as tables: which pool, what becomes of a hold that nobody watches, how much a prompt can be.
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { PoolStatus, Receipt } from '../../pool/wire/events.ts';
+import type { PoolStatus, Receipt, ServedModel } from '../../pool/wire/events.ts';
 import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
+import type { PoolState } from '../../pool/wire/states.ts';
 import { systemClock } from '../clock.ts';
 import { Leases } from '../leases.ts';
 import { billOf } from '../ledger/bill.ts';
 import { boundOfChat, boundOfCompletion } from './bound.ts';
 import { PoolClient } from './poolClient.ts';
-import { choosePool, type PoolState } from './poolRegistry.ts';
+import { choosePool, type PoolState as KnownPool } from './poolRegistry.ts';
 import { resolveHold } from './resolve.ts';
 
 const NOW = 1_800_000_000_000;
-const MODEL = {
-  ...{ id: 'tiny', created: 0, context_length: 100, fingerprint: 'f' },
+const MODEL: ServedModel = {
+  ...{ id: 'tiny', created: 0, context_length: 100, fingerprint: 'f', state: 'warm' },
   ...{ template_tokens_per_message: 4, template_tokens_per_prompt: 3 },
 };
 
@@ -23,7 +24,7 @@ function inFlight(requests: number): Leases {
   return leases;
 }
 
-function pool(id: string, extra: Partial<PoolState> = {}, status: Partial<PoolStatus> = {}): PoolState {
+function pool(id: string, extra: Partial<KnownPool> = {}, status: Partial<PoolStatus> = {}): KnownPool {
   const target = { id, url: 'http://127.0.0.1:9', keyId: 'k', secret: new Uint8Array(32) };
   const told: PoolStatus = {
     ...{ pool_id: id, started_at_ms: 0, state: 'warm', models: [MODEL], adapter: '' },
@@ -35,19 +36,30 @@ function pool(id: string, extra: Partial<PoolState> = {}, status: Partial<PoolSt
   };
 }
 
+const inState = (state: PoolState): Partial<PoolStatus> => ({ state, models: [{ ...MODEL, state }] });
+const warm = (id: string, running: number) => pool(id, {}, { running });
+
 describe('choosing a pool', () => {
-  const chosen = (pools: PoolState[], model = 'tiny') => {
+  const chosen = (pools: KnownPool[], model = 'tiny') => {
     const choice = choosePool(pools, model, NOW);
     return choice.kind === 'pool' ? choice.pool.client.target.id : choice.kind;
   };
-  test.each<[string, PoolState[], string]>([
+  test.each<[string, KnownPool[], string]>([
     ['the least loaded', [pool('a', {}, { running: 2 }), pool('b', {}, { running: 1 })], 'b'],
     ['by what this gateway knows better', [pool('a', { inFlight: inFlight(5) }), pool('b', {}, { waiting: 2 })], 'b'],
     [
-      'never one that drains or loads',
-      [pool('a', {}, { state: 'draining' }), pool('b', {}, { state: 'loading' })],
+      'never one that drains or has stopped',
+      [pool('a', {}, inState('draining')), pool('b', {}, inState('stopped'))],
       'none_ready',
     ],
+    ['the one that is warm before one that sleeps', [pool('a', {}, inState('asleep')), warm('b', 15)], 'b'],
+    [
+      'one that wakes before one that sleeps',
+      [pool('a', {}, inState('asleep')), pool('b', {}, inState('waking'))],
+      'b',
+    ],
+    ['one that sleeps where no other is there', [pool('a', {}, inState('asleep'))], 'a'],
+    ['one that sleeps where the warm ones have too much to do', [pool('a', {}, inState('asleep')), warm('b', 17)], 'a'],
     ['never one whose last question failed', [pool('a', { failures: 1 })], 'none_ready'],
     ['never one whose status is old', [pool('a', { statusAtMs: NOW - 60_000 })], 'none_ready'],
     [

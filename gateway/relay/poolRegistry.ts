@@ -1,6 +1,7 @@
 // The pools and what is known of each: its last status, and whether that is fresh. Choosing among them is a pure decision; asking
 // them again and again, with backoff for those that don't answer, is a loop with a stop.
 import type { PoolStatus, ServedModel } from '../../pool/wire/events.ts';
+import { distanceToWarm } from '../../pool/wire/states.ts';
 import type { Clock } from '../clock.ts';
 import { Leases } from '../leases.ts';
 import type { PoolClient } from './poolClient.ts';
@@ -9,6 +10,8 @@ const POLL_INTERVAL_MS = 1000;
 const MAX_BACKOFF_MS = 10_000;
 /** A status older than this says nothing about now. Longer than an interval and a slow answer together. */
 const STATUS_VALID_MS = 8000;
+/** So many more requests a warm pool may have before one that is on its way to be warm is as good; twice as many before one is woken. */
+const WAKE_LOAD = 8;
 
 export interface PoolState {
   client: PoolClient;
@@ -27,10 +30,13 @@ export type Choice =
   | { kind: 'unknown_model' };
 
 export function isReady(pool: PoolState, nowMs: number): boolean {
-  return pool.failures === 0 && pool.status?.state === 'warm' && nowMs - pool.statusAtMs <= STATUS_VALID_MS;
+  const { failures, status, statusAtMs } = pool;
+  return (
+    failures === 0 && status !== null && distanceToWarm(status.state) !== null && nowMs - statusAtMs <= STATUS_VALID_MS
+  );
 }
 
-/** The least loaded ready pool that serves the model. A model that nobody can have heard of yet counts as not ready. */
+/** The least loaded ready pool that serves the model; one that would have to wake for it counts as loaded. A model that nobody can have heard of yet counts as not ready. */
 export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: number): Choice {
   let best: { pool: PoolState; model: ServedModel; load: number } | undefined;
   let known = false;
@@ -39,7 +45,10 @@ export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: 
     known ||= model !== undefined || pool.declaredModels.includes(modelId);
     known ||= pool.status === null && pool.declaredModels.length === 0;
     if (!model || !pool.status || !isReady(pool, nowMs)) continue;
-    const load = Math.max(pool.inFlight.count(nowMs), pool.status.running + pool.status.waiting);
+    const distance = distanceToWarm(model.state);
+    if (distance === null) continue;
+    const busy = Math.max(pool.inFlight.count(nowMs), pool.status.running + pool.status.waiting);
+    const load = busy + distance * WAKE_LOAD;
     if (!best || load < best.load) best = { pool, model, load };
   }
   if (best) return { kind: 'pool', pool: best.pool, model: best.model };

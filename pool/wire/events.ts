@@ -2,6 +2,7 @@
 // The first event carries the exact prompt (so that the hold can shrink), then each delta carries ids, positions and the
 // running usage (so that a broken connection loses nothing), and `done` carries the receipt that settles the bill.
 import { z } from 'zod';
+import { poolState } from './states.ts';
 
 const tokenId = z.int().min(0);
 const count = z.int().min(0);
@@ -121,6 +122,9 @@ export const receiptsAnswer = z.object({ receipts: z.array(receipt), has_more: z
 /** Body of DELETE /pool/receipts. Unknown ids are ignored, so that an acknowledgement can be repeated. */
 export const acknowledgeBody = z.object({ request_ids: z.array(z.string().max(128)).max(1000) });
 
+/** Body of POST /pool/sleep and /pool/wake; without a model all of the pool are meant. */
+export const moveBody = z.strictObject({ model: z.string().max(256).optional() });
+
 /** A model as a pool serves it; part of GET /pool/status. */
 export const servedModel = z.object({
   id: z.string(),
@@ -130,6 +134,7 @@ export const servedModel = z.object({
   template_tokens_per_message: count,
   template_tokens_per_prompt: count,
   fingerprint: z.string(),
+  state: poolState,
 });
 export type ServedModel = z.infer<typeof servedModel>;
 
@@ -137,7 +142,8 @@ export const poolStatus = z.object({
   pool_id: z.string(),
   /** Unix milliseconds of this process' start. Requests signed before it are refused. */
   started_at_ms: z.number(),
-  state: z.enum(['loading', 'warm', 'draining']),
+  /** Of the model that is nearest to warm. */
+  state: poolState,
   models: z.array(servedModel),
   adapter: z.string(),
   running: count,

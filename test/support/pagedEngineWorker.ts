@@ -20,6 +20,13 @@ export const pagedModelFile = z.object({
   blockBytes: z.int().default(1024),
   /** The runner throws in this step. */
   throwAtStep: z.int().optional(),
+  /** The same in each step from there on whose number it divides. */
+  throwEvery: z.int().optional(),
+  /** How long waking takes, and the weights that it has to bring back. */
+  wakeMs: z.int().default(0),
+  weightBytes: z.int().default(1024),
+  /** The so-many-th opening, the first one counted, fails. */
+  refuseAtOpening: z.int().optional(),
   /** The whole thread dies in this step. */
   crashAtStep: z.int().optional(),
   /** Opening the model fails with these words. */
@@ -47,14 +54,29 @@ const prepare: PrepareModel = async (model) => {
       during: async () => {
         steps += 1;
         if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
+        if (file.throwEvery && steps % file.throwEvery === 0)
+          throw new GpuGone('the GPU device was lost again: a test');
         if (steps === file.crashAtStep) process.exit(7);
         if (file.stepMs > 0) await sleep(file.stepMs);
       },
     });
+  let opened = 0;
   return {
     blockBytes: file.blockBytes,
-    open: async (kvBlocks) => ({ runner: open(kvBlocks), adapter: 'paged runner' }),
+    weightBytes: file.weightBytes,
+    model: (kvBlocks) => ({
+      adapterName: 'paged runner',
+      deviceBytes: file.weightBytes + kvBlocks * file.blockBytes,
+      giveBack: async () => {},
+      open: async () => {
+        opened += 1;
+        if (opened > 1) await sleep(file.wakeMs);
+        if (opened === file.refuseAtOpening) throw new Error('it can not be opened again: a test');
+        return open(kvBlocks);
+      },
+      destroy: () => {},
+    }),
     close: async () => {},
   };
 };
-await new EngineThread(parentPort).start(setup, prepare);
+await new EngineThread(parentPort, setup).start(prepare);

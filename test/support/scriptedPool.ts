@@ -144,6 +144,7 @@ export class ScriptedPool {
       template_tokens_per_message: PER_MESSAGE,
       template_tokens_per_prompt: PER_PROMPT,
       fingerprint: 'fp_scripted',
+      state: this.state,
     };
     return {
       pool_id: this.id,

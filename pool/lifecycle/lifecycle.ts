@@ -1,0 +1,360 @@
+// The states of a pool's engines, and what moves them: requests, idleness, the memory that they share, signed calls, a lost device. One
+// engine moves at a time, so that two never meet in the same memory; requests for one that is not warm wait, and wake it together.
+//
+//   request ─▶ warm? ──yes──▶ start          not warm ─▶ room ─▶ one wake for all ─▶ make room ─▶ wake ─▶ the room opens
+import { setTimeout as delay } from 'node:timers/promises';
+import { invariant } from '../../engine/invariant.ts';
+import { poolStopping, wrongState } from '../errors.ts';
+import { errorText, type Log } from '../log.ts';
+import type { PoolMetrics } from '../metrics.ts';
+import { nextRestart, type RestartPolicy } from '../restartPolicy.ts';
+import { mayBecome, type PoolState, stateOfAll } from '../wire/states.ts';
+import { type IdleRule, idleEngines, makeRoom, type Resident } from './residency.ts';
+import { WaitingRoom } from './waitingRoom.ts';
+
+/** What the engine thread can be told to do with an engine. Each answers with the device memory that it takes then. */
+export interface EngineOrders {
+  sleep(engine: string): Promise<number>;
+  /** Also after its device was lost. Resolves when a real token has been generated. */
+  wake(engine: string): Promise<number>;
+  probe(engine: string): Promise<number>;
+}
+
+/** A model needs more device memory than all may take together. */
+export class DeviceBudgetError extends Error {
+  override readonly name = 'DeviceBudgetError';
+  readonly code = 'device_budget';
+
+  constructor(engine: string, neededBytes: number, budgetBytes: number) {
+    super(
+      `${engine} takes ${neededBytes} bytes of device memory, and pool.deviceBytes is ${budgetBytes}. Raise it, or lower the model's kvBlocks.`,
+    );
+  }
+}
+
+export interface LifecycleSettings extends IdleRule {
+  /** Device memory for all engines together; null: no bound. */
+  deviceBytes: number | null;
+  /** Requests that wait for one engine. */
+  seats: number;
+  waitMs: number;
+  /** An engine that computed nothing for so long generates a token, to see that it can. 0: never. */
+  probeMs: number;
+}
+
+export interface LifecycleOptions {
+  settings: LifecycleSettings;
+  orders: EngineOrders;
+  /** Requests that an engine serves now. */
+  running: (engine: string) => number;
+  /** An engine can't be brought back: the process has to end. */
+  onBroken: (error: unknown) => void;
+  metrics: PoolMetrics;
+  now: () => number;
+  log: Log;
+}
+
+/** How often idleness is looked at, while nothing else happens. */
+export const TICK_MS = 250;
+/** Until a wake has been measured it is taken to last so long. */
+const ASSUMED_WAKE_MS = 1000;
+/** Whoever comes again sooner would mostly come too soon. */
+const MIN_RETRY_AFTER_MS = 1000;
+/** A GPU that generates no token within this hangs. */
+const PROBE_LIMIT_MS = 30_000;
+/** Lost devices are opened again; one that is lost again and again is for a new process, or a person. */
+const REOPEN_POLICY: RestartPolicy = { initialDelayMs: 250, maxDelayMs: 5000, maxDeaths: 4, windowMs: 120_000 };
+
+class Held {
+  readonly engine: string;
+  readonly room: WaitingRoom;
+  state: PoolState = 'cold';
+  deviceBytes: number;
+  sinceMs: number;
+  usedMs: number;
+  /** When it last computed something. */
+  provedMs: number;
+  /** Somebody wants it awake; a move for that is queued. */
+  wanted: Promise<void> | null = null;
+  /** Takes no new requests, because another needs its memory. */
+  yields = false;
+  /** Times at which its device was lost, the last few. */
+  readonly losses: number[] = [];
+
+  constructor(engine: string, room: WaitingRoom, deviceBytes: number, nowMs: number) {
+    this.engine = engine;
+    this.room = room;
+    this.deviceBytes = deviceBytes;
+    this.sinceMs = nowMs;
+    this.usedMs = nowMs;
+    this.provedMs = nowMs;
+  }
+}
+
+export class Lifecycle {
+  readonly #options: LifecycleOptions;
+  readonly #held = new Map<string, Held>();
+  /** The last move; the next begins when it has ended. */
+  #moves: Promise<void> = Promise.resolve();
+  /** Rung when an engine has served its last request. */
+  #onIdle: (() => void) | null = null;
+  #whole: 'serving' | 'draining' | 'stopped' = 'serving';
+  #lastWakeMs = ASSUMED_WAKE_MS;
+
+  constructor(options: LifecycleOptions) {
+    this.#options = options;
+  }
+
+  /** Loads an engine for the first time, once there is room. `deviceBytes`: as far as it is known before. */
+  load(engine: string, deviceBytes: number, loading: () => Promise<number>): Promise<void> {
+    const { settings, now } = this.#options;
+    const retryAfterMs = () => Math.max(MIN_RETRY_AFTER_MS, this.#lastWakeMs);
+    const room = new WaitingRoom({ seats: settings.seats, waitMs: settings.waitMs, retryAfterMs });
+    const held = new Held(engine, room, deviceBytes, now());
+    this.#held.set(engine, held);
+    return this.#move(async () => {
+      await this.#makeRoom(held);
+      await this.#open(held, 'loading', loading);
+      this.#refuseOverBudget(held);
+    });
+  }
+
+  get state(): PoolState {
+    if (this.#whole !== 'serving') return this.#whole;
+    return stateOfAll([...this.#held.values()].map(({ state }) => state));
+  }
+
+  stateOf(engine: string): PoolState {
+    return this.#whole === 'serving' ? this.#of(engine).state : this.#whole;
+  }
+
+  /** By engine: its state, who waits for it, and the device memory that it takes. */
+  *figures(): Iterable<{ engine: string; state: PoolState; waiting: number; deviceBytes: number }> {
+    for (const { engine, room, deviceBytes } of this.#held.values()) {
+      const state = this.stateOf(engine);
+      yield { engine, state, waiting: room.size, deviceBytes: this.#of(engine).state === 'asleep' ? 0 : deviceBytes };
+    }
+  }
+
+  /** `start` is called at once when the engine is warm, otherwise when it has been woken. Throws PoolError (503) where it isn't called. */
+  async admit(engine: string, start: () => Promise<void>, signal: AbortSignal, limitMs: number): Promise<void> {
+    const held = this.#of(engine);
+    if (this.#whole !== 'serving' || (held.state === 'warm' && !held.yields)) {
+      held.usedMs = this.#options.now();
+      return start(); // a pool that drains refuses there, in the words of its end
+    }
+    const entered = held.room.enter(start, signal, limitMs);
+    this.#want(held).catch(() => {}); // who waits is told by the room
+    return entered;
+  }
+
+  /** A request has ended. */
+  ended(engine: string): void {
+    const held = this.#of(engine);
+    held.usedMs = this.#options.now();
+    held.provedMs = held.usedMs;
+    if (this.#options.running(engine) === 0) this.#onIdle?.();
+  }
+
+  /** Resolves when it is warm. Throws PoolError (409) where it can't be. */
+  async wake(engine: string): Promise<void> {
+    this.#refuseUnlessServing('wake');
+    const held = this.#of(engine);
+    if (held.state !== 'warm') await this.#want(held);
+  }
+
+  /** Resolves when its device memory is given back. Throws PoolError (409) while it has requests, or is on its way to be warm. */
+  async sleep(engine: string): Promise<void> {
+    this.#refuseUnlessServing('sleep');
+    const held = this.#of(engine);
+    const running = this.#options.running(engine) + held.room.size;
+    if (running > 0) throw wrongState(`The model has ${running} requests; it sleeps when they have ended.`);
+    if (held.state !== 'asleep' && !mayBecome(held.state, 'asleep'))
+      throw wrongState(`A model that is ${held.state} can't sleep.`);
+    await this.#move(async () => {
+      if (held.state === 'warm' && this.#options.running(engine) === 0) await this.#toSleep(held);
+    });
+  }
+
+  /** The engine's device is gone, and with it what it computed: it is opened again. */
+  lost(engine: string, error: unknown): void {
+    const held = this.#of(engine);
+    if (held.state !== 'warm' || this.#whole !== 'serving') return; // a move that is under way fails by itself
+    const nowMs = this.#options.now();
+    held.losses.push(nowMs);
+    if (held.losses.length > REOPEN_POLICY.maxDeaths) held.losses.shift();
+    const next = nextRestart(REOPEN_POLICY, held.losses, nowMs);
+    if (!next) {
+      this.#options.onBroken(error);
+      return;
+    }
+    this.#become(held, 'loading');
+    held.wanted = this.#mustMove(async () => {
+      await delay(next.delayMs);
+      await this.#bring(held, 'loading');
+    });
+  }
+
+  /** Puts to sleep who is idle, and proves who has not computed for long. */
+  tick(): void {
+    if (this.#whole !== 'serving') return;
+    const { settings, now } = this.#options;
+    const nowMs = now();
+    for (const engine of this.#idle())
+      void this.#mustMove(async () => {
+        if (this.#idle().includes(engine)) await this.#toSleep(this.#of(engine));
+      }).catch(() => {});
+    if (settings.probeMs === 0) return;
+    for (const held of this.#held.values()) {
+      if (held.state !== 'warm' || this.#options.running(held.engine) > 0) continue;
+      if (nowMs - held.provedMs < settings.probeMs) continue;
+      held.provedMs = nowMs;
+      void this.#probe(held);
+    }
+  }
+
+  /** Nothing new starts, and nobody waits any more. Can't be undone. */
+  drain(): void {
+    if (this.#whole !== 'serving') return;
+    this.#whole = 'draining';
+    for (const { room } of this.#held.values()) room.refuseAll(poolStopping('This pool is draining; ask another.'));
+    this.#onIdle?.();
+  }
+
+  stopped(): void {
+    this.#whole = 'stopped';
+  }
+
+  #refuseUnlessServing(what: string): void {
+    if (this.#whole !== 'serving') throw wrongState(`A pool that is ${this.#whole} can't ${what}.`);
+  }
+
+  /** One wake for all who want one. */
+  #want(held: Held): Promise<void> {
+    held.wanted ??= this.#mustMove(async () => {
+      if (held.state === 'warm')
+        this.#warm(held); // it yielded to one that came to its memory otherwise
+      else await this.#bring(held, 'waking');
+    });
+    return held.wanted;
+  }
+
+  async #bring(held: Held, by: 'loading' | 'waking'): Promise<void> {
+    await this.#makeRoom(held);
+    if (this.#whole === 'serving') await this.#open(held, by, () => this.#options.orders.wake(held.engine));
+  }
+
+  /** Throws DeviceBudgetError where there can't be room. */
+  async #makeRoom(wanted: Held): Promise<void> {
+    this.#refuseOverBudget(wanted);
+    while (this.#whole === 'serving') {
+      const room = makeRoom(this.#residents(), this.#resident(wanted), this.#options.settings.deviceBytes);
+      if (room.kind === 'fits') break;
+      const other = this.#of(room.engine);
+      if (room.kind === 'sleep') await this.#toSleep(other);
+      else {
+        other.yields = true;
+        await new Promise<void>((resolve) => {
+          this.#onIdle = resolve;
+        });
+        this.#onIdle = null;
+      }
+    }
+    for (const held of this.#held.values()) if (held.yields && held.state === 'warm') this.#warm(held);
+  }
+
+  #refuseOverBudget({ engine, deviceBytes }: Held): void {
+    const budget = this.#options.settings.deviceBytes;
+    if (budget !== null && deviceBytes > budget) throw new DeviceBudgetError(engine, deviceBytes, budget);
+  }
+
+  async #toSleep(held: Held): Promise<void> {
+    this.#become(held, 'asleep');
+    held.yields = false;
+    this.#options.metrics.sleeps.add(1);
+    await this.#options.orders.sleep(held.engine);
+    // Who came meanwhile waits for it.
+    if (held.room.size > 0) this.#want(held).catch(() => {});
+  }
+
+  async #open(held: Held, by: 'loading' | 'waking', open: () => Promise<number>): Promise<void> {
+    const beganMs = this.#options.now();
+    if (held.state !== by) this.#become(held, by);
+    held.deviceBytes = await open();
+    const ms = this.#options.now() - beganMs;
+    if (by === 'waking') {
+      this.#options.metrics.wakeSeconds.observe(ms / 1000);
+      this.#lastWakeMs = ms;
+    }
+    this.#become(held, 'warm');
+    this.#warm(held);
+  }
+
+  #warm(held: Held): void {
+    held.wanted = null;
+    held.yields = false;
+    held.usedMs = this.#options.now();
+    held.provedMs = held.usedMs;
+    if (this.#whole === 'serving') held.room.open();
+  }
+
+  /** One real token. A lost device tells itself; whatever else keeps it from computing is for a new process. */
+  async #probe(held: Held): Promise<void> {
+    const late = new AbortController();
+    const timeout = new Promise<never>((_, reject) => {
+      const timer = setTimeout(() => reject(new Error('the GPU hangs: no token came')), PROBE_LIMIT_MS);
+      late.signal.addEventListener('abort', () => clearTimeout(timer));
+    });
+    try {
+      await Promise.race([this.#options.orders.probe(held.engine), timeout]);
+    } catch (error) {
+      this.#options.log('error', 'probe_failed', { engine: held.engine, error: errorText(error) });
+      if (held.state === 'warm' && this.#whole === 'serving') this.#options.onBroken(error);
+    } finally {
+      late.abort();
+    }
+  }
+
+  #move(move: () => Promise<void>): Promise<void> {
+    const moved = this.#moves.then(move);
+    this.#moves = moved.catch(() => {});
+    return moved;
+  }
+
+  /** A move without which the pool can't go on. */
+  #mustMove(move: () => Promise<void>): Promise<void> {
+    const moved = this.#move(move);
+    moved.catch((error: unknown) => {
+      if (this.#whole === 'serving') this.#options.onBroken(error);
+    });
+    return moved;
+  }
+
+  #idle(): string[] {
+    const { settings, now } = this.#options;
+    return idleEngines(this.#residents(), settings, now());
+  }
+
+  #become(held: Held, state: PoolState): void {
+    invariant(mayBecome(held.state, state), 'an engine changes by the table of states', { from: held.state, state });
+    const nowMs = this.#options.now();
+    const { engine, state: from, sinceMs } = held;
+    this.#options.log('info', 'engine_state', { engine, from, to: state, after_ms: nowMs - sinceMs });
+    held.state = state;
+    held.sinceMs = nowMs;
+  }
+
+  #residents(): Resident[] {
+    return Array.from(this.#held.values(), (held) => this.#resident(held));
+  }
+
+  #resident({ engine, state, usedMs, deviceBytes }: Held): Resident {
+    return { engine, state, usedMs, deviceBytes, running: this.#options.running(engine) };
+  }
+
+  #of(engine: string): Held {
+    const held = this.#held.get(engine);
+    invariant(held, 'an engine was loaded', { engine });
+    return held;
+  }
+}
