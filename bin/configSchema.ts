@@ -13,6 +13,7 @@ const {
   evictionPolicy,
   tenantMetrics,
   tuning,
+  lifecycle,
   models: poolModels,
 } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
@@ -68,6 +69,7 @@ const pool = z.strictObject({
   kvBytes,
   evictionPolicy,
   tenantMetrics,
+  ...lifecycle.unwrap().shape,
   tuningBudgetMs: tuning.unwrap().shape.budgetMs,
   journalFsync: journal.shape.fsync,
   journalSegmentBytes: journal.shape.segmentBytes,

@@ -25,7 +25,8 @@ export function poolSectionOf(
 ): PoolSectionInput {
   const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, ...rest } = config.pool;
   const { journalFsync, journalSegmentBytes, maxReceipts, ...others } = rest;
-  const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...bounds } = others;
+  const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...limits } = others;
+  const { sleepAfterMs, minWarm, deviceBytes, wakeWaiting, wakeWaitMs, probeMs, ...bounds } = limits;
   return {
     host: POOL_HOST,
     port: options.port ?? 0,
@@ -40,6 +41,11 @@ export function poolSectionOf(
     ...{ evictionPolicy, tenantMetrics },
     tuning: { file: options.tuningFile, budgetMs: tuningBudgetMs },
     bounds,
+    lifecycle: {
+      ...{ minWarm, wakeWaiting, wakeWaitMs, probeMs },
+      ...(sleepAfterMs !== undefined && { sleepAfterMs }),
+      ...(deviceBytes !== undefined && { deviceBytes }),
+    },
     journal: {
       folder: join(config.server.dataDir, 'journal'),
       fsync: journalFsync,

@@ -1,5 +1,6 @@
 // What operators and load balancers ask: alive, ready, metrics. The first two need no key and tell no detail.
 import { Hono } from 'hono';
+import { poolState } from '../../pool/wire/states.ts';
 import { requireAdmin } from '../authenticate.ts';
 import { GatewayError } from '../errors.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
@@ -27,8 +28,16 @@ export function operationRoutes(ports: GatewayPorts): Hono<AppEnv> {
       labels: { pool: pool.client.target.id },
       value: isReady(pool, nowMs) ? 1 : 0,
     }));
+    const states = registry.pools.flatMap(({ client, status }) =>
+      poolState.options.map((state) => ({
+        name: 'hearth_gateway_pool_state',
+        labels: { pool: client.target.id, state },
+        value: status?.state === state ? 1 : 0,
+      })),
+    );
     const text = metrics.render([
       ...pools,
+      ...states,
       ...(await ports.gauges()),
       {
         name: 'hearth_gateway_requests_running',
