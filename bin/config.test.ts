@@ -63,6 +63,15 @@ describe('the configuration', () => {
     [{ server: 1 }, { PORT: '3000' }, /server: /],
     [{}, { PORT: 'http' }, /^ {2}PORT: .*number/m],
     [{}, { PORT: '99999' }, /^ {2}PORT: .*65535/m],
+    [{ pools: [{ id: 'A b' }] }, {}, /pools\.0\.id: lower-case letters/],
+    [{ pools: [{ id: 'a' }, { id: 'a' }] }, {}, /pools: two pools have the same id/],
+    [{ pools: [{ id: 'a', models: ['absent'] }] }, {}, /pools\.0\.models\.0: there is no model "absent"/],
+    [{ pools: [{ id: 'a', modles: [] }] }, {}, /pools\.0: there is no key "modles"; did you mean "models"/],
+    [
+      { models: [DEFAULT_MODEL, { ...DEFAULT_MODEL, id: 'b' }], pools: [{ id: 'a', models: ['b'] }] },
+      {},
+      /models\.0: no pool serves/,
+    ],
     [[], {}, /the file: /],
     ['text', {}, /the file: /],
   ])('refuses %j with %j', (written, env, words) => {
@@ -114,42 +123,72 @@ describe('what is made from the schema', () => {
 
 describe('the sections of the processes', () => {
   const identity = { poolId: 'local', keyId: 'start', secretHex: 'ab'.repeat(32) };
+  const entry = { id: 'local', url: 'http://127.0.0.1:4711', keyId: 'start', secretHex: identity.secretHex };
+  const own = { id: 'local' };
+  const modelPaths = new Map([[DEFAULT_MODEL.id, '/m.gguf']]);
+  const options = { modelPaths, dawnFlags: ['adapter=x'], tuningFile: '/t.json', port: null };
   const loaded = (env: NodeJS.ProcessEnv = {}) => loadConfig(folder, env);
 
   it('are what each process accepts, and agree with each other', () => {
-    const pool = poolSection.parse(
-      poolSectionOf(loaded(), identity, {
-        modelPaths: ['/m.gguf'],
-        dawnFlags: ['adapter=x'],
-        tuningFile: '/t.json',
-        port: null,
-      }),
-    );
-    const gateway = parseSection(gatewaySectionOf(loaded(), identity, { poolPort: 4711, port: null }));
+    const pool = poolSection.parse(poolSectionOf(loaded(), own, identity, options));
+    const models = [DEFAULT_MODEL.id];
+    const going = { ...entry, id: 'local~', models, retired: true };
+    const gateway = parseSection(gatewaySectionOf(loaded(), [{ ...entry, models }, going], null));
     expect(pool).toMatchObject({ host: '127.0.0.1', port: 0, dawnFlags: ['adapter=x'], models: [{ path: '/m.gguf' }] });
-    expect(gateway.pools).toEqual([
-      {
-        id: pool.poolId,
-        url: 'http://127.0.0.1:4711',
-        ...{ keyId: 'start', secretHex: identity.secretHex },
-        models: [DEFAULT_MODEL.id],
-      },
-    ]);
+    expect(gateway.pools).toEqual([{ ...entry, models }]);
     expect(pool.maxBodyBytes).toBeGreaterThan(gateway.limits.maxBodyBytes);
   });
 
+  it('of a pool are what all have in common, but for what it says itself, with a journal of its own', () => {
+    writeFileSync(
+      join(folder, 'pools.json'),
+      JSON.stringify({
+        models: ['a', 'b'].map((id) => ({ id, source: `file:/${id}.gguf` })),
+        pool: { sleepAfterMs: 1000, maxRunning: 3 },
+        pools: [{ id: 'one' }, { id: 'two', models: ['b'], sleepAfterMs: 5, deviceBytes: 77 }],
+      }),
+    );
+    const all = loaded({ HEARTH_CONFIG: 'pools.json' });
+    const [one, two] = all.config.pools.map((each) =>
+      poolSection.parse(
+        poolSectionOf(
+          all,
+          each,
+          { ...identity, poolId: each.id },
+          {
+            ...options,
+            modelPaths: new Map([
+              ['a', '/a'],
+              ['b', '/b'],
+            ]),
+          },
+        ),
+      ),
+    );
+    expect(one?.models.map(({ id, path }) => [id, path])).toEqual([
+      ['a', '/a'],
+      ['b', '/b'],
+    ]);
+    expect(two?.models.map(({ id, path }) => [id, path])).toEqual([['b', '/b']]);
+    expect([one?.lifecycle, two?.lifecycle]).toMatchObject([
+      { sleepAfterMs: 1000 },
+      { sleepAfterMs: 5, deviceBytes: 77 },
+    ]);
+    expect([one?.bounds.maxRunning, two?.bounds.maxRunning]).toEqual([3, 3]);
+    expect(one?.journal.folder).not.toBe(two?.journal.folder);
+    expect(one?.tiers.diskFolder).toBe(two?.tiers.diskFolder);
+  });
+
   it('come back on the port they had', () => {
-    expect(
-      poolSectionOf(loaded(), identity, { modelPaths: [], dawnFlags: [], tuningFile: '/t.json', port: 4711 }).port,
-    ).toBe(4711);
+    expect(poolSectionOf(loaded(), own, identity, { ...options, port: 4711 }).port).toBe(4711);
     const env = { PORT: '0' };
-    expect(gatewaySectionOf(loaded(env), identity, { poolPort: 1, port: 5000 }).port).toBe(5000);
-    expect(gatewaySectionOf(loaded(env), identity, { poolPort: 1, port: null }).port).toBe(0);
+    expect(gatewaySectionOf(loaded(env), [], 5000).port).toBe(5000);
+    expect(gatewaySectionOf(loaded(env), [], null).port).toBe(0);
   });
 
   it('beyond loopback the gateway refuses to start without admin key, pepper and TLS', () => {
     const open = (env: NodeJS.ProcessEnv) => () =>
-      parseSection(gatewaySectionOf(loaded({ HEARTH_HOST: '0.0.0.0', ...env }), identity, { poolPort: 1, port: null }));
+      parseSection(gatewaySectionOf(loaded({ HEARTH_HOST: '0.0.0.0', ...env }), [], null));
     expect(open({})).toThrow(/adminKey.*peppers.*tls/);
     writeFileSync(join(folder, 'tls.json'), '{"server":{"behindTls":true}}');
     const explicit = {

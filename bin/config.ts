@@ -98,7 +98,7 @@ function keysAt(path: readonly PropertyKey[]): string[] {
   const [section] = path;
   const { shape } = hearthConfig;
   if (section === undefined) return Object.keys(shape);
-  if (section === 'models') return Object.keys(shape.models.unwrap().element.shape);
+  if (section === 'models' || section === 'pools') return Object.keys(shape[section].unwrap().element.shape);
   if (section === 'server' || section === 'gateway' || section === 'pool')
     return Object.keys(shape[section].unwrap().shape);
   return [];

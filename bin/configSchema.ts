@@ -64,6 +64,12 @@ const server = z.strictObject({
   maxBodyBytes,
 });
 
+const memoryBytes = z
+  .int()
+  .min(67_108_864)
+  .optional()
+  .describe('Resident memory of a pool process past which another takes its place: it ends what it has, and goes.');
+
 const pool = z.strictObject({
   ...bounds.unwrap().shape,
   kvBytes,
@@ -80,7 +86,24 @@ const pool = z.strictObject({
     'Folder of sealed KV blocks; pools of one host may share it. Relative to the project; default: kv in the data folder.',
   ),
   kvWriteThrough: kvTiers.writeThrough,
+  memoryBytes,
 });
+
+const { sleepAfterMs, deviceBytes, minWarm } = lifecycle.unwrap().shape;
+const poolEntry = z.strictObject({
+  id: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'lower-case letters, digits and hyphens')
+    .describe('Name of the pool: in logs, metrics and receipts.'),
+  models: z.array(id).min(1).max(16).optional().describe('Names of the models that it serves. Default: all.'),
+  adapter: z.string().min(1).max(256).optional().describe('Its GPU, where it is another than adapter says.'),
+  kvBytes: kvBytes.describe('In place of pool.kvBytes.'),
+  deviceBytes: deviceBytes.describe('In place of pool.deviceBytes.'),
+  sleepAfterMs: sleepAfterMs.describe('In place of pool.sleepAfterMs.'),
+  minWarm: minWarm.unwrap().optional().describe('In place of pool.minWarm.'),
+  memoryBytes: memoryBytes.describe('In place of pool.memoryBytes.'),
+});
+export type PoolConfig = z.infer<typeof poolEntry>;
 
 const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous, publicPrefixes });
 
@@ -101,6 +124,23 @@ export const hearthConfig = z
     models: z.array(model).min(1).max(16).prefault([DEFAULT_MODEL]).describe('What is served.'),
     gateway: gateway.prefault({}),
     pool: pool.prefault({}),
+    pools: z
+      .array(poolEntry)
+      .min(1)
+      .max(64)
+      .prefault([{ id: 'local' }])
+      .describe('The pool processes of this machine; what they have in common stands under pool.'),
+  })
+  .superRefine(({ models, pools }, context) => {
+    const refuse = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
+    if (new Set(pools.map((one) => one.id)).size < pools.length) refuse(['pools'], 'two pools have the same id');
+    for (const [i, one] of pools.entries())
+      for (const [j, name] of (one.models ?? []).entries())
+        if (!models.some((model) => model.id === name))
+          refuse(['pools', i, 'models', j], `there is no model ${JSON.stringify(name)} in models`);
+    for (const [i, { id: name }] of models.entries())
+      if (!pools.some((one) => one.models?.includes(name) ?? true))
+        refuse(['models', i], `no pool serves ${JSON.stringify(name)}`);
   })
   .describe('Configuration of Hearth.');
 

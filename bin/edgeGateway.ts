@@ -69,6 +69,7 @@ async function startEdge(section: GatewaySection, log: Log): Promise<GatewayHost
     port: Number(new URL(url).port),
     baseURL,
     credentials,
+    setPools: null,
     /** Streams that run end with their invocations; their bills are finished at the next start. */
     async stop() {
       clearInterval(collecting);

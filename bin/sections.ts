@@ -2,10 +2,15 @@
 import { join } from 'node:path';
 import type { z } from 'zod';
 import type { GatewaySectionInput } from '../gateway/config.ts';
+import type { PoolsMessage } from '../gateway/processProtocol.ts';
 import type { poolSection } from '../pool/config.ts';
 import type { LoadedConfig } from './config.ts';
+import type { HearthConfig, PoolConfig } from './configSchema.ts';
 
 export type PoolSectionInput = z.input<typeof poolSection>;
+
+/** A journal is one pool's, by its name. */
+export const journalFolder = (dataDir: string, poolId: string): string => join(dataDir, 'journals', poolId);
 
 /** Made anew at each start: nothing signed for an earlier one is accepted. */
 export interface PoolIdentity {
@@ -14,16 +19,29 @@ export interface PoolIdentity {
   secretHex: string;
 }
 
-const POOL_HOST = '127.0.0.1';
+export const POOL_HOST = '127.0.0.1';
 /** The gateway writes a request anew for the pool, with what the client left out. */
 const POOL_BODY_MARGIN_BYTES = 2 ** 20;
 
+/** The models that a pool serves, of all that are configured. */
+export function modelsOf({ models }: HearthConfig, pool: PoolConfig): HearthConfig['models'] {
+  return models.filter(({ id }) => pool.models?.includes(id) ?? true);
+}
+
+/** `modelPaths`: by model. */
 export function poolSectionOf(
   { config }: LoadedConfig,
+  own: PoolConfig,
   identity: PoolIdentity,
-  options: { modelPaths: readonly string[]; dawnFlags: string[]; tuningFile: string; port: number | null },
+  options: {
+    modelPaths: ReadonlyMap<string, string>;
+    dawnFlags: readonly string[];
+    tuningFile: string;
+    port: number | null;
+  },
 ): PoolSectionInput {
-  const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, ...rest } = config.pool;
+  const { id: _id, models: _models, adapter: _adapter, memoryBytes: _bound, ...settings } = { ...config.pool, ...own };
+  const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, ...rest } = settings;
   const { journalFsync, journalSegmentBytes, maxReceipts, ...others } = rest;
   const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...limits } = others;
   const { sleepAfterMs, minWarm, deviceBytes, wakeWaiting, wakeWaitMs, probeMs, ...bounds } = limits;
@@ -32,8 +50,9 @@ export function poolSectionOf(
     port: options.port ?? 0,
     poolId: identity.poolId,
     keys: [{ id: identity.keyId, secretHex: identity.secretHex }],
-    models: config.models.map(({ id, activations, kvFormat, kvBlocks, kvWeight, speculation, contextLength }, i) => ({
-      ...{ id, activations, kvFormat, kvWeight, speculation, path: options.modelPaths[i] ?? '' },
+    models: modelsOf(config, own).map(({ id, kvBlocks, contextLength, ...model }) => ({
+      ...{ id, activations: model.activations, kvFormat: model.kvFormat, kvWeight: model.kvWeight },
+      ...{ speculation: model.speculation, path: options.modelPaths.get(id) ?? '' },
       ...(kvBlocks !== undefined && { kvBlocks }),
       ...(contextLength !== undefined && { contextLength }),
     })),
@@ -47,7 +66,7 @@ export function poolSectionOf(
       ...(deviceBytes !== undefined && { deviceBytes }),
     },
     journal: {
-      folder: join(config.server.dataDir, 'journal'),
+      folder: journalFolder(config.server.dataDir, identity.poolId),
       fsync: journalFsync,
       segmentBytes: journalSegmentBytes,
       maxReceipts,
@@ -60,27 +79,27 @@ export function poolSectionOf(
     },
     maxBodyBytes: config.server.maxBodyBytes + POOL_BODY_MARGIN_BYTES,
     drainMs: config.server.drainMs,
-    dawnFlags: options.dawnFlags,
+    dawnFlags: [...options.dawnFlags],
   };
 }
 
 export function gatewaySectionOf(
   { config, adminKey, pepperHex }: LoadedConfig,
-  { poolId, keyId, secretHex }: PoolIdentity,
-  options: { poolPort: number; port: number | null },
+  pools: PoolsMessage['pools'],
+  port: number | null,
 ): GatewaySectionInput {
   const { mode, host, dataDir, tls, behindTls, drainMs, maxBodyBytes } = config.server;
   const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, publicPrefixes, ...limits } =
     config.gateway;
-  const models = config.models.map(({ id }) => id);
   return {
     ...{ mode, host, dataDir, drainMs, synchronous, publicPrefixes },
-    port: options.port ?? config.server.port,
+    port: port ?? config.server.port,
     trustProxy: behindTls,
     ...(tls && { tls }),
     ...(adminKey !== null && { adminKey }),
     ...(pepperHex !== null && { peppers: [{ version: 1, secretHex: pepperHex }] }),
-    pools: [{ id: poolId, url: `http://${POOL_HOST}:${options.poolPort}`, keyId, secretHex, models }],
+    // One that starts now has no use for those that are about to go.
+    pools: pools.flatMap(({ retired, ...pool }) => (retired ? [] : pool)),
     defaults: { chatMaxTokens, completionMaxTokens, devTokensPerDay },
     limits: { ...limits, maxBodyBytes },
   };

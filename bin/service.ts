@@ -1,26 +1,30 @@
-// The two processes of a single machine and the order of their lives:
+// The processes of a single machine and the order of their lives:
 //
-//   start:  port free? ─▶ adapter ─▶ model ─▶ pool warm ─▶ gateway listens      stop:  gateway drains ─▶ pool drains
-import { randomBytes } from 'node:crypto';
+//   start:  port free? ─▶ adapters ─▶ models ─▶ pools warm ─▶ gateway listens      stop:  gateway drains ─▶ pools drain
+//   reload: configuration ─▶ models ─▶ pool after pool: the new one warm ─▶ the gateway has it ─▶ the old one drains
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from '../gateway/config.ts';
-import { POOL_HEALTH, Supervisor, type SupervisorState } from '../pool/supervisor.ts';
+import type { PoolsMessage } from '../gateway/processProtocol.ts';
+import { POOL_HEALTH, Supervisor, type SupervisorOptions, type SupervisorState } from '../pool/supervisor.ts';
 import type { Ready } from './banner.ts';
 import { ConfigError, type LoadedConfig } from './config.ts';
 import { makeDataFolder } from './dataFolder.ts';
 import { LogFile } from './logFile.ts';
+import { PoolFleet } from './poolFleet.ts';
+import { type PoolPlan, planPools } from './poolPlans.ts';
 import { portProblem } from './portCheck.ts';
-import { prepareAdapter, prepareModel, tuningFile } from './prepare.ts';
 import type { ProgressLine } from './progressLine.ts';
-import { gatewaySectionOf, type PoolIdentity, poolSectionOf } from './sections.ts';
+import { gatewaySectionOf, journalFolder, POOL_HOST } from './sections.ts';
 
 /** Past its own drain bound a process gets this long to close its files. */
 const STOP_MARGIN_MS = 10_000;
 /** The pool is warm by then and the gateway asks it each second: longer means that something is wrong. */
 const READY_LIMIT_MS = 30_000;
 const READY_INTERVAL_MS = 50;
+/** A gateway that takes longer to take over a list of pools is starting, or dead. */
+const ANNOUNCE_LIMIT_MS = 10_000;
 const GATEWAY_HEALTH = { ...POOL_HEALTH, path: '/healthz' };
 /** Secrets of ours stay out of the environment of what we start. */
 const SECRETS = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
@@ -28,7 +32,13 @@ const SECRETS = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
 /** The gateway on Node, or the Worker in workerd. */
 export type GatewayScript = 'gateway/node.ts' | 'bin/edgeGateway.ts';
 
-/** Both processes run, but requests would be refused. */
+interface Supervised extends Pick<SupervisorOptions, 'host' | 'health' | 'onMemory' | 'onAnnounced'> {
+  script: string;
+  env: Readonly<Record<string, string>>;
+  section: (port: number | null) => { drainMs?: number | undefined };
+}
+
+/** All processes run, but requests would be refused. */
 export class NotReady extends Error {
   override readonly name = 'NotReady';
   readonly code = 'not_ready';
@@ -41,8 +51,12 @@ export class Service {
   readonly #progress: ProgressLine;
   readonly #stop = new AbortController();
   readonly #failed = Promise.withResolvers<Error>();
-  #pool: Supervisor | null = null;
+  readonly #fleet: PoolFleet;
   #gateway: Supervisor | null = null;
+  /** As it was started. */
+  #loaded: LoadedConfig | null = null;
+  /** Resolved when the gateway has the pools that it was told. */
+  #announced = Promise.withResolvers<void>();
   #log: LogFile | null = null;
   #serving = false;
 
@@ -51,6 +65,18 @@ export class Service {
     this.#gatewayScript = gatewayScript;
     this.#env = env;
     this.#progress = progress;
+    this.#fleet = new PoolFleet({
+      supervise: (identity, { env: driver, section }, onMemory) =>
+        this.#supervise(`pool ${identity.poolId}`, {
+          ...{ script: 'pool/main.ts', host: POOL_HOST, env: driver, health: POOL_HEALTH },
+          section: (port) => section(identity, port),
+          onMemory,
+        }),
+      journalOf: (poolId) => journalFolder(this.#loaded?.config.server.dataDir ?? '', poolId),
+      announce: (pools) => this.#announce(pools),
+      say: (line) => this.#say(line),
+      onFailed: (error) => this.#failed.resolve(error),
+    });
   }
 
   /** Resolves when a process that served can't be kept alive any longer. */
@@ -71,77 +97,80 @@ export class Service {
     makeDataFolder(dataDir);
     this.#log = new LogFile(join(dataDir, 'hearth.log'));
 
-    const adapter = await prepareAdapter(this.#progress, config.adapter, this.#env);
-    const modelPaths: string[] = [];
-    for (const model of config.models) {
-      const options = { cacheDir: config.modelCache, env: this.#env, signal: this.#stop.signal };
-      modelPaths.push((await prepareModel(this.#progress, model, options)).path);
-    }
+    this.#loaded = loaded;
+    const plans = await this.#plans(loaded);
+    await this.#fleet.start(plans);
     this.#stop.signal.throwIfAborted();
-
-    const identity: PoolIdentity = { poolId: 'local', keyId: 'start', secretHex: randomBytes(32).toString('hex') };
-    const { dawnFlags } = adapter;
-    this.#pool = this.#supervise('pool', 'pool/main.ts', '127.0.0.1', adapter.env, POOL_HEALTH, (poolPort) =>
-      poolSectionOf(loaded, identity, { modelPaths, dawnFlags, tuningFile: tuningFile(this.#env), port: poolPort }),
-    );
-    const { port: poolPort } = await this.#pool.start();
-    this.#stop.signal.throwIfAborted();
-    this.#gateway = this.#supervise(
-      'gateway',
-      this.#gatewayScript,
-      reachable(host),
-      {},
-      GATEWAY_HEALTH,
-      (gatewayPort) => gatewaySectionOf(loaded, identity, { poolPort, port: gatewayPort }),
-    );
+    this.#gateway = this.#supervise('gateway', {
+      ...{ script: this.#gatewayScript, host: reachable(host), env: {}, health: GATEWAY_HEALTH },
+      section: (gatewayPort) => gatewaySectionOf(loaded, this.#fleet.entries, gatewayPort),
+      onAnnounced: () => this.#announced.resolve(),
+    });
     const gateway = await this.#gateway.start();
     await this.#untilReady(`http://${urlHost(reachable(host))}:${gateway.port}/readyz`);
     this.#progress.end();
     this.#serving = true;
-    for (const supervisor of [this.#pool, this.#gateway]) supervisor.failed.then(this.#failed.resolve);
+    this.#gateway.failed.then(this.#failed.resolve);
 
     const credentials = join(dataDir, 'dev-credentials.json');
     return {
       baseUrl: `http://${urlHost(host)}:${gateway.port}/v1`,
       model: config.models[0]?.id ?? '',
-      adapter: adapter.name,
+      adapter: plans[0]?.adapterName ?? '',
       apiKey: config.server.mode === 'development' && isLoopback(host) ? apiKeyIn(credentials) : null,
       credentials,
       log: this.#log.path,
     };
   }
 
-  /** Drains and ends both processes. Safe at any time, and to repeat. */
+  /**
+   * New pool processes with this configuration and the code as it is now, and no request lost. Never rejects: what fails is told, and what
+   * served serves on. What it says of the server and of the gateway takes a restart.
+   */
+  async reload(read: () => LoadedConfig): Promise<void> {
+    try {
+      const { config, ...rest } = read();
+      const { server } = this.#loaded?.config ?? config;
+      await this.#fleet.replaceAll(await this.#plans({ ...rest, config: { ...config, server } }));
+    } catch (error) {
+      this.#say(`The configuration was not taken over: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  /** Drains and ends all processes. Safe at any time, and to repeat. */
   async stop(): Promise<void> {
     this.#stop.abort(new Error('stopped'));
     await this.#gateway?.stop();
-    await this.#pool?.stop();
+    await this.#fleet.stop();
   }
 
-  /** Ends both at once. */
+  /** Ends all at once. */
   kill(): void {
     this.#gateway?.kill();
-    this.#pool?.kill();
+    this.#fleet.kill();
   }
 
-  #supervise(
-    name: string,
-    script: string,
-    host: string,
-    env: Record<string, string>,
-    health: typeof POOL_HEALTH,
-    section: (port: number | null) => { drainMs?: number | undefined },
-  ): Supervisor {
+  #plans(loaded: LoadedConfig): Promise<PoolPlan[]> {
+    return planPools(loaded, { progress: this.#progress, env: this.#env, signal: this.#stop.signal });
+  }
+
+  /** One that is just starting learns its pools from its section. */
+  async #announce(pools: PoolsMessage['pools']): Promise<void> {
+    this.#announced = Promise.withResolvers<void>();
+    const message: PoolsMessage = { type: 'pools', pools };
+    this.#gateway?.tell(message);
+    await Promise.race([this.#announced.promise, sleep(ANNOUNCE_LIMIT_MS, undefined, { ref: false })]);
+  }
+
+  #supervise(name: string, { script, env, ...options }: Supervised): Supervisor {
     const own = Object.fromEntries(Object.entries(this.#env).filter(([key]) => !SECRETS.includes(key)));
     return new Supervisor({
+      ...options,
       name,
       command: process.execPath,
       args: [join(this.#root, script)],
       env: { ...own, ...env },
-      host,
-      health,
-      section,
-      stopLimitMs: (section(null).drainMs ?? 0) + STOP_MARGIN_MS,
+      stopLimitMs: (options.section(null).drainMs ?? 0) + STOP_MARGIN_MS,
       onProgress: ({ stage, done, total }) => this.#showProgress(stage, done, total),
       onStderr: (line) => this.#log?.append(line),
       onState: (state, detail) => this.#noteState(name, state, detail),
@@ -170,6 +199,11 @@ export class Service {
     else if (stage === 'tuning') this.#progress.share('Measuring kernels', done, total);
     else if (stage === 'shaders') this.#progress.share('Compiling shaders', done, total);
     else this.#progress.update('Warming up');
+  }
+
+  #say(line: string): void {
+    this.#log?.append(JSON.stringify({ time: new Date().toISOString(), process: 'start', message: line }));
+    if (!this.stopping) this.#progress.say(line);
   }
 
   /** A start is told by its progress; what happens to a running service is worth a line. */

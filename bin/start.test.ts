@@ -179,3 +179,24 @@ it('a configuration that is wrong, a model that is absent: each ends the start w
   expect(await absent.ended).toBe(1);
   expect(absent.output()).toContain('/nonexistent.gguf');
 });
+
+it('SIGHUP puts another pool in the place of the one that serves; a stream that runs ends whole, and nobody is refused', async () => {
+  const { child, output, ended } = start();
+  await until(() => output().includes('Stop: Ctrl-C'), ended, output);
+  const stream = await chat(48);
+  const text = stream.text();
+  child.kill('SIGHUP');
+  let asked = 0;
+  while (!output().includes('All pools have been replaced.')) {
+    expect((await chat(2)).status).toBe(200);
+    asked += 1;
+  }
+  expect(asked).toBeGreaterThan(1);
+  expect((await text).trim().endsWith('data: [DONE]')).toBe(true);
+  const log = readFileSync(join(folder, 'data/hearth.log'), 'utf8');
+  expect(log).toContain('"pools":"local~, local (retired)"');
+  expect(alive()).toHaveLength(4);
+  child.kill('SIGTERM');
+  expect(await ended).toBe(0);
+  expect(alive()).toEqual([]);
+}, 300_000);

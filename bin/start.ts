@@ -37,12 +37,19 @@ function stopWanted(): void {
   }
 }
 
+/** From a terminal it says that the terminal is gone; otherwise it asks for new processes with the configuration as it is now. */
+function hangUp(): void {
+  if (process.stdout.isTTY || edge) stopWanted();
+  else if (!signals.stopping) void service.reload(configuration);
+}
+
 function fail(error: unknown): void {
   progress.say(`hearth: ${error instanceof Error ? error.message : String(error)}`);
   service.stop().finally(() => process.exit(1));
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stopWanted);
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stopWanted);
+process.on('SIGHUP', hangUp);
 process.on('disconnect', stopWanted); // the launcher is gone
 
 try {

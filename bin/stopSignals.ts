@@ -9,6 +9,10 @@ export type StopWish = 'stop' | 'kill' | 'same';
 export class StopSignals {
   #firstAtMs: number | null = null;
 
+  get stopping(): boolean {
+    return this.#firstAtMs !== null;
+  }
+
   /** A signal at `nowMs`: what is to be done about it. */
   note(nowMs: number): StopWish {
     if (this.#firstAtMs === null) {

@@ -23,7 +23,7 @@ import type { GatewayPorts } from './ports.ts';
 import { SqlPrices } from './prices/sqlPrices.ts';
 import type { GatewayHost } from './processProtocol.ts';
 import { PoolClient } from './relay/poolClient.ts';
-import { PoolRegistry } from './relay/poolRegistry.ts';
+import { type KnownPool, PoolRegistry } from './relay/poolRegistry.ts';
 import { PromptCounts } from './relay/promptCount.ts';
 import { PublicPrefixes } from './relay/publicPrefixes.ts';
 import { Settler } from './relay/settler.ts';
@@ -61,17 +61,12 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     new SerialTurns(),
   );
   await publicPrefixes.load();
-  const registry = new PoolRegistry(
-    section.pools.map(({ id, url, keyId, secretHex, models }) => ({
-      client: new PoolClient(
-        { id, url: url.replace(/\/+$/, ''), keyId, secret: Buffer.from(secretHex, 'hex') },
-        { fetch, clock, random },
-      ),
-      models,
-    })),
-    clock,
-    (pool) => void publicPrefixes.publish(pool),
-  );
+  const known = (pool: GatewaySection['pools'][number] & { retired?: boolean }): KnownPool => {
+    const { id, url, keyId, secretHex, ...rest } = pool;
+    const target = { id, url: url.replace(/\/+$/, ''), keyId, secret: Buffer.from(secretHex, 'hex') };
+    return { client: new PoolClient(target, { fetch, clock, random }), ...rest };
+  };
+  const registry = new PoolRegistry(section.pools.map(known), clock, (pool) => void publicPrefixes.publish(pool));
   const settler = new Settler({ ledger, registry, clock, log, metrics });
   const hangUp = new AbortController();
   const ports: GatewayPorts = {
@@ -128,7 +123,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     db.close();
     unlock();
   }
-  return { port, baseURL, credentials, stop };
+  return { port, baseURL, credentials, setPools: (pools) => registry.adopt(pools.map(known)), stop };
 }
 
 async function holdGauges(ledger: LedgerStore): Promise<Gauge[]> {

@@ -63,6 +63,11 @@ export class Child {
     return this.#process.pid;
   }
 
+  /** One line on its stdin. */
+  tell(message: object): void {
+    if (this.#process.stdin?.writable) this.#process.stdin.write(`${JSON.stringify(message)}\n`);
+  }
+
   /** Its own last words where it had some, otherwise the end of its stderr. */
   get lastWords(): string {
     return this.#fatal ?? this.#stderr.join('\n');

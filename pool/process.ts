@@ -27,6 +27,8 @@ import { createPoolApp } from './server.ts';
 const HEAL_INTERVAL_MS = 1000;
 /** For the engine thread to tell its figures: it answers between two steps. */
 const FIGURES_LIMIT_MS = 2000;
+/** How often the supervisor is told how much memory the process takes. */
+const MEMORY_INTERVAL_MS = 2000;
 /** For last events to reach their sockets. */
 const FLUSH_LIMIT_MS = 2000;
 /** For the engine to put the device away. */
@@ -189,6 +191,10 @@ class PoolProcess {
     const listening = await listen(createPoolApp(pool), host, port);
     const healing = setInterval(() => this.#journal.heal(), HEAL_INTERVAL_MS);
     const ticking = setInterval(() => this.#lifecycle.tick(), TICK_MS);
+    const weighing = setInterval(
+      () => this.#parts.say({ type: 'memory', rssBytes: process.memoryUsage.rss() }),
+      MEMORY_INTERVAL_MS,
+    );
     try {
       this.#log('info', 'ready', { port: listening.port, adapter: models[0]?.adapter ?? '' });
       this.#parts.say({ type: 'ready', port: listening.port });
@@ -197,6 +203,7 @@ class PoolProcess {
     } finally {
       clearInterval(healing);
       clearInterval(ticking);
+      clearInterval(weighing);
     }
   }
 

@@ -6,6 +6,10 @@ import { z } from 'zod';
 export const processMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('progress'), stage: z.string(), done: z.number(), total: z.number() }).loose(),
   z.object({ type: z.literal('ready'), port: z.int().min(1).max(65_535) }).loose(),
+  /** Of the whole process, now and then. */
+  z.object({ type: z.literal('memory'), rssBytes: z.int().min(0) }).loose(),
+  /** A gateway has the pools that it was told. */
+  z.object({ type: z.literal('pools') }).loose(),
   z.object({ type: z.literal('fatal'), code: z.string().optional(), message: z.string() }).loose(),
 ]);
 export type ProcessMessage = z.infer<typeof processMessage>;

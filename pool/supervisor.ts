@@ -44,6 +44,10 @@ export interface SupervisorOptions extends Command {
   stopLimitMs: number;
   /** Longest silence during a start. */
   stallLimitMs?: number;
+  /** What the process says of its resident memory, every few seconds. */
+  onMemory?: (rssBytes: number) => void;
+  /** The process has the pools that it was told. */
+  onAnnounced?: () => void;
   onProgress?: (message: Extract<ProcessMessage, { type: 'progress' }>) => void;
   onStderr?: (line: string) => void;
   onState?: (state: SupervisorState, detail: string) => void;
@@ -73,6 +77,11 @@ export class Supervisor {
 
   get port(): number | null {
     return this.#port;
+  }
+
+  /** One line on the stdin of the process; lost where there is none. */
+  tell(message: object): void {
+    this.#child?.tell(message);
   }
 
   /** Starts it and waits until it is ready. A first start that fails is not repeated: throws ProcessFailed. */
@@ -110,6 +119,8 @@ export class Supervisor {
       onMessage: (message) => {
         stalled.refresh();
         if (message.type === 'progress') this.#options.onProgress?.(message);
+        if (message.type === 'memory') this.#options.onMemory?.(message.rssBytes);
+        if (message.type === 'pools') this.#options.onAnnounced?.();
         if (message.type !== 'ready') return;
         this.#port = message.port;
         ready.resolve('ready');

@@ -32,7 +32,15 @@ function pool(id: string, extra: Partial<KnownPool> = {}, status: Partial<PoolSt
   };
   return {
     client: new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) }),
-    ...{ declaredModels: [], status: told, statusAtMs: NOW, failures: 0, inFlight: inFlight(0), ...extra },
+    ...{
+      declaredModels: [],
+      retired: false,
+      status: told,
+      statusAtMs: NOW,
+      failures: 0,
+      inFlight: inFlight(0),
+      ...extra,
+    },
   };
 }
 

@@ -17,6 +17,8 @@ export interface PoolState {
   client: PoolClient;
   /** Models by configuration: what the pool serves once it is up. */
   declaredModels: readonly string[];
+  /** Another takes its place: it ends what it has, and is asked for its receipts. */
+  retired: boolean;
   status: PoolStatus | null;
   statusAtMs: number;
   failures: number;
@@ -41,6 +43,7 @@ export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: 
   let best: { pool: PoolState; model: ServedModel; load: number } | undefined;
   let known = false;
   for (const pool of pools) {
+    if (pool.retired) continue;
     const model = pool.status?.models.find((one) => one.id === modelId);
     known ||= model !== undefined || pool.declaredModels.includes(modelId);
     known ||= pool.status === null && pool.declaredModels.length === 0;
@@ -55,27 +58,53 @@ export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: 
   return { kind: known ? 'none_ready' : 'unknown_model' };
 }
 
+/** A pool as the operator knows it. */
+export interface KnownPool {
+  client: PoolClient;
+  models: readonly string[];
+  retired?: boolean;
+}
+
 export class PoolRegistry {
-  readonly pools: readonly PoolState[];
   readonly #clock: Clock;
   readonly #onStatus: (pool: PoolState) => void;
+  #pools: readonly PoolState[] = [];
+  /** Set by `run`: ends all loops. */
+  #signal: AbortSignal | null = null;
+  readonly #loops = new Map<PoolState, { end: AbortController; ended: Promise<void> }>();
 
   /** `onStatus`: a pool has told its status; the registry waits for nothing that follows from it. */
-  constructor(
-    pools: readonly { client: PoolClient; models: readonly string[] }[],
-    clock: Clock,
-    onStatus: (pool: PoolState) => void = () => {},
-  ) {
+  constructor(pools: readonly KnownPool[], clock: Clock, onStatus: (pool: PoolState) => void = () => {}) {
     this.#clock = clock;
     this.#onStatus = onStatus;
-    this.pools = pools.map(({ client, models }) => ({
-      client,
-      declaredModels: models,
-      status: null,
-      statusAtMs: Number.NEGATIVE_INFINITY,
-      failures: 0,
-      inFlight: new Leases(),
-    }));
+    this.replace(pools);
+  }
+
+  get pools(): readonly PoolState[] {
+    return this.#pools;
+  }
+
+  /** From now on these are the pools. What is known of one that stays is kept; requests at one that goes run on. */
+  replace(pools: readonly KnownPool[]): void {
+    this.#pools = pools.map(({ client, models, retired = false }) => {
+      const known = this.#pools.find((pool) => isSame(pool.client, client));
+      if (known) return Object.assign(known, { declaredModels: models, retired });
+      return {
+        ...{ client, declaredModels: models, retired, status: null, failures: 0, inFlight: new Leases() },
+        statusAtMs: Number.NEGATIVE_INFINITY,
+      };
+    });
+    for (const [pool, { end }] of this.#loops) if (!this.#pools.includes(pool)) end.abort();
+    if (this.#signal) this.#watchAll(this.#signal);
+  }
+
+  /** The same, but nobody is retired before those who are new have told their status, or failed to. */
+  async adopt(pools: readonly KnownPool[]): Promise<void> {
+    const before = this.#pools;
+    const known = before.map(({ client, declaredModels: models, retired }) => ({ client, models, retired }));
+    this.replace([...known, ...pools.filter(({ client }) => !before.some((pool) => isSame(pool.client, client)))]);
+    await Promise.all(this.#pools.filter((pool) => !before.includes(pool)).map((pool) => this.refresh(pool)));
+    this.replace(pools);
   }
 
   byId(id: string): PoolState | undefined {
@@ -96,8 +125,9 @@ export class PoolRegistry {
 
   /** Every model that is declared or was ever told of has a ready pool, and there is one at all. */
   ready(): boolean {
+    const current = this.pools.filter(({ retired }) => !retired);
     const ids = new Set(
-      this.pools.flatMap((pool) => [...pool.declaredModels, ...(pool.status?.models ?? []).map((m) => m.id)]),
+      current.flatMap((pool) => [...pool.declaredModels, ...(pool.status?.models ?? []).map((m) => m.id)]),
     );
     return ids.size > 0 && [...ids].every((id) => this.choose(id).kind === 'pool');
   }
@@ -121,14 +151,33 @@ export class PoolRegistry {
 
   /** Asks every pool until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    await Promise.all(
-      this.pools.map(async (pool) => {
-        while (!signal.aborted) {
-          await this.refresh(pool);
-          const waitMs = Math.min(MAX_BACKOFF_MS, POLL_INTERVAL_MS * 2 ** Math.min(pool.failures, 10));
-          await this.#clock.sleep(pool.failures === 0 ? POLL_INTERVAL_MS : waitMs / 2, signal);
-        }
-      }),
-    );
+    this.#signal = signal;
+    this.#watchAll(signal);
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    this.#signal = null;
+    await Promise.all(Array.from(this.#loops.values(), ({ ended }) => ended));
   }
+
+  #watchAll(signal: AbortSignal): void {
+    for (const pool of this.#pools) {
+      if (this.#loops.has(pool)) continue;
+      const end = new AbortController();
+      const ended = this.#watch(pool, AbortSignal.any([signal, end.signal])).then(() => void this.#loops.delete(pool));
+      this.#loops.set(pool, { end, ended });
+    }
+  }
+
+  async #watch(pool: PoolState, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.refresh(pool);
+      const waitMs = Math.min(MAX_BACKOFF_MS, POLL_INTERVAL_MS * 2 ** Math.min(pool.failures, 10));
+      await this.#clock.sleep(pool.failures === 0 ? POLL_INTERVAL_MS : waitMs / 2, signal);
+    }
+  }
+}
+
+/** The same process as far as requests are concerned: name, address and key. */
+function isSame({ target: a }: PoolClient, { target: b }: PoolClient): boolean {
+  const equalKeys = a.keyId === b.keyId && a.secret.every((byte, i) => byte === b.secret[i]);
+  return a.id === b.id && a.url === b.url && equalKeys;
 }
