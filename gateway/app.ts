@@ -12,9 +12,11 @@ import { adminKeyRoutes } from './routes/adminKeys.ts';
 import { apiKeyRoutes } from './routes/apiKeys.ts';
 import { auditRoutes } from './routes/auditLogs.ts';
 import { costRoutes } from './routes/costs.ts';
+import { heartbeatRoutes } from './routes/heartbeat.ts';
 import { inferenceRoutes } from './routes/inference.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { poolRoutes } from './routes/pools.ts';
 import { priceRoutes } from './routes/prices.ts';
 import { projectRoutes } from './routes/projects.ts';
 import { publicPrefixRoutes } from './routes/publicPrefixes.ts';
@@ -58,6 +60,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
   app.route('/v1/organization/projects', servicePolicyRoutes(ports));
   app.route('/v1/organization/prices', priceRoutes(ports));
   app.route('/v1/organization/public_prefixes', publicPrefixRoutes(ports));
+  app.route('/v1/organization/pools', poolRoutes(ports));
   app.route('/v1/organization/admin_api_keys', adminKeyRoutes(ports));
   app.route('/v1/organization', auditRoutes(ports));
   app.route('/v1/organization', costRoutes(ports));
@@ -65,6 +68,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
   app.route('/v1/organization/usage', reconciliationRoutes(ports));
   app.route('/', inferenceRoutes(ports));
   app.route('/', modelRoutes(ports));
+  app.route('/', heartbeatRoutes(ports));
   app.route('/', operationRoutes(ports));
   app.route('/', referenceRoutes());
 

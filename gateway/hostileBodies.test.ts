@@ -48,6 +48,7 @@ const SAMPLES: Readonly<Record<string, unknown>> = {
     effective_from: Math.floor(Date.now() / 1000) + 9999,
   },
   createPublicPrefix: { model: 'tiny', text: 'You are kind. '.repeat(16) },
+  enrolPool: { id: 'far', allowed_origins: ['https://far.example.com', 'http://127.0.0.1:9000'] },
   createAdminKey: { name: 'robot', expires_in_seconds: 9999 },
 };
 const WITH_BODY = OPERATIONS.filter(({ body }) => body);

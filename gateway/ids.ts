@@ -1,7 +1,7 @@
 // Identifiers that the gateway draws itself. A request id is never taken from the client: it keys the hold and the bill.
 import type { RandomBytes } from './clock.ts';
 
-export type IdPrefix = 'req' | 'proj' | 'svc_acct' | 'key' | 'prefix' | 'price' | 'audit_log';
+export type IdPrefix = 'req' | 'proj' | 'svc_acct' | 'key' | 'prefix' | 'price' | 'audit_log' | 'pool_key';
 
 /** Bytes of a project id's random part; an API key carries exactly these. */
 export const PROJECT_ID_BYTES = 12;

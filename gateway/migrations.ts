@@ -4,7 +4,7 @@
 
 interface SchemaStep {
   ledger?: string;
-  /** Directory, public prefixes, usage, prices, admin keys, the audit log. */
+  /** Directory, pools, public prefixes, usage, prices, admin keys, the audit log. */
   central?: string;
 }
 
@@ -142,6 +142,14 @@ const STEPS: readonly SchemaStep[] = [
     ALTER TABLE usage ADD COLUMN cached_input_price INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE usage ADD COLUMN output_price INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE usage ADD COLUMN cost_nano INTEGER NOT NULL DEFAULT 0;
+    `,
+  },
+  {
+    central: `
+    CREATE TABLE pools (
+      id TEXT PRIMARY KEY, key_id TEXT NOT NULL, allowed_origins TEXT NOT NULL, created_ms INTEGER NOT NULL, announced TEXT,
+      signed_ms INTEGER NOT NULL DEFAULT 0, heard_ms INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
     `,
   },
 ];

@@ -19,6 +19,8 @@ import { createListener, type Listener, listen, watchCertificate } from './liste
 import { errorFields, type Log } from './log.ts';
 import { type Gauge, Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
+import { PoolDirectory } from './pools/directory.ts';
+import { SqlPools } from './pools/sqlPools.ts';
 import type { GatewayPorts } from './ports.ts';
 import { SqlPrices } from './prices/sqlPrices.ts';
 import type { GatewayHost } from './processProtocol.ts';
@@ -36,6 +38,8 @@ import { SqlUsage } from './usage/sqlUsage.ts';
 
 /** The usage table follows the ledger within this; reading it brings it up to date at once. */
 const FEED_INTERVAL_MS = 1000;
+/** A pool that fell silent is out so much later at most. */
+const POOLS_INTERVAL_MS = 1000;
 /** While draining, connections that fell idle are closed this often: kept alive they would hold the server open. */
 const CLOSE_IDLE_INTERVAL_MS = 25;
 /** After hanging up on clients, their requests have this long to unwind. */
@@ -67,11 +71,17 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     return { client: new PoolClient(target, { fetch, clock, random }), ...rest };
   };
   const registry = new PoolRegistry(section.pools.map(known), clock, (pool) => void publicPrefixes.publish(pool));
+  const pools = new PoolDirectory({
+    ...{ store: new SqlPools(central), registry, keyring, log },
+    configured: section.pools.map(known),
+    ports: { fetch, clock, random },
+  });
+  await pools.refresh();
   const settler = new Settler({ ledger, registry, clock, log, metrics });
   const hangUp = new AbortController();
   const ports: GatewayPorts = {
     settings: { ...section.defaults, ...section.limits },
-    ...{ keyring, ledger, usage, metrics, registry, publicPrefixes, settler, clock, random, log },
+    ...{ keyring, ledger, usage, metrics, registry, pools, publicPrefixes, settler, clock, random, log },
     tracer: gatewayTracer(),
     directory: new SqlDirectory(central, () => db.cutLog()),
     prices: new SqlPrices(central),
@@ -103,6 +113,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     registry.run(signal),
     settler.run(),
     feed(ports, signal),
+    lookForPools(ports, signal),
     watchCertificate(server, section, { clock, log, signal }),
   ];
 
@@ -123,7 +134,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     db.close();
     unlock();
   }
-  return { port, baseURL, credentials, setPools: (pools) => registry.adopt(pools.map(known)), stop };
+  return { port, baseURL, credentials, setPools: (list) => pools.configure(list.map(known)), stop };
 }
 
 async function holdGauges(ledger: LedgerStore): Promise<Gauge[]> {
@@ -139,6 +150,14 @@ async function closeIdle(server: Listener, clock: Clock, signal: AbortSignal): P
   while (!signal.aborted) {
     server.closeIdleConnections();
     await clock.sleep(CLOSE_IDLE_INTERVAL_MS, signal);
+  }
+}
+
+/** Who announced itself is known at once; this finds who fell silent. */
+async function lookForPools({ pools, clock }: GatewayPorts, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await pools.refresh();
+    await clock.sleep(POOLS_INTERVAL_MS, signal);
   }
 }
 

@@ -7,6 +7,7 @@ import type { Keyring } from './keys/keyring.ts';
 import type { Ledger } from './ledger/port.ts';
 import type { Log } from './log.ts';
 import type { Gauge, Metrics } from './metrics.ts';
+import type { PoolDirectory } from './pools/directory.ts';
 import type { PriceStore } from './prices/port.ts';
 import type { PoolRegistry } from './relay/poolRegistry.ts';
 import type { PromptCounts } from './relay/promptCount.ts';
@@ -40,6 +41,7 @@ export interface GatewayPorts {
   adminKeys: AdminKeyStore;
   audit: AuditLog;
   registry: PoolRegistry;
+  pools: PoolDirectory;
   publicPrefixes: PublicPrefixes;
   counts: PromptCounts;
   settler: Settling;

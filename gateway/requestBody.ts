@@ -10,7 +10,11 @@ export async function readJson<T extends z.ZodType>(
   schema: T,
   maxBytes: number,
 ): Promise<z.output<T>> {
-  const bytes = await readBounded(request, maxBytes);
+  return jsonOf(await readBytes(request, maxBytes), schema);
+}
+
+/** The same of bytes that were read before. Throws GatewayError (400). */
+export function jsonOf<T extends z.ZodType>(bytes: Uint8Array, schema: T): z.output<T> {
   if (nestsDeeper(bytes, MAX_JSON_DEPTH))
     throw invalidRequest(`The request body nests deeper than ${MAX_JSON_DEPTH} arrays and objects. Flatten it.`, null);
   let value: unknown;
@@ -29,7 +33,8 @@ export function checked<T extends z.ZodType>(schema: T, value: unknown): z.outpu
   throw describe(deepest(parsed.error.issues, []));
 }
 
-async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array> {
+/** Throws GatewayError: 413, or 400 when it ends too early. */
+export async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
   if (Number(request.headers.get('content-length') ?? 0) > maxBytes) throw bodyTooLarge(maxBytes);
   const pieces: Uint8Array[] = [];
   let size = 0;

@@ -164,6 +164,17 @@ const lifecycleSection = z.strictObject({
     ),
 });
 
+const announceSection = z.strictObject({
+  gateway: z
+    .url({ protocol: /^https?$/ })
+    .refine((url) => url.startsWith('https:') || isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, '')), {
+      message: 'a gateway on another machine is reached by https',
+    })
+    .describe('Address of the gateway that this pool is enrolled at.'),
+  url: z.url({ protocol: /^https?$/ }).describe('Address of this pool, as that gateway reaches it.'),
+  intervalMs: z.int().min(100).max(60_000).default(3000).describe('How often it is told.'),
+});
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
@@ -195,6 +206,7 @@ export const poolSection = z
         'Which cached KV block leaves when one is needed. Only the multi-tenant ones look at tenants; default and the others see one account.',
       ),
     lifecycle: lifecycleSection.prefault({}),
+    announce: announceSection.optional(),
     tuning: tuningSection.optional(),
     tenantMetrics: z
       .int()

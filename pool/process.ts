@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelText } from '../engine/model/types.ts';
+import { Announcer } from './announcer.ts';
 import { type PoolSection, poolSection } from './config.ts';
 import { EngineClient, EngineDown } from './engineClient.ts';
 import { engineModels } from './engineGroups.ts';
@@ -191,6 +192,8 @@ class PoolProcess {
     const listening = await listen(createPoolApp(pool), host, port);
     const healing = setInterval(() => this.#journal.heal(), HEAL_INTERVAL_MS);
     const ticking = setInterval(() => this.#lifecycle.tick(), TICK_MS);
+    const leaving = new AbortController();
+    const announcing = this.#announcer(pool)?.run(leaving.signal);
     const weighing = setInterval(
       () => this.#parts.say({ type: 'memory', rssBytes: process.memoryUsage.rss() }),
       MEMORY_INTERVAL_MS,
@@ -202,9 +205,23 @@ class PoolProcess {
       return down ? await this.#collapse(pool, listening, down) : await this.#drain(pool, listening, drainMs);
     } finally {
       clearInterval(healing);
+      leaving.abort();
+      await announcing;
       clearInterval(ticking);
       clearInterval(weighing);
     }
+  }
+
+  #announcer(pool: Pool): Announcer | null {
+    const { announce, poolId, keys } = this.#section;
+    const [key] = keys;
+    if (!announce || !key) return null;
+    return new Announcer({
+      ...{ url: announce.url, gateway: announce.gateway.replace(/\/+$/, ''), intervalMs: announce.intervalMs, poolId },
+      key: { id: key.id, secret: Buffer.from(key.secretHex, 'hex') },
+      status: () => pool.status(),
+      log: this.#log,
+    });
   }
 
   /** Running requests finish, bounded by `drainMs`; receipts can be fetched all the while. */

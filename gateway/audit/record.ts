@@ -24,6 +24,8 @@ export const AUDITED: ReadonlyMap<string, string> = new Map([
   ['POST /v1/organization/prices', 'price.created'],
   ['POST /v1/organization/public_prefixes', 'public_prefix.created'],
   ['DELETE /v1/organization/public_prefixes/:id', 'public_prefix.deleted'],
+  ['POST /v1/organization/pools', 'pool.enrolled'],
+  ['DELETE /v1/organization/pools/:id', 'pool.removed'],
   ['POST /v1/organization/admin_api_keys', 'admin_api_key.created'],
   ['DELETE /v1/organization/admin_api_keys/:key', 'admin_api_key.deleted'],
 ]);

@@ -60,7 +60,6 @@ test.each<[string, Record<string, unknown>, RegExp]>([
   ['an admin key that can be guessed', { HEARTH_ADMIN_KEY: 'sk-admin' }, /HEARTH_ADMIN_KEY/],
   ['a namespace secret that is too short', { HEARTH_NAMESPACE_SECRET: '7e7e' }, /HEARTH_NAMESPACE_SECRET.*32 to 64/],
   ['a setting that nobody knows', { HEARTH_SETTINGS: '{"limits":{"speed":1}}' }, /HEARTH_SETTINGS\.limits.*speed/],
-  ['no pool at all', { HEARTH_POOLS: '[]' }, /HEARTH_POOLS/],
   ['two pools of one name', { HEARTH_POOLS: JSON.stringify([pool, pool]) }, /same id/],
   [
     'a pool in the clear across the network',

@@ -66,7 +66,7 @@ export interface EdgeConfig {
 /** Throws ConfigError. */
 export function parseEnv(env: EdgeEnv): EdgeConfig {
   const settings = parse('HEARTH_SETTINGS', settingsSchema, json('HEARTH_SETTINGS', env.HEARTH_SETTINGS ?? '{}'));
-  const pools = parse('HEARTH_POOLS', z.array(edgePool).min(1).max(256), json('HEARTH_POOLS', env.HEARTH_POOLS));
+  const pools = parse('HEARTH_POOLS', z.array(edgePool).max(256), json('HEARTH_POOLS', env.HEARTH_POOLS ?? '[]'));
   if (new Set(pools.map(({ id }) => id)).size < pools.length)
     throw new ConfigError('HEARTH_POOLS: two pools have the same id.');
   const peppers = parse('HEARTH_PEPPERS', peppersSchema(0), json('HEARTH_PEPPERS', env.HEARTH_PEPPERS));

@@ -7,6 +7,8 @@ import { SqlPrefixes } from '../directory/sqlPrefixes.ts';
 import { SqlAdminKeys } from '../keys/sqlAdminKeys.ts';
 import { errorFields, jsonLog, type Log } from '../log.ts';
 import { Metrics } from '../metrics.ts';
+import { PoolDirectory } from '../pools/directory.ts';
+import { SqlPools } from '../pools/sqlPools.ts';
 import type { GatewayPorts } from '../ports.ts';
 import { PoolRegistry, type PoolState } from '../relay/poolRegistry.ts';
 import { PromptCounts } from '../relay/promptCount.ts';
@@ -20,15 +22,18 @@ import type { EdgeEnv } from './cloudflare.ts';
 import { parseEnv } from './config.ts';
 import { D1Sql } from './d1Sql.ts';
 import { LedgerClient } from './ledgerClient.ts';
-import { poolClients, webRandom } from './pools.ts';
+import { poolClients, webPorts, webRandom } from './pools.ts';
 import { PoolWatch } from './poolWatch.ts';
 import { EdgeSettling } from './settling.ts';
 
 /** Another isolate may have declared or deleted a public prefix; a pool that differs from what is known here asks at once. */
 const PREFIXES_VALID_MS = 60_000;
+/** Another isolate may have heard a pool, or an administrator removed one. */
+const POOLS_VALID_MS = 3000;
 
 /** Routes whose answer depends on the state of pools. */
-const NEEDS_POOLS = /^\/(v1\/(chat\/completions|completions|models)|v1\/organization\/public_prefixes|readyz|metrics)/;
+const NEEDS_POOLS =
+  /^\/(v1\/(chat\/completions|completions|models)|v1\/organization\/(public_prefixes|pools)|readyz|metrics)/;
 const NEEDS_PREFIXES = /^\/v1\/organization\/public_prefixes/;
 
 export type Later = (work: Promise<unknown>) => void;
@@ -36,6 +41,7 @@ export type Later = (work: Promise<unknown>) => void;
 export class EdgeHost {
   readonly #app: ReturnType<typeof createApp>;
   readonly #registry: PoolRegistry;
+  readonly #pools: PoolDirectory;
   readonly #watch: PoolWatch;
   readonly #prefixes: PublicPrefixes;
   readonly #settling: EdgeSettling;
@@ -55,11 +61,17 @@ export class EdgeHost {
     const prefixes = new PublicPrefixes(new SqlPrefixes(central), settings.publicPrefixes, keyring, log, {
       run: (_pool, work) => work(), // two pushes at once are harmless; waiting for another request's promise is not
     });
-    const registry = new PoolRegistry(poolClients(pools, clock), clock, (pool) => later(this.#publish(pool)));
+    const configured = poolClients(pools, clock);
+    const registry = new PoolRegistry(configured, clock, (pool) => later(this.#publish(pool)));
+    this.#pools = new PoolDirectory({
+      ...{ store: new SqlPools(central), registry, configured, keyring, log },
+      ports: webPorts(clock),
+    });
     this.#settling = new EdgeSettling({ clock, metrics }, ledger, later);
     const ports: GatewayPorts = {
       settings: { ...settings.defaults, ...settings.limits },
       ...{ keyring, ledger, metrics, registry, clock, log },
+      pools: this.#pools,
       random: webRandom,
       tracer: gatewayTracer(),
       directory: new CachedDirectory(central, () => {}),
@@ -87,7 +99,10 @@ export class EdgeHost {
   async answer(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
     if (NEEDS_PREFIXES.test(pathname)) await this.#loadPrefixes();
-    if (NEEDS_POOLS.test(pathname)) await this.#watch.fresh(this.#later);
+    if (NEEDS_POOLS.test(pathname)) {
+      await this.#pools.fresh(POOLS_VALID_MS, this.#later);
+      await this.#watch.fresh(this.#later);
+    }
     return this.#app.fetch(request);
   }
 
@@ -96,6 +111,7 @@ export class EdgeHost {
    * finds is usually booked already.
    */
   async collect(): Promise<void> {
+    await this.#pools.refresh();
     const settle = this.#settling.settle.bind(this.#settling);
     await Promise.all(this.#registry.pools.map((pool) => collectReceipts(pool, settle, this.#log)));
   }

@@ -11,6 +11,8 @@ import type { Ledger, LedgerStore } from '../ledger/port.ts';
 import { SqlLedger } from '../ledger/sqlLedger.ts';
 import { jsonLog } from '../log.ts';
 import { LEDGER_MIGRATIONS } from '../migrations.ts';
+import { PoolDirectory } from '../pools/directory.ts';
+import { SqlPools } from '../pools/sqlPools.ts';
 import { PoolRegistry } from '../relay/poolRegistry.ts';
 import { migrate, NewerSchema } from '../sql.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
@@ -18,7 +20,7 @@ import type { Answer, CommandName, CommandResult, EdgeEnv, ObjectState, TenantRp
 import { type EdgeConfig, parseEnv } from './config.ts';
 import { D1Sql } from './d1Sql.ts';
 import { ObjectSql } from './objectSql.ts';
-import { poolClients } from './pools.ts';
+import { poolClients, webPorts } from './pools.ts';
 import { Upkeep } from './upkeep.ts';
 
 /** After a round that could not even begin: a configuration or a storage that has to be mended. */
@@ -101,14 +103,17 @@ export class TenantLedger extends DurableObject<EdgeEnv> implements TenantRpc {
 
   #work(): Upkeep {
     if (this.#upkeep) return this.#upkeep;
-    const { settings, pools } = this.#parsed();
+    const { settings, keyring, pools } = this.#parsed();
     const clock = systemClock;
+    const central = new D1Sql(this.env.DB);
+    const configured = poolClients(pools, clock);
+    const registry = new PoolRegistry(configured, clock);
+    const log = jsonLog((line) => console.log(line.trimEnd()), clock.now);
     this.#upkeep = new Upkeep({
-      ledger: this.store,
-      registry: new PoolRegistry(poolClients(pools, clock), clock),
-      usage: new SqlUsage(new D1Sql(this.env.DB)),
-      clock,
-      log: jsonLog((line) => console.log(line.trimEnd()), clock.now),
+      ...{ ledger: this.store, registry, usage: new SqlUsage(central), clock, log },
+      pools: new PoolDirectory({
+        ...{ store: new SqlPools(central), registry, configured, keyring, log, ports: webPorts(clock) },
+      }),
       lookAfterMs: settings.upkeep.lookAfterMs,
     });
     return this.#upkeep;

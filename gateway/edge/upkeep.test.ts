@@ -47,7 +47,15 @@ beforeEach(async () => {
   const client = new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) });
   const registry = new PoolRegistry([{ client, models: [] }], clock);
   const log = jsonLog(() => {}, now);
-  upkeep = new Upkeep({ ledger, registry, usage, clock, log, lookAfterMs: LOOK_AFTER_MS });
+  upkeep = new Upkeep({
+    ledger,
+    registry,
+    pools: { refresh: async () => {} },
+    usage,
+    clock,
+    log,
+    lookAfterMs: LOOK_AFTER_MS,
+  });
   await ledger.openTenant(TENANT);
   const key = { id: 'k', tenant: TENANT, serviceAccountId: null, name: 'k', redacted: '', createdAtMs: startMs };
   await ledger.addKey({ ...key, lastUsedAtMs: null, expiresAtMs: null, models: null }, HASH);

@@ -4,6 +4,7 @@
 import type { Clock } from '../clock.ts';
 import { type Hold, type LedgerEntry, type LedgerStore, MAX_LEDGER_PAGE } from '../ledger/port.ts';
 import { errorFields, type Log } from '../log.ts';
+import type { PoolDirectory } from '../pools/directory.ts';
 import type { PoolRegistry } from '../relay/poolRegistry.ts';
 import { PoolRequestError } from '../relay/poolRequest.ts';
 import { askAboutHold } from '../relay/receipts.ts';
@@ -20,6 +21,8 @@ const FEED_RETRY_MS = 10_000;
 export interface UpkeepPorts {
   ledger: LedgerStore;
   registry: PoolRegistry;
+  /** Keeps the registry in step with who is enrolled. */
+  pools: Pick<PoolDirectory, 'refresh'>;
   usage: UsageStore;
   clock: Clock;
   log: Log;
@@ -40,6 +43,7 @@ export class Upkeep {
   async run(): Promise<number | null> {
     const { ledger, clock } = this.#ports;
     await ledger.expire(clock.now());
+    await this.#ports.pools.refresh();
     await this.#askAbout(await this.#openHolds());
     const fed = await this.#tryFeed();
     const open = await this.#openHolds();

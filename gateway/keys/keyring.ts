@@ -12,6 +12,8 @@ export interface Keyring {
   newestPepper: Pepper;
   /** Caches are derived from this and a tenant's own salt (cacheScope.ts). */
   cacheSecret: Uint8Array;
+  /** Enrolled pools' keys are derived from this (pools/poolKey.ts). */
+  poolSecret: Uint8Array;
 }
 
 export function createKeyring(secrets: {
@@ -28,5 +30,6 @@ export function createKeyring(secrets: {
     peppers: secrets.peppers,
     newestPepper,
     cacheSecret: derive('hearth-cache-scope-2'),
+    poolSecret: derive('hearth-pool-key-1'),
   };
 }

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { chatMessage } from '../../pool/wire/inference.ts';
 import { prefixReport } from '../../pool/wire/publicPrefixes.ts';
+import { poolState } from '../../pool/wire/states.ts';
 import { CACHE_SCOPES } from '../directory/port.ts';
 import { limitAnswer } from './limitAnswers.ts';
 import { count, deletedAnswer, listAnswer, unixTime, unixTimeOrNull } from './scalars.ts';
@@ -112,6 +113,30 @@ export const publicPrefix = z.object({
 });
 export const publicPrefixList = listAnswer(publicPrefix);
 export const publicPrefixDeleted = deletedAnswer('organization.public_prefix.deleted');
+
+export const pool = z.object({
+  object: z.literal('organization.pool'),
+  id: z.string(),
+  source: z.enum(['configuration', 'api']),
+  allowed_origins: z.array(z.string()).nullable(),
+  created_at: unixTimeOrNull,
+  last_heard_at: unixTimeOrNull,
+  url: z.string().nullable(),
+  ready: z.boolean().describe('Requests may go to it.'),
+  retired: z.boolean().describe('Another takes its place.'),
+  state: poolState.nullable().describe('null: it has never been heard.'),
+  adapter: z.string().nullable(),
+  running: count.nullable(),
+  waiting: count.nullable(),
+  blocks_total: count.nullable(),
+  blocks_free: count.nullable(),
+  models: z.array(z.object({ id: z.string(), state: poolState, fingerprint: z.string(), context_length: count })),
+});
+export const poolList = listAnswer(pool);
+export const poolEnrolled = pool.extend({
+  key: z.object({ id: z.string(), secret_hex: z.string().describe('This answer alone shows it.') }),
+});
+export const poolDeleted = deletedAnswer('organization.pool.deleted');
 
 export const adminKey = z.object({
   object: z.literal('organization.admin_api_key'),

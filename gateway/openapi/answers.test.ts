@@ -79,6 +79,11 @@ test('every route answers with exactly the fields that the document names', asyn
   });
   await ask('listPublicPrefixes');
   await ask('deletePublicPrefix', { at: { id: prefix.id } });
+  await ask('enrolPool', { body: { id: 'far', allowed_origins: ['https://far.example.com'] } });
+  await ask('listPools');
+  await ask('getPool', { at: { id: 'far' } });
+  await ask('getPool', { at: { id: rig.pool.id } });
+  await ask('removePool', { at: { id: 'far' } });
   const admin = await ask('createAdminKey', { body: { name: 'robot' } });
   await ask('listAdminKeys');
   await ask('getAdminKey', { at: { key: admin.id } });

@@ -1,6 +1,7 @@
 // Every route of the gateway as one row: who may call it, what it takes, what it answers. A row points at the very schemas that the
 // route parses with; a test compares the rows with the app's routes and its real answers with the answers named here.
 import type { z } from 'zod';
+import { HEARTBEAT_PATH } from '../../pool/wire/heartbeat.ts';
 import { chatRequest, completionRequest } from '../../pool/wire/inference.ts';
 import { prefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import { createAdminKeyBody } from '../routes/adminKeys.ts';
@@ -8,6 +9,7 @@ import { createServiceAccountBody, rotateApiKeyBody, updateApiKeyBody } from '..
 import { auditQuery } from '../routes/auditLogs.ts';
 import { costQuery } from '../routes/costs.ts';
 import { pageQuery } from '../routes/lists.ts';
+import { enrolPoolBody } from '../routes/pools.ts';
 import { createPriceBody, priceQuery } from '../routes/prices.ts';
 import { projectBodySchema, projectQuery } from '../routes/projects.ts';
 import { tokenQuotasBody } from '../routes/quotas.ts';
@@ -60,6 +62,7 @@ const keys = under('Keys', 'admin', `${ORGANIZATION}/projects/:project`);
 const bounds = under('Limits', 'admin', `${ORGANIZATION}/projects/:project`);
 const prices = under('Prices', 'admin', `${ORGANIZATION}/prices`);
 const prefixes = under('Public prefixes', 'admin', `${ORGANIZATION}/public_prefixes`);
+const pools = under('Pools', 'admin', `${ORGANIZATION}/pools`);
 const adminKeys = under('Administrators', 'admin', ORGANIZATION);
 const reported = under('Usage and costs', 'admin', ORGANIZATION);
 const open = under('Operation', 'anyone', '');
@@ -165,6 +168,14 @@ const ADMINISTRATION: readonly Operation[] = [
   prefixes('DELETE', '/:id', 'deletePublicPrefix', 'Withdraws a public prefix', {
     ...{ answer: administration.publicPrefixDeleted, errors: [400] },
   }),
+  pools('POST', '', 'enrolPool', 'Lets a pool announce itself; its key is shown once', {
+    ...{ body: enrolPoolBody, answer: administration.poolEnrolled },
+  }),
+  pools('GET', '', 'listPools', 'Pools with their states', { query: pageQuery, answer: administration.poolList }),
+  pools('GET', '/:id', 'getPool', 'One pool', { answer: administration.pool }),
+  pools('DELETE', '/:id', 'removePool', 'A pool is no longer heard, nor asked', {
+    ...{ answer: administration.poolDeleted, errors: [400] },
+  }),
   adminKeys('POST', '/admin_api_keys', 'createAdminKey', 'Makes an admin key, shown once', {
     ...{ body: createAdminKeyBody, answer: adminKeyCreated },
   }),
@@ -194,6 +205,9 @@ const OPERATION: readonly Operation[] = [
   open('GET', '/readyz', 'getReadiness', 'Whether every model has a ready pool', {
     answer: reports.ready,
     errors: [503],
+  }),
+  open('POST', HEARTBEAT_PATH, 'announcePool', 'For pools: they are there, and how; signed with their own keys', {
+    ...{ texts: ['application/json'], errors: [400, 401, 413] },
   }),
   guarded('GET', '/metrics', 'getMetrics', "Figures in Prometheus' text format", { texts: ['text/plain'] }),
   open('GET', '/openapi.json', 'getDocument', 'This document', { texts: ['application/json'] }),

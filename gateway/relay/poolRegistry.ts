@@ -107,6 +107,14 @@ export class PoolRegistry {
     this.replace(pools);
   }
 
+  /** A pool has told its status by itself. What is known to be newer stays. */
+  heard(id: string, status: PoolStatus, atMs: number): void {
+    const pool = this.byId(id);
+    if (!pool || pool.statusAtMs >= atMs) return;
+    Object.assign(pool, { status, statusAtMs: atMs });
+    this.#onStatus(pool);
+  }
+
   byId(id: string): PoolState | undefined {
     return this.pools.find((pool) => pool.client.target.id === id);
   }

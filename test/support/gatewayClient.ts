@@ -1,5 +1,7 @@
 // A gateway as its tests ask it, wherever it runs: requests, and shorthands for what every test needs of the administration.
+
 import { invariant } from '../../engine/invariant.ts';
+import { HEARTBEAT_PATH } from '../../pool/wire/heartbeat.ts';
 
 export const ADMIN_KEY = 'sk-admin-of-the-test-rig-0000';
 
@@ -41,6 +43,15 @@ export abstract class GatewayClient {
       headers: { 'content-type': 'application/json', ...(key !== undefined && { authorization: `Bearer ${key}` }) },
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
       ...(signal && { signal }),
+    });
+  }
+
+  /** A pool's heartbeat, as `ScriptedPool.heartbeat` makes it. */
+  async announce({ headers, body }: { headers: Record<string, string>; body: string }): Promise<Response> {
+    return this.ask(HEARTBEAT_PATH, {
+      method: 'POST',
+      headers: { ...headers, 'content-type': 'application/json' },
+      body,
     });
   }
 

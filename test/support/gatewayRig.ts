@@ -17,6 +17,8 @@ import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { jsonLog } from '../../gateway/log.ts';
 import { Metrics } from '../../gateway/metrics.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
+import { PoolDirectory } from '../../gateway/pools/directory.ts';
+import { SqlPools } from '../../gateway/pools/sqlPools.ts';
 import type { GatewayPorts, GatewaySettings } from '../../gateway/ports.ts';
 import { SqlPrices } from '../../gateway/prices/sqlPrices.ts';
 import { PoolClient } from '../../gateway/relay/poolClient.ts';
@@ -76,10 +78,8 @@ export class GatewayRig extends GatewayClient {
     this.ledger = ledger;
     const metrics = new Metrics();
     const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
-    const registry = new PoolRegistry(
-      [{ client: new PoolClient(target, { fetch, clock, random }), models: [pool.model] }],
-      clock,
-    );
+    const configured = [{ client: new PoolClient(target, { fetch, clock, random }), models: [pool.model] }];
+    const registry = new PoolRegistry(configured, clock);
     const log = jsonLog((line) => this.logged.push(line), clock.now);
     const keyring = createKeyring({
       adminKey: ADMIN_KEY,
@@ -93,6 +93,10 @@ export class GatewayRig extends GatewayClient {
       settings: { ...SETTINGS, ...settings },
       ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log, tracer },
       directory: new SqlDirectory(central, () => db.cutLog()),
+      pools: new PoolDirectory({
+        ...{ store: new SqlPools(central), registry, configured, keyring, log },
+        ports: { fetch, clock, random },
+      }),
       usage,
       prices: new SqlPrices(central),
       adminKeys: new SqlAdminKeys(central),

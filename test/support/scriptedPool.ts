@@ -1,9 +1,11 @@
 // A pool for the gateway's tests: a real HTTP server on loopback that speaks the signed wire protocol and keeps receipts, with a
 // model of one token per character and answers that the test scripts. It can be slow, refuse, lie, and die like a killed process.
+import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { invariant } from '../../engine/invariant.ts';
 import type { PoolEvent, PoolStatus, Receipt, TokenLogprob, WireError } from '../../pool/wire/events.ts';
 import { acknowledgeBody } from '../../pool/wire/events.ts';
+import { HEARTBEAT_PATH, type Heartbeat } from '../../pool/wire/heartbeat.ts';
 import { chatRequest, completionRequest, contentText, countRequest, promptsOf } from '../../pool/wire/inference.ts';
 import {
   digestOfSet,
@@ -12,7 +14,7 @@ import {
   prefixDeclaration,
   prefixSet,
 } from '../../pool/wire/publicPrefixes.ts';
-import { type SignedContext, signAnswer, signEvent, verifyRequest } from '../../pool/wire/signing.ts';
+import { type SignedContext, signAnswer, signEvent, signRequest, verifyRequest } from '../../pool/wire/signing.ts';
 
 export interface Script {
   /** Text of each output token of a choice; the request's max_tokens cuts it. Default: " w0", " w1", … without end. */
@@ -35,9 +37,9 @@ const PER_MESSAGE = 4;
 const PER_PROMPT = 3;
 
 export class ScriptedPool {
-  readonly id = 'pool-a';
-  readonly keyId = 'key-1';
-  readonly secretHex = '5a'.repeat(32);
+  readonly id: string;
+  keyId = 'key-1';
+  secretHex = '5a'.repeat(32);
   readonly model = 'tiny';
   contextLength = 4096;
   script: Script = {};
@@ -52,6 +54,10 @@ export class ScriptedPool {
   #server: Server | undefined;
   #port = 0;
   #startedAtMs = 0;
+
+  constructor(id = 'pool-a') {
+    this.id = id;
+  }
 
   get url(): string {
     return `http://127.0.0.1:${this.#port}`;
@@ -87,6 +93,15 @@ export class ScriptedPool {
 
   get unacknowledged(): number {
     return this.#receipts.size;
+  }
+
+  /** A heartbeat as it sends one: what `signRequest` makes of it, and its body. `over` changes what is told, `signedAtMs` when. */
+  heartbeat(over: Partial<Heartbeat> = {}, signedAtMs = Date.now()): { headers: Record<string, string>; body: string } {
+    const body = JSON.stringify({ url: this.url, status: this.#status(), ...over });
+    const nonce = randomBytes(16).toString('hex');
+    const context = { method: 'POST', path: HEARTBEAT_PATH, timeMs: signedAtMs, nonce };
+    const signed = { ...context, keyId: this.keyId, poolId: this.id };
+    return { headers: signRequest(Buffer.from(this.secretHex, 'hex'), signed, Buffer.from(body)), body };
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {

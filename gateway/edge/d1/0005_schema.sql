@@ -1,0 +1,4 @@
+CREATE TABLE pools (
+  id TEXT PRIMARY KEY, key_id TEXT NOT NULL, allowed_origins TEXT NOT NULL, created_ms INTEGER NOT NULL, announced TEXT,
+  signed_ms INTEGER NOT NULL DEFAULT 0, heard_ms INTEGER NOT NULL DEFAULT 0
+) STRICT;

@@ -1,0 +1,57 @@
+// A pool process makes itself known to a gateway that was started without it, and again after it was killed.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { FleetGateway } from '../test/support/fleetGateway.ts';
+import { freePort } from '../test/support/freePort.ts';
+import { type PagedPool, startPagedPool } from '../test/support/pagedPool.ts';
+
+let gateway: FleetGateway;
+const pools: PagedPool[] = [];
+beforeEach(async () => {
+  gateway = await FleetGateway.start([]);
+});
+afterEach(async () => {
+  for (const pool of pools.splice(0)) await pool.close();
+  await gateway.close();
+});
+
+async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 200; i++) {
+    if (await holds()) return;
+    await sleep(50);
+  }
+  throw new Error(`never: ${what}`);
+}
+
+it('a pool announces itself, serves, and announces itself again when it was killed', async () => {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const enrolment = { id: 'far', allowed_origins: [url] };
+  const { key } = await gateway.admin<{ key: { id: string; secret_hex: string } }>('POST', '/pools', enrolment);
+  expect((await gateway.complete('is anybody there?', 4)).status).toBe(404); // nobody has heard of the model
+
+  const announce = { gateway: new URL(gateway.host.baseURL).origin, url, intervalMs: 200 };
+  const keys = [{ id: key.id, secretHex: key.secret_hex }];
+  const pool = await startPagedPool({ section: { poolId: 'far', port, keys, announce } });
+  pools.push(pool);
+  const serves = async () => (await gateway.complete('is anybody there?', 4)).status === 200;
+  await eventually('it serves', serves);
+  expect(await gateway.admin('GET', '/pools/far')).toMatchObject({ ready: true, state: 'warm', url });
+
+  process.kill(pool.supervisor.pid ?? 0, 'SIGKILL');
+  await eventually('the death is known', async () => !(await serves()));
+  await eventually('it serves again', serves);
+  expect(pool.log.filter((line) => line.includes('"announced"'))).toHaveLength(2);
+});
+
+it('a pool whose gateway refuses it says why, once, and serves those who know it', async () => {
+  const announce = { gateway: new URL(gateway.host.baseURL).origin, url: 'http://127.0.0.1:9', intervalMs: 100 };
+  const pool = await startPagedPool({ section: { announce } });
+  pools.push(pool);
+  const failed = () => pool.log.filter((line) => line.includes('"announcement_failed"'));
+  await eventually('it is told', async () => failed().length > 0);
+  expect(failed()[0]).toContain('not enrolled');
+  await sleep(500);
+  expect(failed()).toHaveLength(1);
+  expect((await fetch(`${pool.address.url}/health/ready`)).status).toBe(200);
+});
