@@ -128,6 +128,7 @@ export class Service {
    * served serves on. What it says of the server and of the gateway takes a restart.
    */
   async reload(read: () => LoadedConfig): Promise<void> {
+    if (!this.#serving) return; // it is just reading it
     try {
       const { config, ...rest } = read();
       const { server } = this.#loaded?.config ?? config;

@@ -11,7 +11,7 @@ import { invariant } from './invariant.ts';
 import { extendDigest, rootDigest } from './prefixDigest.ts';
 import { PrefixIndex } from './prefixIndex.ts';
 import type { Namespace } from './prefixRun.ts';
-import type { BlockListener } from './tiers/port.ts';
+import type { BlockListener, Removal } from './tiers/port.ts';
 
 /** Tokens [start, start + count) of a sequence after its block `parent` (-1: none): what an indexed block stands for. */
 export interface BlockContents {
@@ -127,7 +127,7 @@ export class BlockPool {
   /** Every cached block leaves, in the policy's order. It made room for nobody, so it counts as nobody's eviction. */
   evictAll(): void {
     for (let victim = this.#eviction.victim(''); victim >= 0; victim = this.#eviction.victim(''))
-      this.#dropLeaf(victim, 'evicted');
+      this.#dropLeaf(victim, 'flushed');
     invariant(this.#cachedCount === 0, 'every cached block can be reached leaf-first', { cached: this.#cachedCount });
   }
 
@@ -203,7 +203,7 @@ export class BlockPool {
   }
 
   /** A cached leaf leaves the index; its parent may be a leaf then. */
-  #dropLeaf(block: number, why: 'evicted' | 'discarded'): void {
+  #dropLeaf(block: number, why: Removal): void {
     if (!this.index.isPartial(block)) this.#listener?.removed(block, why);
     const parent = this.index.parent(block);
     this.#eviction.delete(block);

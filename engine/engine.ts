@@ -41,6 +41,8 @@ export const DEFAULT_MAX_RUNNING = 16;
 
 /** With nothing to compute and blocks on their way, deadlines are looked at this often. */
 const LOAD_POLL_MS = 10;
+/** How often an engine that falls asleep looks whether it is done: nothing waits for it but its memory. */
+const SETTLE_POLL_MS = 5;
 
 /** What one step computed; all 0 when it only ended sequences. */
 export interface StepReport {
@@ -221,18 +223,15 @@ export class Engine {
     }
   }
 
-  /** Nothing lives: no sequence waits or runs, and no end is still to be told. */
-  get idle(): boolean {
-    return this.#alive.size === 0 && this.#flight === null && this.#unreported.length === 0 && !this.#stepping;
-  }
-
   /**
-   * Takes no more requests and gives up all that the arena holds: cached blocks go to the tiers. Resolves when the runner may give its
-   * memory back. Only while it is idle.
+   * Takes no more requests, and when those taken have ended gives up all that the arena holds: cached blocks go to the tiers. Resolves when
+   * the runner may give its memory back.
    */
   async sleep(): Promise<void> {
-    invariant(this.#state === 'open' && this.idle, 'an engine that sleeps had nothing to do', { state: this.#state });
+    invariant(this.#state === 'open', 'who falls asleep was awake', { state: this.#state });
     this.#state = 'asleep';
+    await this.#settled();
+    if (this.#state !== 'asleep') return; // stopped, or failed, meanwhile
     await this.#options.tiers?.flush();
     this.#blocks.evictAll();
   }
@@ -414,6 +413,13 @@ export class Engine {
     return (
       refuseImpossible(requests, runner) ?? refuseOverload(requests, queue, this.#limits, this.#rates.drainTokensPerMs)
     );
+  }
+
+  /** Resolves once nothing lives, is computed, or is still to be told; the loop goes on. A cancelled sequence's step may be under way. */
+  async #settled(): Promise<void> {
+    if (!this.#loop) while (await this.step());
+    while (this.#alive.size > 0 || this.#stepping || this.#flight || this.#unreported.length > 0)
+      await sleep(SETTLE_POLL_MS);
   }
 
   /** Resolves once nothing lives and all ends are reported. Without a loop it does the steps itself. */

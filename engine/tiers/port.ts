@@ -5,6 +5,8 @@
 
 import type { CacheAccount } from '../eviction/policy.ts';
 
+export type Removal = 'evicted' | 'flushed' | 'discarded';
+
 /** What the block manager tells of its index, in the order of events. Also the source of kv-events for routers. */
 export interface BlockListener {
   /**
@@ -12,8 +14,11 @@ export interface BlockListener {
    * -1, off the root of `namespace` and `extra`. `tokens`: its own 16, valid during the call.
    */
   stored(block: number, parent: number, namespace: string, extra: string, tokens: Int32Array): void;
-  /** The block leaves the index; its contents are intact until this call returns and the next submitted step. */
-  removed(block: number, why: 'evicted' | 'discarded'): void;
+  /**
+   * The block leaves the index; its contents are intact until this call returns and the next submitted step. flushed: all blocks leave,
+   * and a `flush` before has kept what there is room for.
+   */
+  removed(block: number, why: Removal): void;
 }
 
 /** The prefix cache that a request may read and write. */

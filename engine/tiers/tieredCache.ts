@@ -12,7 +12,7 @@ import type { DiskTier } from './diskTier.ts';
 import { LoadEstimate } from './loadEstimate.ts';
 import { packTokens } from './namespaceKeys.ts';
 import { Namespaces } from './namespaces.ts';
-import type { BlockTransfer, CachedPath, CacheScope, KvTiers, LoadedBlocks, TierHit, TiersStatus } from './port.ts';
+import type { BlockTransfer, CachedPath, CacheScope, KvTiers, LoadedBlocks, Removal, TierHit, TiersStatus } from './port.ts';
 import type { RamTier } from './ramTier.ts';
 import { openRecord, recordBytes, sealRecord } from './record.ts';
 import { type Namespace, type RecordNode, RecordTree } from './recordTree.ts';
@@ -79,16 +79,16 @@ export class TieredCache implements KvTiers {
     this.#copyNext();
   }
 
-  removed(block: number, why: 'evicted' | 'discarded'): void {
+  removed(block: number, why: Removal): void {
     const node = this.#arena[block];
     if (!node) return;
     this.#arena[block] = undefined;
     this.#waiting.delete(node);
     if (why === 'discarded') this.#forget(node);
     else if (node.bytes) this.#options.ram.touch(node);
-    else if (!this.#copy(node, block)) this.#skipped += 1;
+    else if (why === 'evicted' && !this.#copy(node, block)) this.#skipped += 1;
     // The GPU gives up tails first; written, when they were complete, were heads.
-    if (why === 'evicted' && this.#diskHas(node)) this.#options.disk?.used(node.id, node.owner);
+    if (why !== 'discarded' && this.#diskHas(node)) this.#options.disk?.used(node.id, node.owner);
     if (node.arena === block) node.arena = -1;
     this.#tree.prune(node);
   }

@@ -128,6 +128,18 @@ describe('a pool that sleeps', () => {
     expect((await answered(complete(pool))).ids).toHaveLength(4);
   });
 
+  it('right after its last client left in the middle of a step, does so when the step is over', async () => {
+    const pool = await start({ model: { stepMs: 300 } });
+    const leave = new AbortController();
+    const answer = await complete(pool, { max_tokens: 50 }, leave.signal);
+    await answer.events.next();
+    leave.abort();
+    let slept = await move(pool, 'sleep');
+    for (let i = 0; i < 100 && slept.status === 409; i++) slept = await move(pool, 'sleep'); // until it knows that the client left
+    expect(slept).toMatchObject({ status: 200, json: { state: 'asleep' } });
+    expect((await answered(complete(pool))).ids).toHaveLength(4);
+  });
+
   it('is refused what does not go with its state', async () => {
     const pool = await start({ model: { stepMs: 30 } });
     const running = await complete(pool, { max_tokens: 40 });
