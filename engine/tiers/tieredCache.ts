@@ -12,7 +12,16 @@ import type { DiskTier } from './diskTier.ts';
 import { LoadEstimate } from './loadEstimate.ts';
 import { packTokens } from './namespaceKeys.ts';
 import { Namespaces } from './namespaces.ts';
-import type { BlockTransfer, CachedPath, CacheScope, KvTiers, LoadedBlocks, Removal, TierHit, TiersStatus } from './port.ts';
+import type {
+  BlockTransfer,
+  CachedPath,
+  CacheScope,
+  KvTiers,
+  LoadedBlocks,
+  Removal,
+  TierHit,
+  TiersStatus,
+} from './port.ts';
 import type { RamTier } from './ramTier.ts';
 import { openRecord, recordBytes, sealRecord } from './record.ts';
 import { type Namespace, type RecordNode, RecordTree } from './recordTree.ts';
