@@ -70,7 +70,7 @@ export interface EngineOptions {
   listener?: BlockListener;
   /** One call per step, with what it did for each sequence that has news. */
   onOutputs: (outputs: SequenceOutput[], step: StepReport) => void;
-  /** The runner failed; all sequences have ended and the engine takes no more. */
+  /** The runner failed; all sequences have ended, which is told next, and the engine takes no more. */
   onFatal: (error: unknown) => void;
 }
 
@@ -436,11 +436,12 @@ export class Engine {
       this.#scheduler.finish(sequence, (table) => this.#blocks.discard(table));
       this.#report(sequence, 'lost');
     }
+    // The owner hears of it before those whose sequences end by it: whoever asks it again must not be sent here.
+    this.#options.onFatal(error);
     try {
       this.#options.onOutputs(this.#unreported.splice(0), { sequences: 0, tokens: 0, elapsedMs: 0 });
     } catch {
-      // What failed first is what the owner is told, below.
+      // What failed first is what the owner was told.
     }
-    this.#options.onFatal(error);
   }
 }

@@ -191,6 +191,27 @@ describe('models that share device memory', () => {
     expect(count(pool, 'asleep→waking', 'c')).toBe(1);
   });
 
+  it('take the memory of one whose device is lost, and give it back in turn', async () => {
+    const breaks = models.map((model) => ({
+      ...model,
+      file: { ...model.file, ...(model.id === 'b' && { throwAtStep: 30 }) },
+    }));
+    const pool = await start({ models: breaks, section }); // two of three have room: b and c
+    const lost = await complete(pool, { model: 'b', max_tokens: 100 });
+    const busy = await complete(pool, { model: 'c', max_tokens: 200 });
+    let busyEnded = false;
+    const busyEnd = answered(busy).then((answer) => {
+      busyEnded = true;
+      return answer;
+    });
+    const waits = answered(complete(pool, { model: 'a' }));
+    expect((await answered(lost)).error).toMatchObject({ status: 503 });
+    expect((await waits).ids).toHaveLength(4);
+    expect(busyEnded).toBe(false);
+    expect((await answered(complete(pool, { model: 'b' }))).ids).toHaveLength(4);
+    expect((await busyEnd).ids).toHaveLength(200);
+  });
+
   it('are refused where one alone takes more than there is', async () => {
     await expect(start({ models, section: { lifecycle: { deviceBytes: 99_999 } } })).rejects.toThrow(
       /a takes 100000 bytes of device memory, and pool\.deviceBytes is 99999/,

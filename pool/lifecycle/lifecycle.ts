@@ -1,7 +1,10 @@
 // The states of a pool's engines, and what moves them: requests, idleness, the memory that they share, signed calls, a lost device. One
 // engine moves at a time, so that two never meet in the same memory; requests for one that is not warm wait, and wake it together.
 //
-//   request ─▶ warm? ──yes──▶ start          not warm ─▶ room ─▶ one wake for all ─▶ make room ─▶ wake ─▶ the room opens
+//   request ─▶ warm? ──yes──▶ start        not warm ─▶ waiting room ─▶ one wake for all ─▶ memory ─▶ awake ─▶ the room opens
+//                                                                                            │ all others have requests: the least
+//                                                                                            ▼ recently used takes no more, and it
+//                                                                                         patient   is tried again when one has none
 import { setTimeout as delay } from 'node:timers/promises';
 import { invariant } from '../../engine/invariant.ts';
 import { poolStopping, wrongState } from '../errors.ts';
@@ -74,8 +77,10 @@ class Held {
   usedMs: number;
   /** When it last computed something. */
   provedMs: number;
-  /** Somebody wants it awake; a move for that is queued. */
-  wanted: Promise<void> | null = null;
+  /** Somebody wants it awake. */
+  wanted: PromiseWithResolvers<void> | null = null;
+  /** About to fall asleep because it is idle. */
+  dozes = false;
   /** Takes no new requests, because another needs its memory. */
   yields = false;
   /** Times at which its device was lost, the last few. */
@@ -96,8 +101,8 @@ export class Lifecycle {
   readonly #held = new Map<string, Held>();
   /** The last move; the next begins when it has ended. */
   #moves: Promise<void> = Promise.resolve();
-  /** Rung when an engine has served its last request. */
-  #onIdle: (() => void) | null = null;
+  /** Wanted, and without memory until one of those who yield has none of its requests left. */
+  readonly #patient = new Set<Held>();
   #whole: 'serving' | 'draining' | 'stopped' = 'serving';
   #lastWakeMs = ASSUMED_WAKE_MS;
 
@@ -113,7 +118,8 @@ export class Lifecycle {
     const held = new Held(engine, room, deviceBytes, now());
     this.#held.set(engine, held);
     return this.#move(async () => {
-      await this.#makeRoom(held);
+      this.#refuseOverBudget(held);
+      invariant(await this.#makeRoom(held), 'nobody has requests yet', { engine });
       await this.#open(held, 'loading', loading);
       this.#refuseOverBudget(held);
     });
@@ -144,7 +150,8 @@ export class Lifecycle {
       return start(); // a pool that drains refuses there, in the words of its end
     }
     const entered = held.room.enter(start, signal, limitMs);
-    this.#want(held).catch(() => {}); // who waits is told by the room
+    // One that yields opens its room again when it may go on, or wakes after it has slept.
+    if (held.state !== 'warm') void this.#want(held);
     return entered;
   }
 
@@ -153,7 +160,7 @@ export class Lifecycle {
     const held = this.#of(engine);
     held.usedMs = this.#options.now();
     held.provedMs = held.usedMs;
-    if (this.#options.running(engine) === 0) this.#onIdle?.();
+    if (this.#options.running(engine) === 0) this.#tryPatient();
   }
 
   /** Resolves when it is warm. Throws PoolError (409) where it can't be. */
@@ -189,10 +196,10 @@ export class Lifecycle {
       return;
     }
     this.#become(held, 'loading');
-    held.wanted = this.#mustMove(async () => {
-      await delay(next.delayMs);
-      await this.#bring(held, 'loading');
-    });
+    held.yields = false;
+    held.wanted = wish();
+    this.#tryPatient();
+    void delay(next.delayMs).then(() => this.#pursue(held));
   }
 
   /** Puts to sleep who is idle, and proves who has not computed for long. */
@@ -200,10 +207,7 @@ export class Lifecycle {
     if (this.#whole !== 'serving') return;
     const { settings, now } = this.#options;
     const nowMs = now();
-    for (const engine of this.#idle())
-      void this.#mustMove(async () => {
-        if (this.#idle().includes(engine)) await this.#toSleep(this.#of(engine));
-      }).catch(() => {});
+    for (const engine of this.#idle()) this.#doze(this.#of(engine));
     if (settings.probeMs === 0) return;
     for (const held of this.#held.values()) {
       if (held.state !== 'warm' || this.#options.running(held.engine) > 0) continue;
@@ -217,8 +221,10 @@ export class Lifecycle {
   drain(): void {
     if (this.#whole !== 'serving') return;
     this.#whole = 'draining';
-    for (const { room } of this.#held.values()) room.refuseAll(poolStopping('This pool is draining; ask another.'));
-    this.#onIdle?.();
+    for (const { room, wanted } of this.#held.values()) {
+      room.refuseAll(poolStopping('This pool is draining; ask another.'));
+      wanted?.reject(wrongState('This pool is draining.'));
+    }
   }
 
   stopped(): void {
@@ -229,38 +235,62 @@ export class Lifecycle {
     if (this.#whole !== 'serving') throw wrongState(`A pool that is ${this.#whole} can't ${what}.`);
   }
 
-  /** One wake for all who want one. */
+  /** One wake for all who want one. Resolves when it is warm; who does not wait for that need not care. */
   #want(held: Held): Promise<void> {
-    held.wanted ??= this.#mustMove(async () => {
-      if (held.state === 'warm')
-        this.#warm(held); // it yielded to one that came to its memory otherwise
-      else await this.#bring(held, 'waking');
+    if (!held.wanted) {
+      held.wanted = wish();
+      this.#pursue(held);
+    }
+    return held.wanted.promise;
+  }
+
+  /** Brings it to the device, or has it wait until another has given up its memory. */
+  #pursue(held: Held): void {
+    this.#mustMove(async () => {
+      if (this.#whole !== 'serving') return;
+      if (await this.#makeRoom(held)) {
+        const by = held.state === 'asleep' ? 'waking' : 'loading';
+        await this.#open(held, by, () => this.#options.orders.wake(held.engine));
+      } else this.#patient.add(held);
     });
-    return held.wanted;
   }
 
-  async #bring(held: Held, by: 'loading' | 'waking'): Promise<void> {
-    await this.#makeRoom(held);
-    if (this.#whole === 'serving') await this.#open(held, by, () => this.#options.orders.wake(held.engine));
+  /** In the order in which they came. */
+  #tryPatient(): void {
+    for (const held of [...this.#patient]) {
+      this.#patient.delete(held);
+      this.#pursue(held);
+    }
   }
 
-  /** Throws DeviceBudgetError where there can't be room. */
-  async #makeRoom(wanted: Held): Promise<void> {
-    this.#refuseOverBudget(wanted);
-    while (this.#whole === 'serving') {
+  #doze(held: Held): void {
+    if (held.dozes) return;
+    held.dozes = true;
+    this.#mustMove(async () => {
+      held.dozes = false;
+      if (this.#idle().includes(held.engine)) await this.#toSleep(held);
+    });
+  }
+
+  /** False where all others have requests: then one of them has begun to yield. */
+  async #makeRoom(wanted: Held): Promise<boolean> {
+    for (;;) {
       const room = makeRoom(this.#residents(), this.#resident(wanted), this.#options.settings.deviceBytes);
       if (room.kind === 'fits') break;
       const other = this.#of(room.engine);
-      if (room.kind === 'sleep') await this.#toSleep(other);
-      else {
+      if (room.kind === 'yield') {
         other.yields = true;
-        await new Promise<void>((resolve) => {
-          this.#onIdle = resolve;
-        });
-        this.#onIdle = null;
+        return false;
       }
+      await this.#toSleep(other);
     }
-    for (const held of this.#held.values()) if (held.yields && held.state === 'warm') this.#warm(held);
+    if (this.#patient.size > 0) return true;
+    for (const held of this.#held.values()) {
+      if (!held.yields) continue;
+      held.yields = false; // memory came from another
+      held.room.open();
+    }
+    return true;
   }
 
   #refuseOverBudget({ engine, deviceBytes }: Held): void {
@@ -273,8 +303,9 @@ export class Lifecycle {
     held.yields = false;
     this.#options.metrics.sleeps.add(1);
     await this.#options.orders.sleep(held.engine);
+    this.#tryPatient();
     // Who came meanwhile waits for it.
-    if (held.room.size > 0) this.#want(held).catch(() => {});
+    if (held.room.size > 0) void this.#want(held);
   }
 
   async #open(held: Held, by: 'loading' | 'waking', open: () => Promise<number>): Promise<void> {
@@ -291,6 +322,7 @@ export class Lifecycle {
   }
 
   #warm(held: Held): void {
+    held.wanted?.resolve();
     held.wanted = null;
     held.yields = false;
     held.usedMs = this.#options.now();
@@ -322,12 +354,10 @@ export class Lifecycle {
   }
 
   /** A move without which the pool can't go on. */
-  #mustMove(move: () => Promise<void>): Promise<void> {
-    const moved = this.#move(move);
-    moved.catch((error: unknown) => {
+  #mustMove(move: () => Promise<void>): void {
+    this.#move(move).catch((error: unknown) => {
       if (this.#whole === 'serving') this.#options.onBroken(error);
     });
-    return moved;
   }
 
   #idle(): string[] {
@@ -357,4 +387,11 @@ export class Lifecycle {
     invariant(held, 'an engine was loaded', { engine });
     return held;
   }
+}
+
+/** Its end, good or bad, may be nobody's affair. */
+function wish(): PromiseWithResolvers<void> {
+  const wanted = Promise.withResolvers<void>();
+  wanted.promise.catch(() => {});
+  return wanted;
 }
