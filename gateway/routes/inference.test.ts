@@ -300,7 +300,7 @@ describe('refusals', () => {
   });
 
   test('no pool ready is a 503 with a time to retry', async () => {
-    rig.pool.state = 'loading';
+    rig.pool.state = 'draining';
     await rig.refresh();
     const response = await post('/v1/chat/completions', chat());
     expect(response.status).toBe(503);

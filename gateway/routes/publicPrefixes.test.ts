@@ -55,7 +55,7 @@ describe('declaring', () => {
   });
 
   test('needs a pool that can try it', async () => {
-    rig.pool.state = 'loading';
+    rig.pool.state = 'draining';
     await rig.refresh();
     expect((await declare({ model: 'tiny', text: TEXT })).status).toBe(503);
   });
