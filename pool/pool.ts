@@ -103,7 +103,7 @@ export class Pool {
     const { metrics, tenantMetrics, lifecycle } = this.parts;
     const detail = await this.detail(tenantMetrics, { offset: 0, limit: 0 }).catch(() => null);
     const engines = detail ? engineMetricLines(detail, tenantMetrics) : [];
-    return metrics.render([...engines, ...lifecycleMetricLines([...lifecycle.figures()])]);
+    return metrics.render([...engines, ...lifecycleMetricLines(lifecycle.figures)]);
   }
 
   status(): PoolStatus {

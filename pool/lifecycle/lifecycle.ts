@@ -10,8 +10,10 @@ import { invariant } from '../../engine/invariant.ts';
 import { poolStopping, wrongState } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
 import type { PoolMetrics } from '../metrics.ts';
-import { nextRestart, type RestartPolicy } from '../restartPolicy.ts';
 import { mayBecome, type PoolState, stateOfAll } from '../wire/states.ts';
+import { EngineLife } from './engineLife.ts';
+import type { EngineFigure } from './metricLines.ts';
+import { proof } from './proof.ts';
 import { type IdleRule, idleEngines, makeRoom, type Resident } from './residency.ts';
 import { WaitingRoom } from './waitingRoom.ts';
 
@@ -63,46 +65,13 @@ export const TICK_MS = 250;
 const ASSUMED_WAKE_MS = 1000;
 /** Whoever comes again sooner would mostly come too soon. */
 const MIN_RETRY_AFTER_MS = 1000;
-/** A GPU that generates no token within this hangs. */
-const PROBE_LIMIT_MS = 30_000;
-/** Lost devices are opened again; one that is lost again and again is for a new process, or a person. */
-const REOPEN_POLICY: RestartPolicy = { initialDelayMs: 250, maxDelayMs: 5000, maxDeaths: 4, windowMs: 120_000 };
-
-class Held {
-  readonly engine: string;
-  readonly room: WaitingRoom;
-  state: PoolState = 'cold';
-  deviceBytes: number;
-  sinceMs: number;
-  usedMs: number;
-  /** When it last computed something. */
-  provedMs: number;
-  /** Somebody wants it awake. */
-  wanted: PromiseWithResolvers<void> | null = null;
-  /** About to fall asleep because it is idle. */
-  dozes = false;
-  /** Takes no new requests, because another needs its memory. */
-  yields = false;
-  /** Times at which its device was lost, the last few. */
-  readonly losses: number[] = [];
-
-  constructor(engine: string, room: WaitingRoom, deviceBytes: number, nowMs: number) {
-    this.engine = engine;
-    this.room = room;
-    this.deviceBytes = deviceBytes;
-    this.sinceMs = nowMs;
-    this.usedMs = nowMs;
-    this.provedMs = nowMs;
-  }
-}
-
 export class Lifecycle {
   readonly #options: LifecycleOptions;
-  readonly #held = new Map<string, Held>();
+  readonly #held = new Map<string, EngineLife>();
   /** The last move; the next begins when it has ended. */
   #moves: Promise<void> = Promise.resolve();
   /** Wanted, and without memory until one of those who yield has none of its requests left. */
-  readonly #patient = new Set<Held>();
+  readonly #patient = new Set<EngineLife>();
   #whole: 'serving' | 'draining' | 'stopped' = 'serving';
   #lastWakeMs = ASSUMED_WAKE_MS;
 
@@ -115,7 +84,7 @@ export class Lifecycle {
     const { settings, now } = this.#options;
     const retryAfterMs = () => Math.max(MIN_RETRY_AFTER_MS, this.#lastWakeMs);
     const room = new WaitingRoom({ seats: settings.seats, waitMs: settings.waitMs, retryAfterMs });
-    const held = new Held(engine, room, deviceBytes, now());
+    const held = new EngineLife(engine, room, deviceBytes, now());
     this.#held.set(engine, held);
     return this.#move(async () => {
       this.#refuseOverBudget(held);
@@ -134,19 +103,18 @@ export class Lifecycle {
     return this.#whole === 'serving' ? this.#of(engine).state : this.#whole;
   }
 
-  /** By engine: its state, who waits for it, and the device memory that it takes. */
-  *figures(): Iterable<{ engine: string; state: PoolState; waiting: number; deviceBytes: number }> {
-    for (const { engine, room, deviceBytes } of this.#held.values()) {
-      const state = this.stateOf(engine);
-      yield { engine, state, waiting: room.size, deviceBytes: this.#of(engine).state === 'asleep' ? 0 : deviceBytes };
-    }
+  get figures(): EngineFigure[] {
+    return Array.from(this.#held.values(), ({ engine, room, state, deviceBytes }) => ({
+      ...{ engine, state: this.stateOf(engine), waiting: room.size },
+      deviceBytes: state === 'warm' ? deviceBytes : 0,
+    }));
   }
 
   /** `start` is called at once when the engine is warm, otherwise when it has been woken. Throws PoolError (503) where it isn't called. */
   async admit(engine: string, start: () => Promise<void>, signal: AbortSignal, limitMs: number): Promise<void> {
     const held = this.#of(engine);
     if (this.#whole !== 'serving' || (held.state === 'warm' && !held.yields)) {
-      held.usedMs = this.#options.now();
+      held.use(this.#options.now());
       return start(); // a pool that drains refuses there, in the words of its end
     }
     const entered = held.room.enter(start, signal, limitMs);
@@ -158,8 +126,7 @@ export class Lifecycle {
   /** A request has ended. */
   ended(engine: string): void {
     const held = this.#of(engine);
-    held.usedMs = this.#options.now();
-    held.provedMs = held.usedMs;
+    held.use(this.#options.now());
     if (this.#options.running(engine) === 0) this.#tryPatient();
   }
 
@@ -187,17 +154,14 @@ export class Lifecycle {
   lost(engine: string, error: unknown): void {
     const held = this.#of(engine);
     if (held.state !== 'warm' || this.#whole !== 'serving') return; // a move that is under way fails by itself
-    const nowMs = this.#options.now();
-    held.losses.push(nowMs);
-    if (held.losses.length > REOPEN_POLICY.maxDeaths) held.losses.shift();
-    const next = nextRestart(REOPEN_POLICY, held.losses, nowMs);
+    const next = held.noteLoss(this.#options.now());
     if (!next) {
       this.#options.onBroken(error);
       return;
     }
     this.#become(held, 'loading');
     held.yields = false;
-    held.wanted = wish();
+    held.want();
     this.#tryPatient();
     void delay(next.delayMs).then(() => this.#pursue(held));
   }
@@ -236,16 +200,15 @@ export class Lifecycle {
   }
 
   /** One wake for all who want one. Resolves when it is warm; who does not wait for that need not care. */
-  #want(held: Held): Promise<void> {
-    if (!held.wanted) {
-      held.wanted = wish();
-      this.#pursue(held);
-    }
-    return held.wanted.promise;
+  #want(held: EngineLife): Promise<void> {
+    if (held.wanted) return held.wanted.promise;
+    const { promise } = held.want();
+    this.#pursue(held);
+    return promise;
   }
 
   /** Brings it to the device, or has it wait until another has given up its memory. */
-  #pursue(held: Held): void {
+  #pursue(held: EngineLife): void {
     this.#mustMove(async () => {
       if (this.#whole !== 'serving') return;
       if (await this.#makeRoom(held)) {
@@ -263,7 +226,7 @@ export class Lifecycle {
     }
   }
 
-  #doze(held: Held): void {
+  #doze(held: EngineLife): void {
     if (held.dozes) return;
     held.dozes = true;
     this.#mustMove(async () => {
@@ -273,7 +236,7 @@ export class Lifecycle {
   }
 
   /** False where all others have requests: then one of them has begun to yield. */
-  async #makeRoom(wanted: Held): Promise<boolean> {
+  async #makeRoom(wanted: EngineLife): Promise<boolean> {
     for (;;) {
       const room = makeRoom(this.#residents(), this.#resident(wanted), this.#options.settings.deviceBytes);
       if (room.kind === 'fits') break;
@@ -293,12 +256,12 @@ export class Lifecycle {
     return true;
   }
 
-  #refuseOverBudget({ engine, deviceBytes }: Held): void {
+  #refuseOverBudget({ engine, deviceBytes }: EngineLife): void {
     const budget = this.#options.settings.deviceBytes;
     if (budget !== null && deviceBytes > budget) throw new DeviceBudgetError(engine, deviceBytes, budget);
   }
 
-  async #toSleep(held: Held): Promise<void> {
+  async #toSleep(held: EngineLife): Promise<void> {
     this.#become(held, 'asleep');
     held.yields = false;
     this.#options.metrics.sleeps.add(1);
@@ -308,7 +271,7 @@ export class Lifecycle {
     if (held.room.size > 0) void this.#want(held);
   }
 
-  async #open(held: Held, by: 'loading' | 'waking', open: () => Promise<number>): Promise<void> {
+  async #open(held: EngineLife, by: 'loading' | 'waking', open: () => Promise<number>): Promise<void> {
     const beganMs = this.#options.now();
     if (held.state !== by) this.#become(held, by);
     held.deviceBytes = await open();
@@ -321,29 +284,21 @@ export class Lifecycle {
     this.#warm(held);
   }
 
-  #warm(held: Held): void {
+  #warm(held: EngineLife): void {
     held.wanted?.resolve();
     held.wanted = null;
     held.yields = false;
-    held.usedMs = this.#options.now();
-    held.provedMs = held.usedMs;
+    held.use(this.#options.now());
     if (this.#whole === 'serving') held.room.open();
   }
 
   /** One real token. A lost device tells itself; whatever else keeps it from computing is for a new process. */
-  async #probe(held: Held): Promise<void> {
-    const late = new AbortController();
-    const timeout = new Promise<never>((_, reject) => {
-      const timer = setTimeout(() => reject(new Error('the GPU hangs: no token came')), PROBE_LIMIT_MS);
-      late.signal.addEventListener('abort', () => clearTimeout(timer));
-    });
+  async #probe(held: EngineLife): Promise<void> {
     try {
-      await Promise.race([this.#options.orders.probe(held.engine), timeout]);
+      await proof(this.#options.orders.probe(held.engine));
     } catch (error) {
       this.#options.log('error', 'probe_failed', { engine: held.engine, error: errorText(error) });
       if (held.state === 'warm' && this.#whole === 'serving') this.#options.onBroken(error);
-    } finally {
-      late.abort();
     }
   }
 
@@ -365,33 +320,22 @@ export class Lifecycle {
     return idleEngines(this.#residents(), settings, now());
   }
 
-  #become(held: Held, state: PoolState): void {
-    invariant(mayBecome(held.state, state), 'an engine changes by the table of states', { from: held.state, state });
-    const nowMs = this.#options.now();
-    const { engine, state: from, sinceMs } = held;
-    this.#options.log('info', 'engine_state', { engine, from, to: state, after_ms: nowMs - sinceMs });
-    held.state = state;
-    held.sinceMs = nowMs;
+  #become(held: EngineLife, state: PoolState): void {
+    const { from, to, afterMs } = held.become(state, this.#options.now());
+    this.#options.log('info', 'engine_state', { engine: held.engine, from, to, after_ms: afterMs });
   }
 
   #residents(): Resident[] {
     return Array.from(this.#held.values(), (held) => this.#resident(held));
   }
 
-  #resident({ engine, state, usedMs, deviceBytes }: Held): Resident {
-    return { engine, state, usedMs, deviceBytes, running: this.#options.running(engine) };
+  #resident(held: EngineLife): Resident {
+    return held.resident(this.#options.running(held.engine));
   }
 
-  #of(engine: string): Held {
+  #of(engine: string): EngineLife {
     const held = this.#held.get(engine);
     invariant(held, 'an engine was loaded', { engine });
     return held;
   }
-}
-
-/** Its end, good or bad, may be nobody's affair. */
-function wish(): PromiseWithResolvers<void> {
-  const wanted = Promise.withResolvers<void>();
-  wanted.promise.catch(() => {});
-  return wanted;
 }

@@ -2,7 +2,7 @@
 import { escapeLabel } from '../metrics.ts';
 import { type PoolState, poolState } from '../wire/states.ts';
 
-export interface EngineLife {
+export interface EngineFigure {
   engine: string;
   state: PoolState;
   /** Requests that wait until it is warm. */
@@ -10,7 +10,7 @@ export interface EngineLife {
   deviceBytes: number;
 }
 
-export function lifecycleMetricLines(engines: readonly EngineLife[]): string[] {
+export function lifecycleMetricLines(engines: readonly EngineFigure[]): string[] {
   const labelled = engines.map((one) => ({ ...one, label: `model="${escapeLabel(one.engine)}"` }));
   const gauge = (name: string, help: string, samples: readonly string[]) => [
     `# HELP hearth_pool_${name} ${help}`,
