@@ -1,6 +1,7 @@
 // A pool process makes itself known to a gateway that was started without it, and again after it was killed.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { eventually } from '../test/support/eventually.ts';
 import { FleetGateway } from '../test/support/fleetGateway.ts';
 import { freePort } from '../test/support/freePort.ts';
 import { type PagedPool, startPagedPool } from '../test/support/pagedPool.ts';
@@ -14,14 +15,6 @@ afterEach(async () => {
   for (const pool of pools.splice(0)) await pool.close();
   await gateway.close();
 });
-
-async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 200; i++) {
-    if (await holds()) return;
-    await sleep(50);
-  }
-  throw new Error(`never: ${what}`);
-}
 
 it('a pool announces itself, serves, and announces itself again when it was killed', async () => {
   const port = await freePort();

@@ -9,6 +9,7 @@ import { PoolFleet } from '../bin/poolFleet.ts';
 import type { PoolPlan } from '../bin/poolPlans.ts';
 import type { PoolsMessage } from '../gateway/processProtocol.ts';
 import { Supervisor } from '../pool/supervisor.ts';
+import { eventually } from './support/eventually.ts';
 import { FleetGateway } from './support/fleetGateway.ts';
 import { type PagedPoolOptions, pagedPoolOptions } from './support/pagedPool.ts';
 
@@ -71,14 +72,6 @@ const journalOf = (poolId: string) => join(folder, 'journals', poolId);
 const entriesOf = (pools: PoolsMessage['pools']) =>
   pools.map(({ models = [], retired = false, ...pool }) => ({ ...pool, models, retired }));
 const pidOf = (poolId: string) => supervisors.get(poolId)?.pid ?? 0;
-
-async function eventually(what: string, probe: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 300; i++) {
-    if (await probe()) return;
-    await sleep(50);
-  }
-  throw new Error(`never: ${what}`);
-}
 
 /** Clients that ask one request after another until told to stop; answers what went wrong. */
 function load(clients: number): () => Promise<{ answered: number; wrong: string[] }> {

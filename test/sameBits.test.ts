@@ -1,13 +1,8 @@
 // One request through the real engine on the real adapter, in every way that it can be served: the same ids and the same logprobs, to the
 // bit; with drafts, of which every fifth is wrong, and without. Each case also shows that it took the way it is named for. From the tiers: tiers.test.ts; whole system: e2e/.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Engine, type EngineOptions } from '../engine/engine.ts';
 import { createLlamaRunner } from '../engine/llama/runner.ts';
-import { openModelFile } from '../engine/model/modelFile.ts';
-import type { ModelFile } from '../engine/model/types.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
 import {
   GREEDY,
@@ -21,10 +16,8 @@ import { cacheOf, request } from './support/engineHarness.ts';
 import { testDevice } from './support/gpu.ts';
 import { OracleDrafter } from './support/oracleDrafter.ts';
 import { randomOf } from './support/random.ts';
-import { writeTinyModel } from './support/tinyModel.ts';
+import { openTinyModel, TINY_VOCAB, type TinyModelFile } from './support/tinyModelFile.ts';
 
-const VOCAB = 300;
-const SHAPE = { layers: 3, hidden: 64, feedForward: 96, heads: 4, kvHeads: 2, headDim: 32, vocabSize: VOCAB };
 const MAX_STEP_TOKENS = 64;
 const SEED = 4;
 const MAX_TOKENS = 24;
@@ -40,21 +33,14 @@ const SAMPLED: SamplingParams = {
   seed: '18446744073709551615',
 };
 
-let folder: string;
-let file: ModelFile;
+let tiny: TinyModelFile;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'hearth-bits-'));
-  const path = join(folder, 'tiny.gguf');
-  await writeTinyModel(path, { ...SHAPE, contextLength: 320, type: 'Q4_1', tied: true, seed: 9 });
-  ({ file } = await openModelFile(path));
+  tiny = await openTinyModel();
 });
-afterAll(async () => {
-  await file.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => tiny.close());
 
 const random = randomOf(SEED);
-const promptOf = (length: number): number[] => Array.from({ length }, () => Math.floor(random() * VOCAB));
+const promptOf = (length: number): number[] => Array.from({ length }, () => Math.floor(random() * TINY_VOCAB));
 
 interface Answer {
   ids: number[];
@@ -140,7 +126,7 @@ describe.each([
   };
   const open = async (kvBlocks: number, stepsInFlight: number): Promise<ModelRunner> =>
     createLlamaRunner({
-      ...{ gpu: await testDevice(), file, activations: 'int8', kvBlocks, maxStepTokens: MAX_STEP_TOKENS },
+      ...{ gpu: await testDevice(), file: tiny.file, activations: 'int8', kvBlocks, maxStepTokens: MAX_STEP_TOKENS },
       stepsInFlight,
     });
   const same = (answer: Answer | undefined): void => {

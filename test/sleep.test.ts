@@ -1,49 +1,38 @@
 // An engine sleeps and wakes on the real adapter: the device's memory is given back whole, and a request has the same bits afterwards, its
 // prefix from the tiers; also where the device itself was lost, awake or asleep.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../engine/engine.ts';
 import { type OpenedDevice, openDevice } from '../engine/gpu/device.ts';
 import { SleepingLlama } from '../engine/llama/sleepingModel.ts';
-import { openModelFile } from '../engine/model/modelFile.ts';
-import type { ModelFile } from '../engine/model/types.ts';
 import { SleepingRunner } from '../engine/sleepingRunner.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
 import { cacheOf, request } from './support/engineHarness.ts';
 import { randomOf } from './support/random.ts';
 import { scopeOf } from './support/tierRig.ts';
-import { writeTinyModel } from './support/tinyModel.ts';
+import { openTinyModel, TINY_VOCAB, type TinyModelFile } from './support/tinyModelFile.ts';
 
-const VOCAB = 300;
-const SHAPE = { layers: 3, hidden: 64, feedForward: 96, heads: 4, kvHeads: 2, headDim: 32, vocabSize: VOCAB };
 const SEED = 12;
 
-let folder: string;
-let file: ModelFile;
+let tiny: TinyModelFile;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'hearth-sleep-'));
-  const path = join(folder, 'tiny.gguf');
-  await writeTinyModel(path, { ...SHAPE, contextLength: 320, type: 'Q4_1', tied: true, seed: 9 });
-  ({ file } = await openModelFile(path));
+  tiny = await openTinyModel();
 });
-afterAll(async () => {
-  await file.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => tiny.close());
 
 const random = randomOf(SEED);
-const PROMPT = Array.from({ length: 100 }, () => Math.floor(random() * VOCAB));
+const PROMPT = Array.from({ length: 100 }, () => Math.floor(random() * TINY_VOCAB));
 
 const { dawnFlags = [] }: { dawnFlags?: string[] } = JSON.parse(process.env.HEARTH_TEST_ADAPTER ?? '{}');
 
 async function openEngine() {
   const devices: OpenedDevice[] = [];
-  const model = new SleepingLlama({ file, activations: 'int8', kvBlocks: 40, maxStepTokens: 64 }, async () => {
-    devices.push(await openDevice({ dawnFlags }));
-    return devices.at(-1)!;
-  });
+  const model = new SleepingLlama(
+    { file: tiny.file, activations: 'int8', kvBlocks: 40, maxStepTokens: 64 },
+    async () => {
+      devices.push(await openDevice({ dawnFlags }));
+      return devices.at(-1)!;
+    },
+  );
   const runner = await SleepingRunner.open(model);
   const store = new TierStore(
     { ramBytes: 1e8, diskFolder: null, diskBytes: 0, writeThrough: false },

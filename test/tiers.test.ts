@@ -1,13 +1,9 @@
 // The same request cold, warm from the GPU, from RAM, from disk, and after a restart: the same ids and the same logprobs, to the bit, on
 // the real adapter; and that it really came from there.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Engine } from '../engine/engine.ts';
 import { createLlamaRunner } from '../engine/llama/runner.ts';
-import { openModelFile } from '../engine/model/modelFile.ts';
-import type { ModelFile } from '../engine/model/types.ts';
 import type { ModelRunner } from '../engine/modelRunner.ts';
 import type { PositionLogprob } from '../engine/request.ts';
 import { TierStore } from '../engine/tiers/tierStore.ts';
@@ -15,30 +11,21 @@ import { cacheOf, request } from './support/engineHarness.ts';
 import { testDevice } from './support/gpu.ts';
 import { randomOf } from './support/random.ts';
 import { scopeOf, until } from './support/tierRig.ts';
-import { writeTinyModel } from './support/tinyModel.ts';
+import { openTinyModel, TINY_VOCAB, type TinyModelFile } from './support/tinyModelFile.ts';
 
-const VOCAB = 300;
-const SHAPE = { layers: 3, hidden: 64, feedForward: 96, heads: 4, kvHeads: 2, headDim: 32, vocabSize: VOCAB };
 const KV_BLOCKS = 20;
 const SEED = 8;
 
-let folder: string;
-let file: ModelFile;
+let tiny: TinyModelFile;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'hearth-tiers-'));
-  const path = join(folder, 'tiny.gguf');
-  await writeTinyModel(path, { ...SHAPE, contextLength: 320, type: 'Q4_1', tied: true, seed: 9 });
-  ({ file } = await openModelFile(path));
+  tiny = await openTinyModel();
 });
-afterAll(async () => {
-  await file.close();
-  await rm(folder, { recursive: true });
-});
+afterAll(() => tiny.close());
 
 const random = randomOf(SEED);
-const promptOf = (length: number): number[] => Array.from({ length }, () => Math.floor(random() * VOCAB));
+const promptOf = (length: number): number[] => Array.from({ length }, () => Math.floor(random() * TINY_VOCAB));
 const runnerOf = async (activations: 'int8' | 'f32'): Promise<ModelRunner> =>
-  createLlamaRunner({ gpu: await testDevice(), file, activations, kvBlocks: KV_BLOCKS, maxStepTokens: 64 });
+  createLlamaRunner({ gpu: await testDevice(), file: tiny.file, activations, kvBlocks: KV_BLOCKS, maxStepTokens: 64 });
 
 interface Answer {
   ids: number[];
@@ -48,7 +35,7 @@ interface Answer {
 
 /** A pool's engine over `runner`, with tiers of its own on the shared folder. */
 async function poolOf(runner: ModelRunner, ramBytes: number) {
-  const options = { ramBytes, diskFolder: join(folder, 'kv'), diskBytes: 1e9, writeThrough: true };
+  const options = { ramBytes, diskFolder: join(tiny.folder, 'kv'), diskBytes: 1e9, writeThrough: true };
   const store = new TierStore(options, Date.now, () => {});
   await store.start();
   await store.look();

@@ -21,7 +21,6 @@ describe('the directory on Node', () => {
   directoryConformance(
     () => rig,
     () => rig.pool,
-    1000,
   );
 });
 

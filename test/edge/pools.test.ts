@@ -19,6 +19,5 @@ describe('the directory on Workers', () => {
   directoryConformance(
     () => rig,
     () => pool,
-    10_000,
   );
 });

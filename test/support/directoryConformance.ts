@@ -1,9 +1,9 @@
 // What a gateway owes to pools that come and go, whatever its host: one that an administrator enrolled announces itself and serves; who is
 // not enrolled, signs with another key, is elsewhere than allowed, or repeats itself is not heard; who is removed serves no more.
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
+import { eventually } from './eventually.ts';
 import { ADMIN_KEY, bodyOf, type GatewayClient } from './gatewayClient.ts';
 import { ScriptedPool } from './scriptedPool.ts';
 
@@ -14,12 +14,8 @@ interface Shown {
   models: { id: string; state: string }[];
 }
 
-/** `gateway`: has `configured` by configuration. `lagMs`: how long another part of the host may not know yet what one part was told. */
-export function directoryConformance(
-  gateway: () => GatewayClient,
-  configured: () => ScriptedPool,
-  lagMs: number,
-): void {
+/** `gateway` has `configured` by configuration. */
+export function directoryConformance(gateway: () => GatewayClient, configured: () => ScriptedPool): void {
   const pools: ScriptedPool[] = [];
   afterEach(async () => {
     for (const pool of pools.splice(0)) await pool.kill();
@@ -53,13 +49,6 @@ export function directoryConformance(
     const body = { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], max_tokens: 3 };
     return (await gateway().request('POST', '/v1/chat/completions', { key, body })).status;
   };
-  const eventually = async (what: string, holds: () => Promise<boolean>) => {
-    for (let waited = 0; !(await holds()); waited += 100) {
-      if (waited > lagMs + 5000) throw new Error(`never: ${what}`);
-      await sleep(100);
-    }
-  };
-
   test('an enrolled pool serves when it has announced itself, without a restart, and no longer when it is removed', async () => {
     const far = await enrolled('far');
     expect(await shown('far')).toMatchObject({ source: 'api', ready: false, state: null });

@@ -8,6 +8,12 @@ import { startGateway } from '../../gateway/nodeHost.ts';
 import type { GatewayHost, PoolEntry } from '../../gateway/processProtocol.ts';
 import { ADMIN_KEY, GatewayClient, type Tenant } from './gatewayClient.ts';
 
+export interface Answer {
+  status: number;
+  text: string;
+  retryAfter: string | null;
+}
+
 export class FleetGateway extends GatewayClient {
   readonly host: GatewayHost;
   readonly #folder: string;
@@ -40,11 +46,12 @@ export class FleetGateway extends GatewayClient {
     return text.split('\n').filter((line) => /^hearth_gateway_pool_ready\{.*\} 1$/.test(line)).length;
   }
 
-  async complete(prompt: string, maxTokens: number): Promise<{ status: number; text: string }> {
+  async complete(prompt: string, maxTokens: number): Promise<Answer> {
     this.#tenant ??= await this.tenant();
     const body = { model: 'bytes', prompt, max_tokens: maxTokens, seed: 1 };
     const answer = await this.request('POST', '/v1/completions', { key: this.#tenant.key, body });
-    return { status: answer.status, text: await answer.text() };
+    const retryAfter = answer.headers.get('retry-after');
+    return { status: answer.status, text: await answer.text(), retryAfter };
   }
 
   protected ask(path: string, init: RequestInit): Promise<Response> {
