@@ -40,7 +40,7 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
     const span = requestSpan(tracer, c.req.raw, requestId);
     c.set('span', span);
     await next();
-    c.header('x-request-id', requestId);
+    c.header('x-request-id', c.get('requestId'));
     c.header('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
     const route = routeOf(routePath(c, -1));
     metrics.answered(`${c.req.method} ${route}`, c.res.status);

@@ -48,6 +48,12 @@ export const limitsSchema = z.strictObject({
   keepAliveMs: milliseconds
     .default(15_000)
     .describe('A stream without news for this long sends a comment, so that nobody between takes it for dead.'),
+  idempotencyKeepMs: z
+    .int()
+    .min(1)
+    .max(30 * 86_400_000)
+    .default(86_400_000)
+    .describe('So long an Idempotency-Key stands for its request, and its answer is given again.'),
   headersTimeoutMs: milliseconds.default(15_000).describe('A request’s headers must have come within this.'),
   bodyTimeoutMs: milliseconds.default(60_000).describe('A request must have come whole within this.'),
 });

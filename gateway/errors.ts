@@ -96,6 +96,37 @@ export function modelNotAllowed(model: string): GatewayError {
   });
 }
 
+/** Its first attempt runs, or what became of it is not known yet. */
+export function idempotencyInProgress(): GatewayError {
+  return new GatewayError({
+    status: 409,
+    type: 'invalid_request_error',
+    code: 'idempotency_in_progress',
+    message: 'A request with this Idempotency-Key is in progress. Retry: its answer is given again once it is there.',
+    retryAfterMs: 1000,
+  });
+}
+
+export function idempotencyKeyReused(): GatewayError {
+  return new GatewayError({
+    status: 422,
+    type: 'invalid_request_error',
+    code: 'idempotency_key_reused',
+    message: 'This Idempotency-Key was sent with another request before. Send each request under a key of its own.',
+    neverRetry: true,
+  });
+}
+
+export function idempotencyExhausted(attempts: number): GatewayError {
+  return new GatewayError({
+    status: 409,
+    type: 'invalid_request_error',
+    code: 'idempotency_attempts_exhausted',
+    message: `The request of this Idempotency-Key did not end well in ${attempts} attempts. Send it under a new key.`,
+    neverRetry: true,
+  });
+}
+
 export function bodyTooLarge(limitBytes: number): GatewayError {
   return new GatewayError({
     status: 413,

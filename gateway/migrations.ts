@@ -152,6 +152,23 @@ const STEPS: readonly SchemaStep[] = [
     ) STRICT;
     `,
   },
+  {
+    // Idempotency keys: what stands under each, and the answers that are replayed, sealed.
+    ledger: `
+    CREATE TABLE idempotency (
+      id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, key_hash TEXT NOT NULL, body_digest TEXT NOT NULL, request_id TEXT NOT NULL,
+      attempts INTEGER NOT NULL, seed INTEGER NOT NULL, output_tokens INTEGER NOT NULL, billed_input INTEGER NOT NULL,
+      billed_positions TEXT NOT NULL, expires_ms INTEGER NOT NULL, answer BLOB, UNIQUE (tenant, key_hash)
+    ) STRICT;
+    CREATE INDEX idempotency_by_expiry ON idempotency (expires_ms);
+    CREATE INDEX idempotency_by_tenant ON idempotency (tenant, expires_ms);
+    CREATE INDEX idempotency_answers ON idempotency (tenant, expires_ms) WHERE answer IS NOT NULL;
+    ALTER TABLE holds ADD COLUMN key_hash TEXT;
+    CREATE INDEX holds_by_key_hash ON holds (tenant, key_hash) WHERE key_hash IS NOT NULL;
+    ALTER TABLE tenants ADD COLUMN kept_records INTEGER NOT NULL DEFAULT 0 CHECK (kept_records >= 0);
+    ALTER TABLE tenants ADD COLUMN kept_answer_bytes INTEGER NOT NULL DEFAULT 0 CHECK (kept_answer_bytes >= 0);
+    `,
+  },
 ];
 
 /** Of a database that holds everything. */

@@ -29,6 +29,8 @@ export interface GatewaySettings {
   holdMarginMs: number;
   /** A stream that has nothing to say for so long says that it is still there. */
   keepAliveMs: number;
+  /** So long an Idempotency-Key stands for its request. */
+  idempotencyKeepMs: number;
 }
 
 export interface GatewayPorts {

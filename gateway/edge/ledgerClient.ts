@@ -12,6 +12,7 @@ import type {
   KeyRotation,
   Ledger,
   LimitSet,
+  RecallCommand,
   SettleCommand,
 } from '../ledger/port.ts';
 import type { Answer, CommandName, CommandResult, ObjectError, ObjectNamespace, TenantRpc } from './cloudflare.ts';
@@ -19,6 +20,7 @@ import type { Answer, CommandName, CommandResult, ObjectError, ObjectNamespace, 
 /** Doing it twice is as doing it once. A reservation isn't repeated: one whose answer got lost ends as any hold that nobody watches. */
 const REPEATABLE: Readonly<Record<CommandName, boolean>> = {
   admit: false,
+  recall: true,
   keyStatus: true,
   shrink: true,
   settle: true,
@@ -56,6 +58,10 @@ export class LedgerClient implements Ledger {
 
   admit(command: AdmitCommand) {
     return this.#run(command.tenant, 'admit', [command]);
+  }
+
+  recall(command: RecallCommand) {
+    return this.#run(command.tenant, 'recall', [command]);
   }
 
   keyStatus(command: KeyPresented & { nowMs: number }) {

@@ -23,8 +23,8 @@ export class EdgeSettling implements Settling {
 
   unwatch(): void {}
 
-  settle(tenant: string, requestId: string, bill: Bill): Promise<Settlement> {
-    return book(this.#ports, tenant, requestId, bill);
+  settle(tenant: string, requestId: string, bill: Bill, answer?: Uint8Array | null): Promise<Settlement> {
+    return book(this.#ports, tenant, requestId, bill, answer);
   }
 
   leave({ tenant, requestId }: LeftHold): void {

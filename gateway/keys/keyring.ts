@@ -14,6 +14,8 @@ export interface Keyring {
   cacheSecret: Uint8Array;
   /** Enrolled pools' keys are derived from this (pools/poolKey.ts). */
   poolSecret: Uint8Array;
+  /** Digests of idempotency keys and bodies are keyed by this and a tenant's own salt (answerSeal.ts). */
+  idempotencySecret: Uint8Array;
 }
 
 export function createKeyring(secrets: {
@@ -31,5 +33,6 @@ export function createKeyring(secrets: {
     newestPepper,
     cacheSecret: derive('hearth-cache-scope-2'),
     poolSecret: derive('hearth-pool-key-1'),
+    idempotencySecret: derive('hearth-idempotency-1'),
   };
 }

@@ -8,6 +8,8 @@ export type BilledOutcome = 'completed' | 'cancelled' | 'failed' | 'refused' | '
 
 export interface Bill extends Tokens {
   outcome: BilledOutcome;
+  /** Output positions per choice, where they are known; a row has their sum alone. */
+  positions?: readonly number[];
 }
 
 export const NOTHING_RELEASED: Omit<Bill, 'outcome'> = { inputTokens: 0, cachedInputTokens: 0, outputTokens: 0 };
@@ -17,7 +19,8 @@ export function billOf(receipt: Receipt): Bill {
   const outputTokens = receipt.choices.reduce((sum, released) => sum + released, 0);
   const outcome = receipt.outcome === 'completed' || receipt.outcome === 'cancelled' ? receipt.outcome : 'failed';
   if (outcome === 'failed' && outputTokens === 0) return { ...NOTHING_RELEASED, outcome };
-  return { inputTokens: receipt.prompt_tokens, cachedInputTokens: receipt.cached_tokens, outputTokens, outcome };
+  const { prompt_tokens: inputTokens, cached_tokens: cachedInputTokens, choices: positions } = receipt;
+  return { inputTokens, cachedInputTokens, outputTokens, outcome, positions };
 }
 
 /** The part of a bill that its hold covers. A pool never releases more than the hold; if one did, the excess is not the tenant's. */

@@ -8,6 +8,7 @@ import type { KeyHash } from '../keys/apiKey.ts';
 import type { Price } from '../prices/price.ts';
 import type { Bill } from './bill.ts';
 import type { Demand, HoldBounds, RefusalKind } from './decide.ts';
+import type { KeyConflict, PresentedKey } from './idempotency.ts';
 import type { LimitRule, LimitState } from './limits.ts';
 
 /** Most limits of one tenant, and of one key: each is checked at every request. */
@@ -49,12 +50,47 @@ export interface AdmitCommand extends KeyPresented {
   deadlineMs: number;
   /** Later than the deadline; then the hold is unresolved. */
   expiresMs: number;
+  /** The request came under a key; its record is written with the hold. */
+  idempotency?: NewAttempt;
 }
+
+/** `requestId` of its command: as `recall` said, or a new one. */
+export interface NewAttempt extends PresentedKey {
+  /** Of a first attempt: the later ones keep to it. */
+  seed: number;
+  /** Until then an answer is replayed. */
+  keptUntilMs: number;
+}
+
+export interface RecallCommand extends KeyPresented, PresentedKey {
+  model: string;
+  nowMs: number;
+  /** The answer that is kept doesn't open any more, as its pepper is gone: it is forgotten, and so its attempt was lost. */
+  unreadable?: true;
+}
+
+/** What a key's record says: run it as a request of its own, or as the next attempt of one that was lost; or what there is instead. */
+export type Recollection =
+  | { kind: 'absent' }
+  | { kind: 'lost'; next: string }
+  /** `answer`: as it was settled with. */
+  | { kind: 'answered'; requestId: string; answer: Uint8Array; limits: LimitState[] }
+  | { kind: KeyConflict }
+  | { kind: 'model_not_allowed' }
+  | { kind: KeyRefusal };
 
 export type KeyRefusal = 'unknown_key' | 'expired_key' | 'archived';
 
 export type Admission =
-  | { kind: 'granted'; keyId: string; outputTokens: number; hold: HoldBounds; limits: LimitState[] }
+  /** `hold`: what it may be billed in all. `seed`: of its key's record; null: it has none. */
+  | {
+      kind: 'granted';
+      keyId: string;
+      outputTokens: number;
+      seed: number | null;
+      hold: HoldBounds;
+      limits: LimitState[];
+    }
   | { kind: 'count_first' }
   | {
       kind: RefusalKind;
@@ -64,6 +100,7 @@ export type Admission =
       retryAfterMs: number | null;
       limits: LimitState[];
     }
+  | { kind: KeyConflict }
   | { kind: 'model_not_allowed' }
   | { kind: KeyRefusal };
 
@@ -89,6 +126,8 @@ export interface SettleCommand {
   requestId: string;
   bill: Bill;
   nowMs: number;
+  /** To be replayed; kept where the request came under a key. */
+  answer?: Uint8Array;
 }
 
 /** `booked`: this call made the entry. `already`: an earlier one did; nothing changed. `unknown`: no such hold or entry here. */
@@ -130,6 +169,8 @@ export interface KeyRotation {
 }
 
 export interface Ledger {
+  /** What stands under an idempotency key. `admit` decides it again. */
+  recall(command: RecallCommand): Promise<Recollection>;
   /** Checks the key and reserves, in one atomic step, over every window or nothing. */
   admit(command: AdmitCommand): Promise<Admission>;
   /** Checks the key alone. */
@@ -172,7 +213,7 @@ export interface KeyStraggler {
 
 /** A database of one tenant or all, with what its host does for everything in it. */
 export interface LedgerStore extends Ledger {
-  /** Marks holds past their expiry as unresolved; how many. */
+  /** Marks holds past their expiry as unresolved; how many. Forgets records of idempotency keys past theirs. */
   expire(nowMs: number): Promise<number>;
   /** Open holds in the order of their request ids, behind `after`. */
   holds(query: { after?: string; limit: number }): Promise<Hold[]>;

@@ -6,6 +6,7 @@ import { costOf } from '../prices/price.ts';
 import { int, type Sql, textOrNull } from '../sql.ts';
 import { withinHold } from './bill.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
+import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
 import { amountOf, type LimitState, type Metric, unitsOf } from './limits.ts';
 import { ledgerSecond, MAX_STEP_BACK_S, oldestSecond } from './minuteWindow.ts';
 import type {
@@ -21,13 +22,16 @@ import type {
   LedgerEntry,
   LedgerStore,
   LimitSet,
+  RecallCommand,
+  Recollection,
   SettleCommand,
   Settlement,
 } from './port.ts';
 import { MAX_KEY_LIMITS, MAX_LEDGER_PAGE, MAX_TENANT_LIMITS } from './port.ts';
+import { SqlIdempotency } from './sqlIdempotency.ts';
 import { SqlKeys } from './sqlKeys.ts';
 import { type Booking, type LimitMeter, SqlMeters } from './sqlMeters.ts';
-import { entryOf, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
+import { entryOf, type HeldRow, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
 import { modelList, SqlRules } from './sqlRules.ts';
 import { SqlWaits } from './sqlWaits.ts';
 
@@ -37,11 +41,13 @@ export class SqlLedger implements LedgerStore {
   readonly #rules: SqlRules;
   readonly #meters: SqlMeters;
   readonly #waits: SqlWaits;
+  readonly #idempotency: SqlIdempotency;
   readonly #statements: LedgerStatements;
 
   /** `db` has the schema of migrations.ts. */
-  constructor(db: Sql) {
+  constructor(db: Sql, bounds: IdempotencyBounds = IDEMPOTENCY_BOUNDS) {
     this.#db = db;
+    this.#idempotency = new SqlIdempotency(db, bounds);
     this.#keys = new SqlKeys(db);
     this.#rules = new SqlRules(db);
     this.#meters = new SqlMeters(db);
@@ -51,24 +57,45 @@ export class SqlLedger implements LedgerStore {
 
   async admit(command: AdmitCommand): Promise<Admission> {
     return this.#db.transaction((): Admission => {
-      const { tenant, model, price, nowMs } = command;
+      const { tenant, model, price, nowMs, requestId, idempotency } = command;
       const known = this.#keys.authenticate(command, nowMs);
       if (typeof known === 'string') return { kind: known };
       if (known.allowedModels && !known.allowedModels.includes(model)) return { kind: 'model_not_allowed' };
+      const standing = idempotency && this.#idempotency.find(tenant, idempotency, nowMs);
+      const conflict = standing && conflictOf(standing, requestId);
+      if (conflict) return { kind: conflict };
       const second = this.#second(tenant, known.latestSecond, nowMs);
       const booking: Booking = { tenant, keyId: known.key.id, model, atMs: nowMs, second };
       const meters = this.#meters.open(booking, price);
-      const decision = decide(meters, command.demand);
+      const decision = decide(meters, standing ? demandOf(command.demand, standing) : command.demand);
       if (decision.kind === 'count_first') return decision;
       if (decision.kind !== 'granted') return this.#refusal(decision.kind, decision.refusing, meters, booking);
-      const { hold, outputTokens } = decision;
-      const { requestId, pool, deadlineMs, expiresMs } = command;
+      const { hold, held, outputTokens } = decision;
+      const { pool, deadlineMs, expiresMs } = command;
       this.#statements.insertHold.run(
-        ...[requestId, tenant, known.key.id, model, pool, hold.inputTokens, hold.outputTokens, ...priceValues(price)],
-        ...[nowMs, second, deadlineMs, expiresMs],
+        ...[requestId, tenant, known.key.id, model, pool, held.inputTokens, held.outputTokens, ...priceValues(price)],
+        ...[nowMs, second, deadlineMs, expiresMs, idempotency?.keyHash ?? null],
       );
-      const limits = this.#meters.hold(meters, booking, hold).map(stateOf);
-      return { kind: 'granted', keyId: known.key.id, outputTokens, hold, limits };
+      const seed = standing ? this.#idempotency.begin(tenant, requestId, idempotency, outputTokens, standing) : null;
+      const limits = this.#meters.hold(meters, booking, held).map(stateOf);
+      return { kind: 'granted', keyId: known.key.id, outputTokens, seed, hold, limits };
+    });
+  }
+
+  async recall(command: RecallCommand): Promise<Recollection> {
+    return this.#db.transaction((): Recollection => {
+      const { tenant, model, keyHash, nowMs } = command;
+      const known = this.#keys.authenticate(command, nowMs);
+      if (typeof known === 'string') return { kind: known };
+      if (known.allowedModels && !known.allowedModels.includes(model)) return { kind: 'model_not_allowed' };
+      if (command.unreadable) this.#idempotency.forgetAnswer(tenant, keyHash);
+      const standing = this.#idempotency.find(tenant, command, nowMs);
+      if (standing.kind === 'lost') return { kind: 'lost', next: standing.next };
+      if (standing.kind !== 'answered') return standing;
+      const answer = this.#idempotency.answer(tenant, keyHash);
+      const second = this.#second(tenant, known.latestSecond, nowMs);
+      const limits = this.#meters.list(tenant, known.key.id, nowMs, second).map(stateOf);
+      return { kind: 'answered', requestId: standing.record.requestId, answer, limits };
     });
   }
 
@@ -107,7 +134,10 @@ export class SqlLedger implements LedgerStore {
     return this.#db.transaction((): Settlement => {
       const hold = this.#hold(tenant, requestId);
       if (!hold) return this.#statements.selectEntry.get(tenant, requestId) ? 'already' : 'unknown';
-      const bill = withinHold(command.bill, hold);
+      const whole = command.bill;
+      const { keyHash } = hold;
+      const bill = withinHold(keyHash === null ? whole : this.#idempotency.bill(tenant, keyHash, whole), hold);
+      if (keyHash !== null && command.answer) this.#idempotency.keep(tenant, keyHash, command.answer);
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;
       const { keyId, model, pool, price, reservedAtMs, second } = hold;
       const cost = costOf(price, bill);
@@ -125,6 +155,7 @@ export class SqlLedger implements LedgerStore {
 
   async expire(nowMs: number): Promise<number> {
     return this.#db.transaction(() => {
+      this.#idempotency.expire(nowMs);
       const expired = this.#statements.selectExpired.all(nowMs).map(holdOf);
       if (expired.length > 0) this.#statements.expire.run(nowMs);
       for (const hold of expired)
@@ -136,7 +167,7 @@ export class SqlLedger implements LedgerStore {
   async holds(query: { after?: string; limit: number }): Promise<Hold[]> {
     const limit = Math.min(query.limit, MAX_LEDGER_PAGE);
     return this.#statements.selectHolds.all(query.after ?? '', limit).map((row) => {
-      const { second: _, ...hold } = holdOf(row);
+      const { second: _, keyHash: __, ...hold } = holdOf(row);
       return hold;
     });
   }
@@ -159,7 +190,10 @@ export class SqlLedger implements LedgerStore {
   }
 
   async archiveTenant(tenant: string): Promise<void> {
-    this.#db.prepare('UPDATE tenants SET archived = 1 WHERE id = ?').run(tenant);
+    this.#db.transaction(() => {
+      this.#db.prepare('UPDATE tenants SET archived = 1 WHERE id = ?').run(tenant);
+      this.#idempotency.forgetAnswers(tenant);
+    });
   }
 
   async allowModels(tenant: string, models: readonly string[] | null): Promise<void> {
@@ -260,13 +294,13 @@ export class SqlLedger implements LedgerStore {
     return second;
   }
 
-  #hold(tenant: string, requestId: string): (Hold & { second: number }) | undefined {
+  #hold(tenant: string, requestId: string): HeldRow | undefined {
     const row = this.#statements.selectHold.get(tenant, requestId);
     return row && holdOf(row);
   }
 }
 
-function bookingOf({ tenant, keyId, model, reservedAtMs, second }: Hold & { second: number }): Booking {
+function bookingOf({ tenant, keyId, model, reservedAtMs, second }: HeldRow): Booking {
   return { tenant, keyId, model, atMs: reservedAtMs, second };
 }
 

@@ -29,8 +29,8 @@ export function prepareLedger(db: Sql): LedgerStatements {
   return {
     insertHold: db.prepare(
       `INSERT INTO holds (request_id, tenant, key_id, model, pool, input_tokens, output_tokens, ${PRICE_COLUMNS},
-         reserved_ms, booked_second, deadline_ms, expires_ms, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held')`,
+         reserved_ms, booked_second, deadline_ms, expires_ms, key_hash, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held')`,
     ),
     selectHold: db.prepare('SELECT * FROM holds WHERE tenant = ? AND request_id = ?'),
     selectHolds: db.prepare('SELECT * FROM holds WHERE request_id > ? ORDER BY request_id LIMIT ?'),
@@ -71,7 +71,13 @@ export function priceOf(row: Row): Price | null {
   };
 }
 
-export function holdOf(row: Row): Hold & { second: number } {
+/** A hold with what is the ledger's own: the second it is booked in, and the hash of its idempotency key. */
+export interface HeldRow extends Hold {
+  second: number;
+  keyHash: string | null;
+}
+
+export function holdOf(row: Row): HeldRow {
   return {
     requestId: text(row, 'request_id'),
     tenant: text(row, 'tenant'),
@@ -83,6 +89,7 @@ export function holdOf(row: Row): Hold & { second: number } {
     price: priceOf(row),
     reservedAtMs: int(row, 'reserved_ms'),
     second: int(row, 'booked_second'),
+    keyHash: textOrNull(row, 'key_hash'),
     deadlineMs: int(row, 'deadline_ms'),
     expiresMs: int(row, 'expires_ms'),
     state: text(row, 'state') === 'held' ? 'held' : 'unresolved',

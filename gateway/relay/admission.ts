@@ -4,7 +4,7 @@ import type { ServedModel } from '../../pool/wire/events.ts';
 import { authenticate } from '../authenticate.ts';
 import { fromPool, invalidRequest, modelNotAllowed, poolFailed } from '../errors.ts';
 import { invariant } from '../invariant.ts';
-import type { Admission, KeyPresented } from '../ledger/port.ts';
+import type { Admission, KeyPresented, NewAttempt } from '../ledger/port.ts';
 import type { GatewayPorts } from '../ports.ts';
 import { boundOfChat, boundOfCompletion, type PromptBound } from './bound.ts';
 import type { Asked } from './normalise.ts';
@@ -20,6 +20,8 @@ export interface AdmissionRequest {
   asked: Asked;
   pool: PoolState;
   model: ServedModel;
+  /** Where it came under an idempotency key. */
+  idempotency: NewAttempt | null;
 }
 
 export type Granted = Extract<Admission, { kind: 'granted' }> & { deadlineMs: number };
@@ -58,7 +60,7 @@ function looseForContext(ports: GatewayPorts, request: AdmissionRequest, bound: 
 
 async function ask(ports: GatewayPorts, request: AdmissionRequest, bound: PromptBound) {
   const { settings, clock, ledger, prices } = ports;
-  const { asked, model, requestId, key, pool } = request;
+  const { asked, model, requestId, key, pool, idempotency } = request;
   const left = Math.max(1, model.context_length - bound.longestTokens);
   const nowMs = clock.now();
   const deadlineMs = nowMs + settings.requestTimeoutMs;
@@ -78,6 +80,7 @@ async function ask(ports: GatewayPorts, request: AdmissionRequest, bound: Prompt
     nowMs,
     deadlineMs,
     expiresMs: deadlineMs + settings.holdMarginMs,
+    ...(idempotency && { idempotency }),
   });
   return { admission, deadlineMs };
 }

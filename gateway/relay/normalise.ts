@@ -31,12 +31,11 @@ export function askedOf(inference: Inference, prompts: number): Asked {
 }
 
 /** A whole number below 2^48: exact in JSON. */
-function drawSeed(random: RandomBytes): number {
+export function drawSeed(random: RandomBytes): number {
   return Buffer.from(random(6)).readUIntBE(0, 6);
 }
 
-export function forPool(inference: Inference, outputTokens: number, random: RandomBytes): Inference {
-  const seed = inference.request.seed ?? drawSeed(random);
+export function forPool(inference: Inference, outputTokens: number, seed: number): Inference {
   if (inference.kind === 'chat') {
     const { max_tokens: _replaced, store: _store, ...rest } = inference.request;
     const request = { ...withoutGatewayFields(rest), max_completion_tokens: outputTokens, seed };

@@ -1,9 +1,17 @@
 // What the ledger refuses, as the answer of the error table: whether to retry and when, which limit it was and where it stands. Every
 // figure is the caller's own.
 import { keyRefused } from '../authenticate.ts';
-import { GatewayError, invalidRequest, modelNotAllowed } from '../errors.ts';
+import {
+  GatewayError,
+  idempotencyExhausted,
+  idempotencyInProgress,
+  idempotencyKeyReused,
+  invalidRequest,
+  modelNotAllowed,
+} from '../errors.ts';
+import { type KeyConflict, MAX_ATTEMPTS } from '../ledger/idempotency.ts';
 import type { LimitState } from '../ledger/limits.ts';
-import type { Admission } from '../ledger/port.ts';
+import type { Admission, KeyRefusal } from '../ledger/port.ts';
 import type { GatewayPorts } from '../ports.ts';
 import { decimalUsd } from '../prices/price.ts';
 import { rateLimitHeaders } from '../rateLimitHeaders.ts';
@@ -13,8 +21,7 @@ export function refusal(
   model: string,
   admission: Exclude<Admission, { kind: 'granted' | 'count_first' }>,
 ): GatewayError {
-  if (!('limit' in admission))
-    return admission.kind === 'model_not_allowed' ? modelNotAllowed(model) : keyRefused(admission.kind);
+  if (!('limit' in admission)) return refusalOfKeys(model, admission.kind);
   const { kind, limit, needed, retryAfterMs, limits } = admission;
   metrics.refused(kind);
   const name = limitName(limit);
@@ -46,6 +53,22 @@ export function refusal(
     headers,
     ...(limit.resetsAtMs !== null && { retryAfterMs: Math.max(1000, limit.resetsAtMs - clock.now()) }),
   });
+}
+
+/** What no limit refuses, but a key: the caller's own, or its request's. */
+export function refusalOfKeys(model: string, kind: 'model_not_allowed' | KeyConflict | KeyRefusal): GatewayError {
+  switch (kind) {
+    case 'model_not_allowed':
+      return modelNotAllowed(model);
+    case 'in_progress':
+      return idempotencyInProgress();
+    case 'key_reused':
+      return idempotencyKeyReused();
+    case 'attempts_exhausted':
+      return idempotencyExhausted(MAX_ATTEMPTS);
+    default:
+      return keyRefused(kind);
+  }
 }
 
 const WINDOW_NAMES = { minute: 'per-minute', day: 'daily', month: 'monthly', lifetime: 'lifetime', none: '' } as const;

@@ -45,6 +45,8 @@ export interface Admitted {
   deadlineMs: number;
   /** The request's, under which the relay stands. */
   span: Span;
+  /** The answer as it is kept for replays, once it is whole; null: it isn't. */
+  keep: (done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => Uint8Array | null;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
   service: ServiceGrant;
 }
@@ -76,8 +78,8 @@ export async function* relay(
   };
   let { hold } = admitted;
   let settled = false;
-  const settle = async (bill: Bill) => {
-    const settling = () => settler.settle(tenant, requestId, bill);
+  const settle = async (bill: Bill, answer: Uint8Array | null = null) => {
+    const settling = () => settler.settle(tenant, requestId, bill, answer);
     await traced(tracer, span, 'settle', billAttributes(bill), settling);
     settled = true;
   };
@@ -107,7 +109,7 @@ export async function* relay(
       } else if (event.type === 'done') {
         checkReceipt(admitted, event.receipt);
         const bill = withinHold(billOf(event.receipt), hold);
-        await settle(bill);
+        await settle(bill, admitted.keep(event, bill));
         yield { type: 'end', done: event, bill };
       } else if (event.type === 'error') {
         if (event.receipt) checkReceipt(admitted, event.receipt);

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { systemClock } from '../clock.ts';
 import type { Bill } from '../ledger/bill.ts';
 import { jsonLog } from '../log.ts';
+import { streamedAnswer } from './answer.ts';
 import { chatShaper } from './chatShape.ts';
 import type { RelayEvent } from './relay.ts';
 import { respondStreaming } from './respond.ts';
@@ -40,10 +41,9 @@ function rig(tokens: number, options: { beforeToken?: () => Promise<void>; keepA
     }
   }
   const head = { id: 'c', created: 0, model: 'm', system_fingerprint: 'f' };
-  const response = respondStreaming(events(), chatShaper(head, 1), {
+  const response = respondStreaming(events(), streamedAnswer(chatShaper(head, 1), false), {
     ...{
       requestId: 'r',
-      includeUsage: false,
       headers: {},
       log: jsonLog(
         () => {},

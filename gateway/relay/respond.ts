@@ -3,29 +3,46 @@
 import type { Clock } from '../clock.ts';
 import { GatewayError, internalError } from '../errors.ts';
 import { errorFields, type Log } from '../log.ts';
+import type { Answer } from './answer.ts';
 import type { RelayEvent } from './relay.ts';
-import { type Collector, type Shaper, SSE_DONE, SSE_SILENCE, sseData, sseError, usageOf } from './shape.ts';
+import { SSE_SILENCE, sseError } from './shape.ts';
 import { Silence } from './silence.ts';
 
 export async function respondWhole(
   events: AsyncGenerator<RelayEvent, void, void>,
-  collector: Collector,
+  answer: Answer,
   headers: Record<string, string>,
 ): Promise<Response> {
   for await (const event of events) {
-    if (event.type !== 'end') {
-      collector.add(event);
-      continue;
-    }
-    collector.add(event.done);
-    return Response.json({ ...collector.answer(), usage: usageOf(event.bill, event.done.usage) }, { headers });
+    if (event.type === 'end') return jsonResponse(Buffer.concat(answer.end(event.done, event.bill)), headers);
+    answer.add(event);
   }
   throw new Error('a relay ends with its bill or throws');
 }
 
+/** `body`: a whole answer's, or all events of a stream. */
+export function replay(body: Uint8Array, streamed: boolean, headers: Record<string, string>): Response {
+  const told = { ...headers, 'idempotent-replayed': 'true' };
+  return streamed ? eventResponse(body, told) : jsonResponse(body, told);
+}
+
+function jsonResponse(body: Uint8Array, headers: Record<string, string>): Response {
+  return new Response(Buffer.from(body), { headers: { ...headers, 'content-type': 'application/json' } });
+}
+
+function eventResponse(body: ReadableStream<Uint8Array> | Uint8Array, headers: Record<string, string>): Response {
+  return new Response(body instanceof Uint8Array ? Buffer.from(body) : body, {
+    headers: {
+      ...headers,
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+    },
+  });
+}
+
 export interface StreamOptions {
   requestId: string;
-  includeUsage: boolean;
   headers: Record<string, string>;
   log: Log;
   clock: Clock;
@@ -40,10 +57,10 @@ export interface StreamOptions {
 /** Resolves when the pool has accepted the request; throws GatewayError when it has not. */
 export async function respondStreaming(
   events: AsyncGenerator<RelayEvent, void, void>,
-  shaper: Shaper,
+  answer: Answer,
   options: StreamOptions,
 ): Promise<Response> {
-  const { includeUsage, abort, log, requestId } = options;
+  const { abort, log, requestId } = options;
   const first = await events.next();
   let asked: Promise<IteratorResult<RelayEvent, void>> | null = Promise.resolve(first);
   const silence = new Silence(options.clock, options.keepAliveMs);
@@ -51,7 +68,6 @@ export async function respondStreaming(
     silence.stop();
     options.finished();
   };
-  const chunk = (value: object) => sseData(includeUsage ? { ...value, usage: null } : value);
 
   /** Sends at least one chunk, unless the stream is over. */
   async function pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
@@ -62,19 +78,17 @@ export async function respondStreaming(
       asked = null;
       const event = got.value;
       if (!event) return controller.close();
-      const chunks = shaper.chunks(event.type === 'end' ? event.done : event);
-      for (const one of chunks) controller.enqueue(chunk(one));
       if (event.type === 'end') {
         // The relay's last steps can't change the answer any more. They come before its end, so that whoever has read the end finds
         // the place free that this request took.
         await events.return().catch((error: unknown) => log.error('relay_failed', errorFields(error)));
         finished();
-        if (includeUsage)
-          controller.enqueue(sseData({ ...shaper.usageChunk(), usage: usageOf(event.bill, event.done.usage) }));
-        controller.enqueue(SSE_DONE);
+        for (const piece of answer.end(event.done, event.bill)) controller.enqueue(piece);
         return controller.close();
       }
-      if (chunks.length > 0) return;
+      const pieces = answer.add(event);
+      for (const piece of pieces) controller.enqueue(piece);
+      if (pieces.length > 0) return;
     }
   }
 
@@ -101,12 +115,5 @@ export async function respondStreaming(
     },
     { highWaterMark: 0 },
   );
-  return new Response(body, {
-    headers: {
-      ...options.headers,
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache, no-transform',
-      'x-accel-buffering': 'no',
-    },
-  });
+  return eventResponse(body, options.headers);
 }

@@ -46,8 +46,8 @@ export class Settler implements Settling {
   }
 
   /** The request is no longer watched. */
-  async settle(tenant: string, requestId: string, bill: Bill): Promise<Settlement> {
-    const settlement = await book(this.#ports, tenant, requestId, bill);
+  async settle(tenant: string, requestId: string, bill: Bill, answer?: Uint8Array | null): Promise<Settlement> {
+    const settlement = await book(this.#ports, tenant, requestId, bill, answer);
     this.#watched.delete(requestId);
     this.#leftAtMs.delete(requestId);
     return settlement;

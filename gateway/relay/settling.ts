@@ -12,8 +12,8 @@ export interface Settling {
   watch(requestId: string): void;
   /** Nothing was reserved after all. */
   unwatch(requestId: string): void;
-  /** The one way to a bill: idempotent by request id. */
-  settle(tenant: string, requestId: string, bill: Bill): Promise<Settlement>;
+  /** The one way to a bill: idempotent by request id. `answer`: to be replayed to who comes again under its key. */
+  settle(tenant: string, requestId: string, bill: Bill, answer?: Uint8Array | null): Promise<Settlement>;
   /** The relay gives a request up without a bill. It is not signed for a pool after this. */
   leave(hold: LeftHold): void;
 }
@@ -24,8 +24,9 @@ export async function book(
   tenant: string,
   requestId: string,
   bill: Bill,
+  answer: Uint8Array | null = null,
 ): Promise<Settlement> {
-  const settlement = await ledger.settle({ tenant, requestId, bill, nowMs: clock.now() });
+  const settlement = await ledger.settle({ tenant, requestId, bill, nowMs: clock.now(), ...(answer && { answer }) });
   if (settlement === 'booked')
     metrics.settled(bill.outcome, bill.inputTokens, bill.cachedInputTokens, bill.outputTokens);
   return settlement;

@@ -1,19 +1,22 @@
-// POST /v1/chat/completions and /v1/completions: authenticate and reserve, choose a pool, relay, settle. Each step is a file of its
+// POST /v1/chat/completions and /v1/completions: authenticate, recall, choose a pool, reserve, relay, settle. Each step is a file of its
 // own; this is the order in which they happen.
 import { Hono } from 'hono';
 import { chatRequest, completionRequest, LIMITS, promptsOf } from '../../pool/wire/inference.ts';
 import { onBehalfOf, presentedKey } from '../authenticate.ts';
 import { invalidRequest, modelNotFound, noPoolReady } from '../errors.ts';
+import { requestOf } from '../ledger/idempotency.ts';
 import type { KeyPresented } from '../ledger/port.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { rateLimitHeaders } from '../rateLimitHeaders.ts';
 import { admit } from '../relay/admission.ts';
+import { type Answer, KeptAnswer, streamedAnswer, wholeAnswer } from '../relay/answer.ts';
 import { chatCollector, chatShaper } from '../relay/chatShape.ts';
 import { completionCollector, completionShaper } from '../relay/completionShape.ts';
-import { type Asked, askedOf, forPool } from '../relay/normalise.ts';
+import { type Asked, askedOf, drawSeed, forPool } from '../relay/normalise.ts';
 import type { Inference } from '../relay/poolClient.ts';
+import { idempotencyKeyOf, type KeyedAttempt, recall } from '../relay/recall.ts';
 import { type Admitted, relay } from '../relay/relay.ts';
-import { respondStreaming, respondWhole } from '../relay/respond.ts';
+import { replay, respondStreaming, respondWhole } from '../relay/respond.ts';
 import { serviceGrant } from '../relay/serviceGrant.ts';
 import type { Collector, ShapeHead, Shaper } from '../relay/shape.ts';
 import { readJson } from '../requestBody.ts';
@@ -33,9 +36,12 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
       const exchange = new Exchange(limit, nowMs, untilMs, sources);
       try {
         const key = presentedKey(c.req.raw, ports);
-        const job = await onBehalfOf(key, ports, async () =>
-          reserve(ports, key, await read(c.req.raw), c.get('requestId'), c.get('span')),
-        );
+        const job = await onBehalfOf(key, ports, async () => {
+          const idempotencyKey = idempotencyKeyOf(c.req.raw);
+          const inference = await read(c.req.raw);
+          return reserve(ports, key, { inference, idempotencyKey, requestId: c.get('requestId') }, c.get('span'));
+        });
+        c.set('requestId', job.requestId);
         return await answer(ports, job, exchange);
       } catch (error) {
         exchange.finish();
@@ -53,21 +59,27 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
   return app;
 }
 
-interface Job {
-  admitted: Admitted;
+interface Requested {
   /** As the client sent it. */
   inference: Inference;
+  idempotencyKey: string | null;
+  requestId: string;
+}
+
+interface Job {
+  /** As the client is told it: of the first attempt. */
+  requestId: string;
   asked: Asked;
-  head: ShapeHead;
   headers: Record<string, string>;
+  /** What runs, or the answer that is there already. */
+  work: { admitted: Admitted; answer: Answer } | Uint8Array;
 }
 
 /** Throws GatewayError; then nothing is held. */
 async function reserve(
   ports: GatewayPorts,
   key: KeyPresented,
-  inference: Inference,
-  requestId: string,
+  { inference, idempotencyKey, requestId }: Requested,
   span: Span,
 ): Promise<Job> {
   const { registry, settler, clock, directory, keyring, random } = ports;
@@ -76,53 +88,71 @@ async function reserve(
   const choices = asked.prompts * asked.n;
   if (choices > LIMITS.prompts)
     throw invalidRequest(`${asked.prompts} prompts × n = ${asked.n} are more than ${LIMITS.prompts} choices.`, 'n');
+  const { tenant } = key;
+  const service = await directory.service(tenant);
+  const seed = inference.request.seed ?? drawSeed(random);
+  let attempt: KeyedAttempt | null = null;
+  // Without a salt the project is archived: the ledger will say so.
+  if (idempotencyKey !== null && service.cacheSalt) {
+    const request = { key: idempotencyKey, salt: service.cacheSalt, inference, requestId, seed };
+    const recalled = await recall(ports, key, request);
+    if (recalled.kind === 'answered')
+      return { requestId: recalled.requestId, asked, headers: recalled.headers, work: recalled.body };
+    attempt = recalled.attempt;
+  }
   const choice = registry.choose(inference.request.model);
   if (choice.kind === 'unknown_model') throw modelNotFound(inference.request.model);
   if (choice.kind === 'none_ready') throw noPoolReady(inference.request.model);
   const { pool, model } = choice;
-  const { tenant } = key;
-  const service = await directory.service(tenant);
-  settler.watch(requestId);
+  const id = attempt?.id ?? requestId;
+  settler.watch(id);
   const about = { 'hearth.project.id': tenant, 'gen_ai.request.model': model.id, 'hearth.choices': choices };
   const granted = await traced(ports.tracer, span, 'admit', about, async (admitting) => {
-    const granted = await admit(ports, { requestId, key, inference, asked, pool, model });
+    const idempotency = attempt?.idempotency ?? null;
+    const granted = await admit(ports, { requestId: id, key, inference, asked, pool, model, idempotency });
     admitting.setAttributes({ 'hearth.key.id': granted.keyId, ...holdAttributes(granted.hold) });
     return granted;
   }).catch((error: unknown) => {
-    settler.unwatch(requestId);
+    settler.unwatch(id);
     throw error;
   });
   const { keyId, outputTokens, hold, deadlineMs } = granted;
+  const told = requestOf(id);
+  const head = {
+    id: `${inference.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${told.replace(/^req_/, '')}`,
+    created: Math.floor(startedAtMs / 1000),
+    model: model.id,
+    system_fingerprint: model.fingerprint,
+  };
+  const { answer, keep } = composed(head, inference, asked, attempt);
   return {
-    admitted: {
-      ...{ requestId, tenant, pool, choices, hold, startedAtMs, deadlineMs, span },
-      inference: forPool(inference, outputTokens, random),
-      service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
-    },
-    inference,
+    requestId: told,
     asked,
-    head: {
-      id: `${inference.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${requestId.replace(/^req_/, '')}`,
-      created: Math.floor(startedAtMs / 1000),
-      model: model.id,
-      system_fingerprint: model.fingerprint,
-    },
     headers: rateLimitHeaders(granted.limits, clock.now()),
+    work: {
+      answer,
+      admitted: {
+        ...{ requestId: id, tenant, pool, choices, hold, startedAtMs, deadlineMs, span, keep },
+        inference: forPool(inference, outputTokens, granted.seed ?? seed),
+        service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
+      },
+    },
   };
 }
 
-async function answer(ports: GatewayPorts, job: Job, exchange: Exchange): Promise<Response> {
-  const { admitted, inference, asked, head, headers } = job;
-  const events = relay(ports, admitted, exchange.signal);
-  const { shaper, collector } = shapes(head, inference, asked.n);
+async function answer(ports: GatewayPorts, { asked, headers, work }: Job, exchange: Exchange): Promise<Response> {
+  if (work instanceof Uint8Array) {
+    exchange.finish();
+    return replay(work, asked.stream, headers);
+  }
+  const events = relay(ports, work.admitted, exchange.signal);
   if (!asked.stream) {
-    const response = await respondWhole(events, collector(), headers);
+    const response = await respondWhole(events, work.answer, headers);
     exchange.finish();
     return response;
   }
-  return respondStreaming(events, shaper(), {
-    requestId: admitted.requestId,
-    includeUsage: asked.includeUsage,
+  return respondStreaming(events, work.answer, {
+    requestId: work.admitted.requestId,
     headers,
     log: ports.log,
     clock: ports.clock,
@@ -130,6 +160,24 @@ async function answer(ports: GatewayPorts, job: Job, exchange: Exchange): Promis
     abort: () => exchange.abort(),
     finished: () => exchange.finish(),
   });
+}
+
+/** The answer to be made, and how it is kept where a key may ask for it again. */
+function composed(
+  head: ShapeHead,
+  inference: Inference,
+  { n, stream, includeUsage }: Asked,
+  attempt: KeyedAttempt | null,
+): { answer: Answer; keep: Admitted['keep'] } {
+  const { shaper, collector } = shapes(head, inference, n);
+  const answer = stream ? streamedAnswer(shaper(), includeUsage) : wholeAnswer(collector());
+  if (!attempt) return { answer, keep: () => null };
+  const kept = new KeptAnswer(answer);
+  const keep: Admitted['keep'] = (done, bill) => {
+    const whole = kept.whole(done, bill);
+    return whole && attempt.seal(whole);
+  };
+  return { answer: kept, keep };
 }
 
 function shapes(

@@ -45,6 +45,7 @@ export const SETTINGS: GatewaySettings = {
   requestTimeoutMs: 60_000,
   holdMarginMs: 1000,
   keepAliveMs: 15_000,
+  idempotencyKeepMs: 86_400_000,
 };
 
 export class GatewayRig extends GatewayClient {

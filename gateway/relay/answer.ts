@@ -1,0 +1,77 @@
+// An answer's bytes as its client gets them: a piece per event for a stream, one at the end for a whole one. The end is made once, before
+// the bill is booked, so that an answer which is kept for replays is stored with its row; it is sent after that.
+import type { PoolEvent } from '../../pool/wire/events.ts';
+import type { Bill } from '../ledger/bill.ts';
+import { type Collector, type Shaper, SSE_DONE, sseData, usageOf } from './shape.ts';
+
+type Done = Extract<PoolEvent, { type: 'done' }>;
+
+export interface Answer {
+  /** What is sent for an event; nothing of a whole answer. */
+  add(event: PoolEvent): Uint8Array[];
+  /** The rest of it. */
+  end(done: Done, bill: Bill): Uint8Array[];
+}
+
+export function wholeAnswer(collector: Collector): Answer {
+  return {
+    add(event) {
+      collector.add(event);
+      return [];
+    },
+    end(done, bill) {
+      collector.add(done);
+      const body = { ...collector.answer(), usage: usageOf(bill, done.usage) };
+      return [new TextEncoder().encode(JSON.stringify(body))];
+    },
+  };
+}
+
+export function streamedAnswer(shaper: Shaper, includeUsage: boolean): Answer {
+  const chunk = (value: object) => sseData(includeUsage ? { ...value, usage: null } : value);
+  const add = (event: PoolEvent) => shaper.chunks(event).map(chunk);
+  return {
+    add,
+    end(done, bill) {
+      const usage = () => sseData({ ...shaper.usageChunk(), usage: usageOf(bill, done.usage) });
+      return [...add(done), ...(includeUsage ? [usage()] : []), SSE_DONE];
+    },
+  };
+}
+
+/** Larger answers aren't kept: a Durable Object takes 2 MB in one row. They would be computed again, and cost nothing then. */
+export const MAX_KEPT_ANSWER_BYTES = 1024 * 1024;
+
+/** Remembers what was sent, and its end from when it was made to when it is sent. */
+export class KeptAnswer implements Answer {
+  readonly #inner: Answer;
+  #pieces: Uint8Array[] | null = [];
+  #bytes = 0;
+  #end: Uint8Array[] | null = null;
+
+  constructor(inner: Answer) {
+    this.#inner = inner;
+  }
+
+  add(event: PoolEvent): Uint8Array[] {
+    return this.#remember(this.#inner.add(event));
+  }
+
+  end(done: Done, bill: Bill): Uint8Array[] {
+    this.#end ??= this.#remember(this.#inner.end(done, bill));
+    return this.#end;
+  }
+
+  /** All of it; null: it is too large to be kept. */
+  whole(done: Done, bill: Bill): Uint8Array | null {
+    this.end(done, bill);
+    return this.#pieces && Buffer.concat(this.#pieces);
+  }
+
+  #remember(pieces: Uint8Array[]): Uint8Array[] {
+    for (const { length } of pieces) this.#bytes += length;
+    if (this.#bytes > MAX_KEPT_ANSWER_BYTES) this.#pieces = null;
+    this.#pieces?.push(...pieces);
+    return pieces;
+  }
+}
