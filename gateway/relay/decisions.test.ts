@@ -102,6 +102,7 @@ describe('a hold that nobody watches', () => {
       cachedInputTokens: 4,
       outputTokens: 5,
       outcome: 'failed',
+      positions: [3, 2],
     });
   });
   test('unknown to its pool: open while the pool could still take it, then free', () => {

@@ -32,15 +32,20 @@ export interface AskOptions {
   /** Sent as it is when it is text. */
   body?: unknown;
   signal?: AbortSignal;
+  idempotencyKey?: string;
 }
 
 export abstract class GatewayClient {
   protected abstract ask(path: string, init: RequestInit): Promise<Response>;
 
-  async request(method: string, path: string, { key, body, signal }: AskOptions = {}): Promise<Response> {
+  async request(method: string, path: string, { key, body, signal, idempotencyKey }: AskOptions = {}) {
     return this.ask(path, {
       method,
-      headers: { 'content-type': 'application/json', ...(key !== undefined && { authorization: `Bearer ${key}` }) },
+      headers: {
+        'content-type': 'application/json',
+        ...(key !== undefined && { authorization: `Bearer ${key}` }),
+        ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
+      },
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
       ...(signal && { signal }),
     });
