@@ -1,8 +1,13 @@
-// Idempotency keys on the Node host, as its own process that is killed.
+// Idempotency keys on the Node host, as its own process that is killed; and what of prompts and answers stands on its disk.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
 import { GatewayProcess } from '../test/support/gatewayProcess.ts';
 import { SETTINGS } from '../test/support/gatewayRig.ts';
 import { idempotencySuite } from '../test/support/idempotencySuite.ts';
 import { ScriptedPool } from '../test/support/scriptedPool.ts';
+import { MIGRATIONS } from './migrations.ts';
+import { openDatabase } from './sqlite.ts';
 
 idempotencySuite('idempotency keys on Node', async (settings) => {
   const pool = new ScriptedPool();
@@ -21,4 +26,37 @@ idempotencySuite('idempotency keys on Node', async (settings) => {
       await pool.kill();
     },
   };
+});
+
+test('neither prompt nor answer nor key stands on the disk in the clear, and an archived tenant leaves no answer', async () => {
+  const pool = new ScriptedPool();
+  await pool.start();
+  pool.script = { tokens: ['the', '-heron', '-wades'] };
+  const gateway = await GatewayProcess.start([pool]);
+  try {
+    const { id, key } = await gateway.tenant();
+    const kept = () =>
+      readdirSync(gateway.folder).flatMap((name) => readFileSync(join(gateway.folder, name)).toString('latin1'));
+    const body = { model: 'tiny', messages: [{ role: 'user', content: 'the-ostrich-hides' }] };
+    for (const stream of [false, true]) {
+      const ask = { key, body: { ...body, stream }, idempotencyKey: `the-magpie-keeps-${stream}` };
+      await (await gateway.request('POST', '/v1/chat/completions', ask)).text();
+      const replayed = await gateway.request('POST', '/v1/chat/completions', ask);
+      expect(replayed.headers.get('idempotent-replayed')).toBe('true');
+      expect(await replayed.text()).toContain('-heron');
+    }
+    for (const secret of ['ostrich', 'heron', 'magpie', key])
+      expect(
+        kept().some((text) => text.includes(secret)),
+        secret,
+      ).toBe(false);
+    await gateway.admin('POST', `/projects/${id}/archive`);
+    await gateway.kill();
+    const db = openDatabase(join(gateway.folder, 'gateway.sqlite'), 'NORMAL', MIGRATIONS);
+    expect(db.prepare('SELECT count(*) AS n FROM idempotency WHERE answer IS NOT NULL').get()).toEqual({ n: 0 });
+    db.close();
+  } finally {
+    await gateway.stop();
+    await pool.kill();
+  }
 });

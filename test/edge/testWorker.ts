@@ -4,6 +4,7 @@ import type { EdgeEnv, ObjectNamespace, WorkerContext } from '../../gateway/edge
 import { TenantLedger } from '../../gateway/edge/tenantLedger.ts';
 import type { LedgerStore } from '../../gateway/ledger/port.ts';
 import worker from '../../gateway/worker.ts';
+import { parseBytes, stringifyBytes } from '../support/bytesInJson.ts';
 
 type StoreCall = { [N in keyof LedgerStore]: { name: N; args: Parameters<LedgerStore[N]> } }[keyof LedgerStore];
 export type Lever =
@@ -46,12 +47,12 @@ interface TestEnv extends EdgeEnv {
 
 async function levers(url: URL, request: Request, env: TestEnv): Promise<Response> {
   const [, , binding = '', name = ''] = url.pathname.split('/');
-  const lever: Lever = JSON.parse(await request.text());
+  const lever = parseBytes<Lever>(await request.text());
   if (lever.lever === 'scheduled') return Response.json({ value: await worker.scheduled({}, env) });
   const objects = binding === 'still' ? env.STILL : env.TENANTS;
   try {
     const value = await objects.get(objects.idFromName(decodeURIComponent(name))).pull(lever);
-    return Response.json({ value });
+    return new Response(stringifyBytes({ value }));
   } catch (error) {
     return Response.json({ error: String(error) }, { status: 500 });
   }

@@ -8,7 +8,8 @@ import { workerSettings } from '../../bin/edgeSettings.ts';
 import { invariant } from '../../engine/invariant.ts';
 import { d1Migrations, statementsOf } from '../../gateway/edge/d1Migrations.ts';
 import type { Lever } from '../edge/testWorker.ts';
-import { ADMIN_KEY, bodyOf, GatewayClient } from './gatewayClient.ts';
+import { parseBytes, stringifyBytes } from './bytesInJson.ts';
+import { ADMIN_KEY, GatewayClient } from './gatewayClient.ts';
 import { SETTINGS } from './gatewayRig.ts';
 import type { ScriptedPool } from './scriptedPool.ts';
 
@@ -101,8 +102,8 @@ export class EdgeRig extends GatewayClient {
   /** A lever of the test Worker on one object. Throws what the object threw, as text. */
   async pull<T>(object: string, lever: Lever, binding: 'tenants' | 'still' = 'tenants'): Promise<T> {
     const path = `${this.#url}/test/${binding}/${encodeURIComponent(object)}`;
-    const response = await fetch(path, { method: 'POST', body: JSON.stringify(lever) });
-    const { value, error } = await bodyOf<{ value: T; error?: string }>(response);
+    const response = await fetch(path, { method: 'POST', body: stringifyBytes(lever) });
+    const { value, error } = parseBytes<{ value: T; error?: string }>(await response.text());
     if (error !== undefined) throw new Error(error);
     return value;
   }

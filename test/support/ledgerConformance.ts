@@ -1,10 +1,11 @@
 // What every implementation of the ledger port must do, as one suite: the life of holds, keys, limits and the outbox by example, then
-// random histories against a naive model (ledgerHistories.ts).
+// random histories against naive models (ledgerHistories.ts, keyedHistories.ts).
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Demand } from '../../gateway/ledger/decide.ts';
 import type { LimitRule, LimitState } from '../../gateway/ledger/limits.ts';
 import type { Admission, AdmitCommand, KeyRecord, LedgerStore } from '../../gateway/ledger/port.ts';
 import type { Price } from '../../gateway/prices/price.ts';
+import { keyedHistories } from './keyedHistories.ts';
 import { ledgerHistories } from './ledgerHistories.ts';
 
 export interface OpenLedger {
@@ -369,5 +370,6 @@ export function ledgerConformance(name: string, open: () => Promise<OpenLedger>,
     });
 
     ledgerHistories(open, runs);
+    keyedHistories(open, runs);
   });
 }
