@@ -39,6 +39,10 @@ export class Metrics {
     this.#add('hearth_gateway_quota_refusals_total', { reason }, 1);
   }
 
+  replayed(): void {
+    this.#add('hearth_gateway_idempotent_replays_total', {}, 1);
+  }
+
   poolFailed(pool: string): void {
     this.#add('hearth_gateway_pool_failures_total', { pool }, 1);
   }

@@ -33,7 +33,7 @@ export interface SchemaNode {
 
 export interface Parameter {
   name: string;
-  in: 'path' | 'query';
+  in: 'path' | 'query' | 'header';
   required: boolean;
   schema: SchemaNode;
   style?: 'form';
@@ -77,7 +77,9 @@ const ERRORS: Readonly<Record<number, string>> = {
   401: 'No valid key was sent.',
   403: 'The key may not do this.',
   404: 'It does not exist.',
+  409: 'A request with this Idempotency-Key is in progress: retry. Or its attempts are used up.',
   413: 'The body is larger than the gateway takes.',
+  422: 'This Idempotency-Key was sent with another request before.',
   429: 'A limit is reached. Where it frees itself, retry-after says when.',
   503: 'No pool, or too much at once. Retry after the time told.',
 };
@@ -95,11 +97,27 @@ const HEADERS: Readonly<Record<string, string>> = {
   'x-ratelimit-limit-tokens': 'Of the limit on tokens with the least room.',
   'x-ratelimit-remaining-tokens': 'Its room.',
   'x-ratelimit-reset-tokens': 'When it is whole again, as 6m0s.',
+  'idempotent-replayed':
+    'true: this is the answer that the key was given before. It costs nothing and counts in no limit.',
   'x-next-cursor': 'The `cursor` of the next export.',
 };
 const ALWAYS = ['x-request-id', 'openai-processing-ms'];
 const RETRY = ['retry-after', 'retry-after-ms', 'x-should-retry'];
 const RATE = Object.keys(HEADERS).filter((name) => name.startsWith('x-ratelimit-'));
+
+const KEY_HEADER: Parameter = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  required: false,
+  schema: {
+    type: 'string',
+    minLength: 1,
+    maxLength: 255,
+    pattern: '^[!-~]+$',
+    description:
+      'Makes retries safe. The first request under it runs; the same request under it later gets the same answer, free, for a day. One that was lost runs again from its seed, and only what was not billed yet is billed.',
+  },
+};
 
 const DESCRIPTION =
   `OpenAI's API where it has the route, and its shapes where it has not. A tenant is a project: keys of projects (sk-…) call the
@@ -119,10 +137,10 @@ export function openApiDocument(operations: readonly Operation[] = OPERATIONS): 
   const schemaOf = (schema: z.ZodType): SchemaNode => ({ $ref: refTo(names.get(schema)?.id ?? '') });
 
   const queries = new Set<string>();
-  const parametersOf = ({ path, query }: Operation): Parameter[] => {
+  const parametersOf = ({ path, query, keyed }: Operation): Parameter[] => {
     const name = query && names.get(query)?.id;
     if (name) queries.add(name);
-    return [...pathParameters(path), ...queryParameters(schemas.get(name ?? '') ?? {})];
+    return [...pathParameters(path), ...queryParameters(schemas.get(name ?? '') ?? {}), ...(keyed ? [KEY_HEADER] : [])];
   };
   const paths: OpenApiDocument['paths'] = {};
   for (const operation of operations) {
@@ -199,19 +217,20 @@ function queryParameters({ properties = {}, required = [] }: SchemaNode): Parame
 }
 
 /** What follows from who may call and what is sent, and what the row adds. */
-export function errorsOf({ caller, body, query, path, errors = [] }: Operation): number[] {
+export function errorsOf({ caller, body, query, path, keyed, errors = [] }: Operation): number[] {
   const follow = [
     ...(body || query ? [400] : []),
     ...(caller === 'anyone' ? [] : [401]),
     ...(caller === 'admin' ? [403] : []),
     ...(path.includes(':') ? [404] : []),
     ...(body ? [413] : []),
+    ...(keyed ? [409, 422] : []),
   ];
   return [...new Set([...follow, ...errors])].sort((a, b) => a - b);
 }
 
 function responsesOf(operation: Operation, schemaOf: (schema: z.ZodType) => SchemaNode): Record<string, ResponseNode> {
-  const { answer, event, texts = [], id } = operation;
+  const { answer, event, keyed, texts = [], id } = operation;
   const text: SchemaNode = { type: 'string' };
   const content = {
     ...(answer && { 'application/json': { schema: schemaOf(answer) } }),
@@ -220,10 +239,10 @@ function responsesOf(operation: Operation, schemaOf: (schema: z.ZodType) => Sche
       texts.map((type) => [type, { schema: type === 'application/json' ? { type: 'object' } : text }]),
     ),
   };
-  const extra = event ? RATE : id === 'exportUsage' ? ['x-next-cursor'] : [];
+  const extra = keyed ? [...RATE, 'idempotent-replayed'] : id === 'exportUsage' ? ['x-next-cursor'] : [];
   const error = json({ $ref: refTo('Error') });
   const failures = errorsOf(operation).map((status) => {
-    const more = status === 429 ? [...RETRY, ...RATE] : status === 503 ? RETRY : [];
+    const more = status === 429 ? [...RETRY, ...RATE] : [409, 422, 503].includes(status) ? RETRY : [];
     return [status, { description: ERRORS[status] ?? ANY_ERROR, headers: headerRefs([...ALWAYS, ...more]), ...error }];
   });
   return {

@@ -40,6 +40,8 @@ export interface Operation {
   answer?: z.ZodType;
   /** One event of the stream, where the body may ask for one. */
   event?: z.ZodType;
+  /** Takes an Idempotency-Key. */
+  keyed?: true;
   /** Media types of an answer that is text. */
   texts?: readonly string[];
   /** Beyond those that follow from caller, query, body and path. */
@@ -80,11 +82,13 @@ const INFERENCE: readonly Operation[] = [
         answer: inference.chatCompletion,
         event: inference.chatCompletionChunk,
         errors: AT_A_POOL,
+        keyed: true,
       },
     },
   ),
   ask('POST', '/completions', 'createCompletion', 'What follows a text, or token ids, or several of them', {
-    ...{ body: completionRequest, answer: inference.completion, event: inference.completionChunk, errors: AT_A_POOL },
+    ...{ body: completionRequest, answer: inference.completion, event: inference.completionChunk },
+    ...{ errors: AT_A_POOL, keyed: true },
   }),
   ask('GET', '/models', 'listModels', 'The models that the key may use', { answer: inference.modelList }),
   ask('GET', '/models/:id{.+}', 'getModel', 'One model that the key may use', { answer: inference.model }),

@@ -54,7 +54,10 @@ export async function recall(
   if (found.kind === 'answered') {
     const body = openAnswer(keyring, of, presented, found.answer);
     const headers = rateLimitHeaders(found.limits, nowMs);
-    if (body) return { kind: 'answered', requestId: found.requestId, body, headers };
+    if (body) {
+      ports.metrics.replayed();
+      return { kind: 'answered', requestId: found.requestId, body, headers };
+    }
     found = await ledger.recall({ ...command, unreadable: true });
   }
   if (found.kind === 'absent') return attempt(requestId);

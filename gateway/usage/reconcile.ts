@@ -2,6 +2,7 @@
 // moments, so a difference that stays is a fault: one of these sides has lost or made up tokens. Pure.
 import type { Receipt } from '../../pool/wire/events.ts';
 import { billOf } from '../ledger/bill.ts';
+import { requestOf } from '../ledger/idempotency.ts';
 import type { LedgerEntry } from '../ledger/port.ts';
 import type { Tokens } from '../prices/price.ts';
 
@@ -23,16 +24,21 @@ export function differences(receipts: readonly Receipt[], entries: readonly Ledg
     const billed = billOf(receipt);
     const about = { requestId: receipt.request_id, pool: receipt.pool_id, receipt: tokensOf(billed) };
     if (!entry) return [{ ...about, kind: 'unsettled' as const, entry: null }];
+    // A later attempt of a request under an idempotency key has a row of what its earlier ones were not billed.
+    const agrees = requestOf(entry.requestId) === entry.requestId ? isEqual : isPart;
     const same =
       entry.tenant === receipt.tenant &&
       entry.model === receipt.model &&
       entry.pool === receipt.pool_id &&
-      entry.inputTokens === billed.inputTokens &&
-      entry.cachedInputTokens === billed.cachedInputTokens &&
-      entry.outputTokens === billed.outputTokens;
+      agrees(entry.inputTokens, billed.inputTokens) &&
+      agrees(entry.cachedInputTokens, billed.cachedInputTokens) &&
+      agrees(entry.outputTokens, billed.outputTokens);
     return same ? [] : [{ ...about, kind: 'differs' as const, entry: tokensOf(entry) }];
   });
 }
+
+const isEqual = (billed: number, released: number): boolean => billed === released;
+const isPart = (billed: number, released: number): boolean => billed <= released;
 
 function tokensOf({ inputTokens, cachedInputTokens, outputTokens }: Tokens): Tokens {
   return { inputTokens, cachedInputTokens, outputTokens };
