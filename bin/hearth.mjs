@@ -27,6 +27,7 @@ const COMMANDS = {
   'bench:ledger': { entry: 'bench/ledger.ts', dev: true },
   'bench:speculation': { entry: 'bench/speculation.ts', dev: true },
   'bench:kernels': { entry: 'bench/kernels/run.ts', dev: true },
+  chaos: { entry: 'test/chaos/run.ts', dev: true },
   'sim:cache': { entry: 'bench/simCache.ts', dev: true },
   'config:schema': { entry: 'bin/writeSchema.ts', dev: true },
 };

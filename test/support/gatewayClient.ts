@@ -12,7 +12,9 @@ export interface Tenant {
 }
 
 export interface Limit {
-  limit_tokens: number;
+  metric: string;
+  window: string;
+  limit: number;
   used: number;
   held: number;
   remaining: number;

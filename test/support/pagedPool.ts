@@ -18,6 +18,8 @@ export interface PagedPool {
 }
 
 export interface PagedPoolOptions {
+  /** Default: pool-1. */
+  poolId?: string;
   /** The file that all models share which have none of their own. */
   model?: PagedModelFile;
   /** Default: one, `bytes`, of 256 blocks. */
@@ -48,7 +50,7 @@ export function pagedPoolOptions(folder: string, secret: Uint8Array, options: Pa
     stopLimitMs: 10_000,
     section: (port) => ({
       port: port ?? 0,
-      poolId: 'pool-1',
+      poolId: options.poolId ?? 'pool-1',
       keys: [{ id: 'key-1', secretHex: Buffer.from(secret).toString('hex') }],
       models,
       journal: { folder: join(folder, 'journal') },
@@ -68,7 +70,7 @@ export async function startPagedPool(options: PagedPoolOptions = {}): Promise<Pa
   });
   const { port } = await supervisor.start();
   return {
-    address: { url: `http://127.0.0.1:${port}`, poolId: 'pool-1', keyId: 'key-1', secret },
+    address: { url: `http://127.0.0.1:${port}`, poolId: options.poolId ?? 'pool-1', keyId: 'key-1', secret },
     supervisor,
     log,
     folder,

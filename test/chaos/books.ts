@@ -1,0 +1,161 @@
+// After a storm: does the bill say what the journals say? The gateway's database is read as it lies, and held against everything that the
+// pools have ever journalled and what clients were told. Returns every fault in words; none is what is wanted.
+import { DatabaseSync } from 'node:sqlite';
+import { z } from 'zod';
+import { billOf } from '../../gateway/ledger/bill.ts';
+import { requestOf } from '../../gateway/ledger/idempotency.ts';
+import type { Receipt } from '../../pool/wire/events.ts';
+import type { Told } from './client.ts';
+import type { PlannedTenant } from './plan.ts';
+
+const row = z.object({
+  request_id: z.string(),
+  tenant: z.string(),
+  pool: z.string(),
+  input: z.int(),
+  cached_input: z.int(),
+  output: z.int(),
+});
+type Row = z.infer<typeof row>;
+const count = z.object({ n: z.int() });
+
+export interface StormRecords {
+  /** The gateway's database. */
+  path: string;
+  receipts: ReadonlyMap<string, Receipt>;
+  tenants: readonly PlannedTenant[];
+  /** What clients were told of requests that were answered. */
+  told: readonly Told[];
+}
+
+interface Tokens {
+  input: number;
+  output: number;
+}
+
+export function faultsOf({ path, receipts, tenants, told }: StormRecords): string[] {
+  const db = new DatabaseSync(path, { readOnly: true });
+  try {
+    const all = (text: string) => db.prepare(text).all();
+    const number = (text: string) => count.parse(db.prepare(text).get()).n;
+    const rows = z.array(row).parse(all('SELECT * FROM entries ORDER BY sequence'));
+    const usage = z.array(row).parse(all('SELECT *, project AS tenant FROM usage'));
+    const keyed = new Set(
+      z
+        .array(z.object({ request_id: z.string() }))
+        .parse(all('SELECT request_id FROM idempotency'))
+        .map((one) => one.request_id),
+    );
+    const billed = sumsOf(rows);
+    return [
+      ...all('PRAGMA integrity_check').flatMap((one) =>
+        one.integrity_check === 'ok' ? [] : `integrity: ${JSON.stringify(one)}`,
+      ),
+      ...all('PRAGMA foreign_key_check').map((one) => `foreign key: ${JSON.stringify(one)}`),
+      ...(number('SELECT count(*) AS n FROM holds') > 0
+        ? [`holds are left: ${JSON.stringify(all('SELECT * FROM holds'))}`]
+        : []),
+      ...notOfReceipts(rows, billed, receipts),
+      ...notExportedOnce(rows, usage),
+      ...notAsTold(billed, told),
+      ...tenants.flatMap((one) => ofTenant(one, rows, keyed, (limit) => number(limit))),
+      ...miscounted(all),
+    ];
+  } finally {
+    db.close();
+  }
+}
+
+/** Rows of a request's attempts together, by its id. */
+function sumsOf(rows: readonly Row[]): Map<string, Tokens> {
+  const sums = new Map<string, Tokens>();
+  for (const { request_id, input, output } of rows) {
+    const before = sums.get(requestOf(request_id)) ?? { input: 0, output: 0 };
+    sums.set(requestOf(request_id), { input: before.input + input, output: before.output + output });
+  }
+  return sums;
+}
+
+/** Each position that some pool released, once; each prompt once, where anything of it was billed. */
+function notOfReceipts(
+  rows: readonly Row[],
+  billed: ReadonlyMap<string, Tokens>,
+  receipts: ReadonlyMap<string, Receipt>,
+): string[] {
+  const faults: string[] = [];
+  const byRequest = Map.groupBy(receipts.values(), (receipt) => requestOf(receipt.request_id));
+  for (const [requestId, attempts] of byRequest) {
+    const running = attempts.filter(({ outcome }) => outcome === 'running');
+    if (running.length > 0) faults.push(`${requestId} runs still: ${JSON.stringify(running)}`);
+    const bills = attempts.map(billOf);
+    const choices = Math.max(...bills.map(({ positions = [] }) => positions.length));
+    const released = Array.from({ length: choices }, (_, i) =>
+      Math.max(...bills.map(({ positions = [] }) => positions[i] ?? 0)),
+    );
+    const expected = {
+      input: Math.max(...bills.map(({ inputTokens }) => inputTokens)),
+      output: released.reduce((sum, one) => sum + one, 0),
+    };
+    const actual = billed.get(requestId);
+    if (actual?.input !== expected.input || actual.output !== expected.output)
+      faults.push(`${requestId}: journals ${JSON.stringify(expected)}, bill ${JSON.stringify(actual)}`);
+  }
+  for (const one of rows) {
+    const receipt = receipts.get(one.request_id);
+    if (!receipt && one.input + one.output > 0) faults.push(`${one.request_id} is billed without a receipt`);
+    if (receipt && (receipt.tenant !== one.tenant || receipt.pool_id !== one.pool))
+      faults.push(`${one.request_id} is billed to ${one.tenant} for ${one.pool}: ${JSON.stringify(receipt)}`);
+    if (one.cached_input > one.input) faults.push(`${one.request_id} has more cached tokens than tokens`);
+  }
+  return faults;
+}
+
+function notExportedOnce(rows: readonly Row[], usage: readonly Row[]): string[] {
+  const shown = (all: readonly Row[]) => all.map((one) => JSON.stringify(row.parse(one))).sort();
+  const [billed, exported] = [shown(rows), shown(usage)];
+  return billed.join() === exported.join()
+    ? []
+    : [`${billed.length} rows are billed, ${exported.length} exported, or they differ`];
+}
+
+/** A request that was answered is billed what its client was told, however often it was tried. */
+function notAsTold(billed: ReadonlyMap<string, Tokens>, told: readonly Told[]): string[] {
+  return told.flatMap(({ requestId, promptTokens, completionTokens }) => {
+    const actual = billed.get(requestId);
+    return actual?.input === promptTokens && actual.output === completionTokens
+      ? []
+      : [`${requestId}: told ${promptTokens} and ${completionTokens}, billed ${JSON.stringify(actual)}`];
+  });
+}
+
+function ofTenant(
+  { name, keyed, lifetimeTokens, tenant }: PlannedTenant,
+  rows: readonly Row[],
+  keys: ReadonlySet<string>,
+  number: (text: string) => number,
+): string[] {
+  const mine = rows.filter((one) => one.tenant === tenant.id);
+  const used = mine.reduce((sum, { input, output }) => sum + input + output, 0);
+  const metered = number(
+    `SELECT coalesce(sum(meters.settled), 0) AS n FROM meters JOIN limits ON limits.id = meters.limit_id AND limits.tenant = meters.tenant
+     WHERE limits.tenant = '${tenant.id}' AND limits.metric = 'tokens' AND limits.window = 'lifetime'`,
+  );
+  return [
+    ...(used > lifetimeTokens ? [`${name} used ${used} of ${lifetimeTokens}`] : []),
+    ...(metered === used ? [] : [`${name}: the meter says ${metered}, the rows ${used}`]),
+    ...mine
+      .filter((one) => keyed && !keys.has(requestOf(one.request_id)))
+      .map((one) => `${name}: ${one.request_id} stands under no key`),
+  ];
+}
+
+/** What is kept under keys is counted right. */
+function miscounted(all: (text: string) => unknown[]): string[] {
+  const counted = all('SELECT id, kept_records, kept_answer_bytes FROM tenants ORDER BY id');
+  const kept = all(
+    `SELECT tenants.id, count(idempotency.id) AS kept_records, coalesce(sum(length(answer)), 0) AS kept_answer_bytes
+     FROM tenants LEFT JOIN idempotency ON idempotency.tenant = tenants.id GROUP BY tenants.id ORDER BY tenants.id`,
+  );
+  const [one, other] = [JSON.stringify(counted), JSON.stringify(kept)];
+  return one === other ? [] : [`kept under keys: counted ${one}, there ${other}`];
+}
