@@ -6,8 +6,8 @@
 //
 //   1. A tenant's key stands for one body while its record lives. Under another body nothing runs.
 //   2. At most one attempt of a key holds tokens: record and hold are one write, so no crash leaves one without the other.
-//   3. A finished answer is stored in the write that makes its row. Whoever finds the record without a hold finds the answer, or that the
-//      attempt was lost.
+//   3. A finished answer is stored in the write that ends its hold, before its client has its end. Only where the pool's own receipt was
+//      booked first does it come a moment later, and not if the next attempt has begun by then.
 //   4. Every output position is billed once over all attempts, per choice, and the prompt once: an attempt's row has what none before had.
 //   5. All attempts draw from the seed and the bound of the first, so that they say the same, under one request id.
 //   6. A replay holds nothing, costs nothing, counts in no limit and asks no pool.
@@ -30,6 +30,12 @@ export const IDEMPOTENCY_BOUNDS: IdempotencyBounds = { records: 100_000, answerB
 export interface PresentedKey {
   keyHash: string;
   bodyDigest: string;
+}
+
+/** An attempt's answer as it is kept. */
+export interface SealedAnswer {
+  keyHash: string;
+  sealed: Uint8Array;
 }
 
 export interface IdempotencyRecord {

@@ -8,7 +8,7 @@ import type { KeyHash } from '../keys/apiKey.ts';
 import type { Price } from '../prices/price.ts';
 import type { Bill } from './bill.ts';
 import type { Demand, HoldBounds, RefusalKind } from './decide.ts';
-import type { KeyConflict, PresentedKey } from './idempotency.ts';
+import type { KeyConflict, PresentedKey, SealedAnswer } from './idempotency.ts';
 import type { LimitRule, LimitState } from './limits.ts';
 
 /** Most limits of one tenant, and of one key: each is checked at every request. */
@@ -126,8 +126,8 @@ export interface SettleCommand {
   requestId: string;
   bill: Bill;
   nowMs: number;
-  /** To be replayed; kept where the request came under a key. */
-  answer?: Uint8Array;
+  /** To be replayed to who comes again under its key. */
+  answer?: SealedAnswer;
 }
 
 /** `booked`: this call made the entry. `already`: an earlier one did; nothing changed. `unknown`: no such hold or entry here. */

@@ -41,7 +41,8 @@ async function admit(key: string, nowMs: number, requestId = `r-${key}`): Promis
 
 async function finish(key: string, bytes: number, nowMs: number): Promise<void> {
   const bill = { inputTokens: 3, cachedInputTokens: 0, outputTokens: 4, outcome: 'completed' as const, positions: [4] };
-  await ledger.settle({ tenant: TENANT, requestId: `r-${key}`, bill, nowMs, answer: new Uint8Array(bytes) });
+  const answer = { keyHash: key, sealed: new Uint8Array(bytes) };
+  await ledger.settle({ tenant: TENANT, requestId: `r-${key}`, bill, nowMs, answer });
 }
 
 async function standing(key: string, nowMs = NOON + 100): Promise<string> {
@@ -54,6 +55,19 @@ function counted(): [records: number, bytes: number] {
   expect([int(row, 'kept_records'), int(row, 'kept_answer_bytes')]).toEqual([int(rows, 'n'), int(rows, 'bytes')]);
   return [int(rows, 'n'), int(rows, 'bytes')];
 }
+
+test('an answer that comes after its receipt was booked is kept, but not once the next attempt has begun', async () => {
+  const bill = { inputTokens: 3, cachedInputTokens: 0, outputTokens: 4, outcome: 'completed' as const, positions: [4] };
+  for (const key of ['a', 'b']) {
+    await admit(key, NOON);
+    await ledger.settle({ tenant: TENANT, requestId: `r-${key}`, bill, nowMs: NOON });
+    expect(await standing(key)).toBe('lost');
+  }
+  await admit('b', NOON, 'r-b.2');
+  for (const key of ['a', 'b']) await finish(key, 5, NOON);
+  expect([await standing('a'), await standing('b')]).toEqual(['answered', 'in_progress']);
+  expect(counted()).toEqual([2, 5]);
+});
 
 test('past their bytes the oldest answers go, and are computed again', async () => {
   for (const [at, key] of ['a', 'b', 'c'].entries()) {

@@ -8,6 +8,7 @@ import {
   type IdempotencyRecord,
   type PresentedKey,
   requestOf,
+  type SealedAnswer,
   type Standing,
   standingOf,
   unbilledPart,
@@ -57,7 +58,10 @@ export class SqlIdempotency {
     this.#bill = db.prepare(
       'UPDATE idempotency SET billed_input = ?, billed_positions = ? WHERE tenant = ? AND key_hash = ?',
     );
-    this.#answer = db.prepare('UPDATE idempotency SET answer = ? WHERE tenant = ? AND key_hash = ? RETURNING 1');
+    this.#answer = db.prepare(
+      `UPDATE idempotency SET answer = ? WHERE tenant = ? AND key_hash = ? AND answer IS NULL
+         AND request_id || iif(attempts = 1, '', '.' || attempts) = ? RETURNING 1`,
+    );
     this.#count = db.prepare(
       'UPDATE tenants SET kept_records = kept_records + ?, kept_answer_bytes = kept_answer_bytes + ? WHERE id = ?',
     );
@@ -117,10 +121,11 @@ export class SqlIdempotency {
     return bill;
   }
 
-  keep(tenant: string, keyHash: string, answer: Uint8Array): void {
-    if (answer.length > this.#bounds.answerBytes) return;
-    if (this.#answer.all(answer, tenant, keyHash).length === 0) return;
-    this.#count.run(0, answer.length, tenant);
+  /** Unless a later attempt has begun. */
+  keep(tenant: string, attempt: string, { keyHash, sealed }: SealedAnswer): void {
+    if (sealed.length > this.#bounds.answerBytes) return;
+    if (this.#answer.all(sealed, tenant, keyHash, attempt).length === 0) return;
+    this.#count.run(0, sealed.length, tenant);
     while (this.#kept(tenant).bytes > this.#bounds.answerBytes) {
       const oldest = this.#oldestAnswer.get(tenant);
       invariant(oldest, 'bytes are counted of answers that are there', { tenant });

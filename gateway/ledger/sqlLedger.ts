@@ -133,11 +133,12 @@ export class SqlLedger implements LedgerStore {
     const { tenant, requestId, nowMs } = command;
     return this.#db.transaction((): Settlement => {
       const hold = this.#hold(tenant, requestId);
-      if (!hold) return this.#statements.selectEntry.get(tenant, requestId) ? 'already' : 'unknown';
+      if (!hold && !this.#statements.selectEntry.get(tenant, requestId)) return 'unknown';
+      if (command.answer) this.#idempotency.keep(tenant, requestId, command.answer);
+      if (!hold) return 'already';
       const whole = command.bill;
       const { keyHash } = hold;
       const bill = withinHold(keyHash === null ? whole : this.#idempotency.bill(tenant, keyHash, whole), hold);
-      if (keyHash !== null && command.answer) this.#idempotency.keep(tenant, keyHash, command.answer);
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;
       const { keyId, model, pool, price, reservedAtMs, second } = hold;
       const cost = costOf(price, bill);

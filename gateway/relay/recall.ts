@@ -2,6 +2,7 @@
 // that it becomes, with what its admission and its answer need to know of the key.
 import { invalidRequest } from '../errors.ts';
 import { openAnswer, presentedAs, sealAnswer } from '../keys/answerSeal.ts';
+import type { SealedAnswer } from '../ledger/idempotency.ts';
 import type { KeyPresented, NewAttempt } from '../ledger/port.ts';
 import type { GatewayPorts } from '../ports.ts';
 import { rateLimitHeaders } from '../rateLimitHeaders.ts';
@@ -22,7 +23,7 @@ export interface KeyedAttempt {
   /** Under which holds, pools and rows know it. */
   id: string;
   idempotency: NewAttempt;
-  seal: (answer: Uint8Array) => Uint8Array;
+  seal: (answer: Uint8Array) => SealedAnswer;
 }
 
 export type Recalled =
@@ -46,7 +47,10 @@ export async function recall(
     attempt: {
       id,
       idempotency: { ...presented, seed, keptUntilMs: nowMs + settings.idempotencyKeepMs },
-      seal: (answer) => sealAnswer(keyring, of, presented, answer, random),
+      seal: (answer) => ({
+        keyHash: presented.keyHash,
+        sealed: sealAnswer(keyring, of, presented, answer, random),
+      }),
     },
   });
   const command = { ...caller, ...presented, model, nowMs };

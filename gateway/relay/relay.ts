@@ -6,6 +6,7 @@ import type { Clock } from '../clock.ts';
 import { fromPool, poolFailed } from '../errors.ts';
 import { type Bill, billOf, NOTHING_RELEASED, withinHold } from '../ledger/bill.ts';
 import type { HoldBounds } from '../ledger/decide.ts';
+import type { SealedAnswer } from '../ledger/idempotency.ts';
 import type { Ledger } from '../ledger/port.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -46,7 +47,7 @@ export interface Admitted {
   /** The request's, under which the relay stands. */
   span: Span;
   /** The answer as it is kept for replays, once it is whole; null: it isn't. */
-  keep: (done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => Uint8Array | null;
+  keep: (done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => SealedAnswer | null;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
   service: ServiceGrant;
 }
@@ -78,7 +79,7 @@ export async function* relay(
   };
   let { hold } = admitted;
   let settled = false;
-  const settle = async (bill: Bill, answer: Uint8Array | null = null) => {
+  const settle = async (bill: Bill, answer: SealedAnswer | null = null) => {
     const settling = () => settler.settle(tenant, requestId, bill, answer);
     await traced(tracer, span, 'settle', billAttributes(bill), settling);
     settled = true;

@@ -3,6 +3,7 @@
 // (the client left, the stream broke, an earlier gateway process died).
 import type { Clock } from '../clock.ts';
 import type { Bill } from '../ledger/bill.ts';
+import type { SealedAnswer } from '../ledger/idempotency.ts';
 import { type LedgerStore, MAX_LEDGER_PAGE, type Settlement } from '../ledger/port.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -46,7 +47,7 @@ export class Settler implements Settling {
   }
 
   /** The request is no longer watched. */
-  async settle(tenant: string, requestId: string, bill: Bill, answer?: Uint8Array | null): Promise<Settlement> {
+  async settle(tenant: string, requestId: string, bill: Bill, answer?: SealedAnswer | null): Promise<Settlement> {
     const settlement = await book(this.#ports, tenant, requestId, bill, answer);
     this.#watched.delete(requestId);
     this.#leftAtMs.delete(requestId);

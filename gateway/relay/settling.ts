@@ -2,6 +2,7 @@
 // the request's own life.
 import type { Clock } from '../clock.ts';
 import type { Bill } from '../ledger/bill.ts';
+import type { SealedAnswer } from '../ledger/idempotency.ts';
 import type { Hold, Ledger, Settlement } from '../ledger/port.ts';
 import type { Metrics } from '../metrics.ts';
 
@@ -13,7 +14,7 @@ export interface Settling {
   /** Nothing was reserved after all. */
   unwatch(requestId: string): void;
   /** The one way to a bill: idempotent by request id. `answer`: to be replayed to who comes again under its key. */
-  settle(tenant: string, requestId: string, bill: Bill, answer?: Uint8Array | null): Promise<Settlement>;
+  settle(tenant: string, requestId: string, bill: Bill, answer?: SealedAnswer | null): Promise<Settlement>;
   /** The relay gives a request up without a bill. It is not signed for a pool after this. */
   leave(hold: LeftHold): void;
 }
@@ -24,7 +25,7 @@ export async function book(
   tenant: string,
   requestId: string,
   bill: Bill,
-  answer: Uint8Array | null = null,
+  answer: SealedAnswer | null = null,
 ): Promise<Settlement> {
   const settlement = await ledger.settle({ tenant, requestId, bill, nowMs: clock.now(), ...(answer && { answer }) });
   if (settlement === 'booked')

@@ -22,6 +22,8 @@ export type Ending =
 
 type Try = { kind: 'told'; told: Told } | { kind: 'status'; status: number; code: string } | { kind: 'cut' };
 
+/** In progress, no pool, past its deadline. */
+const PASSING: ReadonlySet<number> = new Set([409, 503, 504]);
 const PAUSE_MS = 100;
 const GIVE_UP_MS = 120_000;
 
@@ -58,7 +60,7 @@ export async function runClient(
     patience = null;
     if (got.kind === 'told') return again(ask, planned, got.told, tries);
     if (got.kind === 'status' && isFinal(got)) return { kind: 'refused', tries };
-    if (got.kind === 'status' && got.status !== 503 && got.status !== 409)
+    if (got.kind === 'status' && !PASSING.has(got.status))
       return { kind: 'wrong', what: `answered ${got.status} ${got.code}` };
     if (planned.idempotencyKey === null) return { kind: 'lost', tries };
     if (Date.now() > giveUpAtMs) return { kind: 'given_up', tries };

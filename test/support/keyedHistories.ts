@@ -29,7 +29,7 @@ const step = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('end' as const),
       which: fc.nat(9),
-      how: fc.constantFrom('answered' as const, 'cut' as const, 'refused' as const),
+      how: fc.constantFrom('answered' as const, 'answered late' as const, 'cut' as const, 'refused' as const),
       positions,
     }),
   },
@@ -47,6 +47,7 @@ interface Asking {
 }
 
 interface Kept {
+  keyHash: string;
   body: number;
   stem: string;
   seed: number;
@@ -179,6 +180,7 @@ async function admit(ledger: LedgerStore, naive: NaiveKeys, mine: Asking, index:
     standing === 'lost' && before
       ? { ...before, attempts: before.attempts + 1, open: id }
       : {
+          keyHash: presented(key, body).keyHash,
           body,
           stem: id,
           seed: index,
@@ -214,17 +216,19 @@ async function end(
   const open = [...naive.kept.values()].filter((kept) => kept.open !== null);
   const kept = open[one.which % Math.max(1, open.length)];
   if (!kept?.open) return;
-  const released = one.how === 'answered' ? [OUTPUT, OUTPUT] : one.how === 'cut' ? one.positions : [];
+  const answered = one.how === 'answered' || one.how === 'answered late';
+  const released = answered ? [OUTPUT, OUTPUT] : one.how === 'cut' ? one.positions : [];
   const bill: Bill = {
     ...{ inputTokens: one.how === 'refused' ? 0 : PROMPT, cachedInputTokens: 0, outputTokens: sum(released) },
-    ...{ outcome: one.how === 'answered' ? 'completed' : 'failed', positions: released },
+    ...{ outcome: answered ? 'completed' : 'failed', positions: released },
   };
-  const answer = one.how === 'answered' ? { answer: new TextEncoder().encode(`answer ${index}`) } : {};
-  const settle = { tenant: TENANT, requestId: kept.open, bill, nowMs, ...answer };
-  expect(await ledger.settle(settle)).toBe('booked');
-  expect(await ledger.settle(settle)).toBe('already');
+  const text = answered ? `answer ${index}` : null;
+  const settle = { tenant: TENANT, requestId: kept.open, bill, nowMs };
+  const sealed = text !== null && { answer: { keyHash: kept.keyHash, sealed: new TextEncoder().encode(text) } };
+  expect(await ledger.settle(one.how === 'answered late' ? settle : { ...settle, ...sealed })).toBe('booked');
+  expect(await ledger.settle({ ...settle, ...sealed })).toBe('already');
   const billed = Array.from({ length: CHOICES }, (_, i) => Math.max(kept.billed[i] ?? 0, released[i] ?? 0));
   const prompt = Math.max(kept.prompt, bill.inputTokens);
   naive.rows.push({ id: kept.open, tokens: prompt - kept.prompt + sum(billed) - sum(kept.billed) });
-  Object.assign(kept, { billed, prompt, open: null, answer: one.how === 'answered' ? `answer ${index}` : null });
+  Object.assign(kept, { billed, prompt, open: null, answer: text });
 }
