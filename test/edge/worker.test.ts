@@ -190,3 +190,31 @@ test(`of ${BURST} requests at once on a quota for ${FIT}, exactly ${FIT} pass`, 
   expect(arrived).toBe(FIT);
   expect(await rig.limits(key)).toMatchObject([{ used: FIT * perRequest, held: 0, remaining: 0 }]);
 });
+
+test('of a burst whose requests end early more pass as room comes back, and it is never over', async () => {
+  const limit = 1000;
+  const { key } = await rig.tenant([{ window: 'lifetime', limit_tokens: limit }]);
+  pool.script = { tokens: [' a', ' b'] };
+  let most = 0;
+  let running = true;
+  const watch = (async () => {
+    while (running) {
+      const [quota] = await rig.limits(key);
+      most = Math.max(most, (quota?.used ?? 0) + (quota?.held ?? 0));
+    }
+  })();
+  // Each holds 100 and uses 5: ten at once fit, two hundred in all.
+  const body = { model: 'tiny', prompt: [1, 2, 3], max_tokens: 97 };
+  let passed = 0;
+  const clients = Array.from({ length: 50 }, async () => {
+    for (let i = 0; i < 4; i++)
+      if ((await rig.request('POST', '/v1/completions', { key, body })).status === 200) passed += 1;
+  });
+  await Promise.all(clients);
+  running = false;
+  await watch;
+  expect(passed).toBeGreaterThan(10);
+  expect(most).toBeGreaterThan(limit / 2);
+  expect(most).toBeLessThanOrEqual(limit);
+  expect(await rig.limits(key)).toMatchObject([{ used: passed * 5, held: 0 }]);
+});
