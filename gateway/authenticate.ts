@@ -1,6 +1,6 @@
 // Who calls: a project's key, checked without any look-up for typos and forgeries, then by the ledger; or an admin key.
 
-import { GatewayError, insufficientPermissions, invalidApiKey } from './errors.ts';
+import { GatewayError, insufficientPermissions, invalidApiKey, modelNotAllowed } from './errors.ts';
 import { ADMIN_KEY_PREFIX, isAdminKey } from './keys/adminKey.ts';
 import { keyHashes, projectOfKey } from './keys/apiKey.ts';
 import type { KeyPresented, KeyRefusal, KeyStatus } from './ledger/port.ts';
@@ -42,6 +42,16 @@ export async function authenticate(
   const status = await ledger.keyStatus({ ...key, nowMs: clock.now() });
   if (status.kind === 'known') return status;
   throw keyRefused(status.kind);
+}
+
+/** Throws GatewayError: 401, or 403 where the key may not use the model. */
+export async function authenticateFor(
+  model: string,
+  key: KeyPresented,
+  ports: Pick<GatewayPorts, 'ledger' | 'clock'>,
+): Promise<void> {
+  const { allowedModels } = await authenticate(key, ports);
+  if (allowedModels && !allowedModels.includes(model)) throw modelNotAllowed(model);
 }
 
 /**

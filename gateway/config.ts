@@ -58,6 +58,17 @@ export const limitsSchema = z.strictObject({
   bodyTimeoutMs: milliseconds.default(60_000).describe('A request must have come whole within this.'),
 });
 
+export const billingSchema = z.strictObject({
+  accountId: z.string().min(1).max(256).default('hearth').describe('BillingAccountId of FOCUS exports.'),
+  accountName: z.string().min(1).max(256).default('Hearth').describe('BillingAccountName of FOCUS exports.'),
+  issuerName: z
+    .string()
+    .min(1)
+    .max(256)
+    .default('Hearth')
+    .describe('Who bills, as FOCUS exports name it: issuer, provider and publisher.'),
+});
+
 const tls = z.strictObject({
   certFile: z.string().min(1).describe('PEM file of the certificate and its chain. Read again when it changes.'),
   keyFile: z.string().min(1).describe('PEM file of its private key.'),
@@ -103,6 +114,7 @@ export const gatewaySection = z
     pools: z.array(poolSchema).max(256).default([]).describe('The pools that serve.'),
     defaults: defaultsSchema.prefault({}),
     limits: limitsSchema.prefault({}),
+    billing: billingSchema.prefault({}),
     publicPrefixes: z
       .array(prefixDeclaration)
       .max(PREFIX_LIMITS.prefixes)

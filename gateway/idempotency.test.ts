@@ -3,16 +3,14 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { GatewayProcess } from '../test/support/gatewayProcess.ts';
-import { SETTINGS } from '../test/support/gatewayRig.ts';
 import { idempotencySuite } from '../test/support/idempotencySuite.ts';
 import { ScriptedPool } from '../test/support/scriptedPool.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { openDatabase } from './sqlite.ts';
 
-idempotencySuite('idempotency keys on Node', async (settings) => {
+idempotencySuite('idempotency keys on Node', async (limits) => {
   const pool = new ScriptedPool();
   await pool.start();
-  const { chatMaxTokens: _chat, completionMaxTokens: _completion, ...limits } = { ...SETTINGS, ...settings };
   const client = await GatewayProcess.start([pool], { limits });
   return {
     client,

@@ -80,7 +80,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const settler = new Settler({ ledger, registry, clock, log, metrics });
   const hangUp = new AbortController();
   const ports: GatewayPorts = {
-    settings: { ...section.defaults, ...section.limits },
+    settings: { ...section.defaults, ...section.limits, billing: section.billing },
     ...{ keyring, ledger, usage, metrics, registry, pools, publicPrefixes, settler, clock, random, log },
     tracer: gatewayTracer(),
     directory: new SqlDirectory(central, () => db.cutLog()),

@@ -14,6 +14,7 @@ import type { PromptCounts } from './relay/promptCount.ts';
 import type { PublicPrefixes } from './relay/publicPrefixes.ts';
 import type { Settling } from './relay/settling.ts';
 import type { Span, Tracer } from './trace.ts';
+import type { FocusParties } from './usage/focus.ts';
 import type { UsageStore } from './usage/port.ts';
 
 export interface GatewaySettings {
@@ -31,6 +32,7 @@ export interface GatewaySettings {
   keepAliveMs: number;
   /** So long an Idempotency-Key stands for its request. */
   idempotencyKeepMs: number;
+  billing: FocusParties;
 }
 
 export interface GatewayPorts {

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { prefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import {
   adminKeySchema,
+  billingSchema,
   ConfigError,
   defaultsSchema,
   isLoopback,
@@ -27,6 +28,7 @@ const edgePool = poolSchema.extend({
 const settingsSchema = z.strictObject({
   defaults: defaultsSchema.omit({ devTokensPerDay: true }).prefault({}),
   limits: limitsSchema.prefault({}),
+  billing: billingSchema.prefault({}),
   publicPrefixes: z.array(prefixDeclaration).max(64).default([]),
   upkeep: z
     .strictObject({

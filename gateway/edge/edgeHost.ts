@@ -69,7 +69,7 @@ export class EdgeHost {
     });
     this.#settling = new EdgeSettling({ clock, metrics }, ledger, later);
     const ports: GatewayPorts = {
-      settings: { ...settings.defaults, ...settings.limits },
+      settings: { ...settings.defaults, ...settings.limits, billing: settings.billing },
       ...{ keyring, ledger, metrics, registry, clock, log },
       pools: this.#pools,
       random: webRandom,

@@ -112,9 +112,9 @@ export class SqlKeys {
   stragglers(tenant: string, newestPepperVersion: number): KeyStraggler[] {
     return this.#db
       .prepare(
-        `SELECT keys.id, keys.last_used_ms, key_hashes.pepper_version
+        `SELECT keys.id, keys.last_used_ms, min(key_hashes.pepper_version) AS pepper_version
          FROM key_hashes JOIN keys ON keys.id = key_hashes.key_id
-         WHERE keys.tenant = ? AND key_hashes.pepper_version < ? ORDER BY key_hashes.pepper_version, keys.id`,
+         WHERE keys.tenant = ? AND key_hashes.pepper_version < ? GROUP BY keys.id ORDER BY pepper_version, keys.id`,
       )
       .all(tenant, newestPepperVersion)
       .map((row) => ({

@@ -1,8 +1,8 @@
 // From a checked request to a hold: bound the prompt, ask the ledger for room, and count exactly first where the bound alone might
 // refuse somebody who fits.
 import type { ServedModel } from '../../pool/wire/events.ts';
-import { authenticate } from '../authenticate.ts';
-import { fromPool, invalidRequest, modelNotAllowed, poolFailed } from '../errors.ts';
+import { authenticateFor } from '../authenticate.ts';
+import { fromPool, invalidRequest, poolFailed } from '../errors.ts';
 import { invariant } from '../invariant.ts';
 import type { Admission, KeyPresented, NewAttempt } from '../ledger/port.ts';
 import type { GatewayPorts } from '../ports.ts';
@@ -34,8 +34,7 @@ export async function admit(ports: GatewayPorts, request: AdmissionRequest): Pro
       ? boundOfChat(inference.request.messages, model)
       : boundOfCompletion(inference.request.prompt, model);
   if (!bound.exact && looseForContext(ports, request, bound)) {
-    const { allowedModels } = await authenticate(key, ports);
-    if (allowedModels && !allowedModels.includes(model.id)) throw modelNotAllowed(model.id);
+    await authenticateFor(model.id, key, ports);
     bound = await count(ports, request);
   }
   for (;;) {

@@ -82,6 +82,7 @@ test('costs, exports and the ledger are one number, also when the price changes 
   expect(focus.headers.get('content-type')).toContain('text/csv');
   const text = await focus.text();
   expect(focusFaults(text)).toEqual([]);
+  expect(parseFocus(text).rows[0]).toMatchObject({ BillingAccountId: 'acct-1', InvoiceIssuerName: 'Some Issuer' });
   expect(parseFocus(text).rows.reduce((sum, row) => sum + nanoUsd(row.BilledCost ?? ''), 0n)).toBe(billed);
   const lines = (await (await get('/usage/export?format=jsonl')).text()).trim().split('\n');
   expect(lines.reduce((sum, line) => sum + nanoUsd(JSON.parse(line).cost_usd), 0n)).toBe(billed);

@@ -305,6 +305,8 @@ describe('refusals', () => {
     const response = await post('/v1/chat/completions', chat());
     expect(response.status).toBe(503);
     expect((await bodyOf(response)).error).toMatchObject({ type: 'server_error', code: 'no_pool_ready' });
+    await rig.admin('POST', `/projects/${tenant.id}/api_keys/${tenant.keyId}`, { allowed_models: ['other'] });
+    expect((await post('/v1/chat/completions', chat())).status, 'whoever may not use it hears that').toBe(403);
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
     expect((await rig.request('GET', '/readyz')).status).toBe(503);
   });

@@ -2,7 +2,7 @@
 // own; this is the order in which they happen.
 import { Hono } from 'hono';
 import { chatRequest, completionRequest, LIMITS, promptsOf } from '../../pool/wire/inference.ts';
-import { onBehalfOf, presentedKey } from '../authenticate.ts';
+import { authenticateFor, onBehalfOf, presentedKey } from '../authenticate.ts';
 import { invalidRequest, modelNotFound, noPoolReady } from '../errors.ts';
 import { requestOf } from '../ledger/idempotency.ts';
 import type { KeyPresented } from '../ledger/port.ts';
@@ -102,7 +102,10 @@ async function reserve(
   }
   const choice = registry.choose(inference.request.model);
   if (choice.kind === 'unknown_model') throw modelNotFound(inference.request.model);
-  if (choice.kind === 'none_ready') throw noPoolReady(inference.request.model);
+  if (choice.kind === 'none_ready') {
+    await authenticateFor(inference.request.model, key, ports);
+    throw noPoolReady(inference.request.model);
+  }
   const { pool, model } = choice;
   const id = attempt?.id ?? requestId;
   settler.watch(id);

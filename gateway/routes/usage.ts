@@ -8,7 +8,7 @@ import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { checked } from '../requestBody.ts';
 import { BUCKETS, bucketPage } from '../usage/buckets.ts';
 import { exportUsage } from '../usage/export.ts';
-import { exportFocus, type FocusParties } from '../usage/focus.ts';
+import { exportFocus } from '../usage/focus.ts';
 import type { UsageFilter, UsageGroup, UsageSum } from '../usage/port.ts';
 import { bucketsBody, pageOffset } from './bucketBody.ts';
 import { filterList, pageToken, queryOf, unixSeconds } from './queryLists.ts';
@@ -68,11 +68,8 @@ function resultBody({ group, inputTokens, cachedInputTokens, outputTokens, reque
   };
 }
 
-/** In the FOCUS export: who bills, and the account that everything is billed to. */
-const PARTIES: FocusParties = { accountId: 'hearth', accountName: 'Hearth', issuerName: 'Hearth' };
-
 /** Below /v1/organization/usage; the admin key is checked already. */
-export function usageRoutes({ usage, directory, clock, freshenUsage }: GatewayPorts): Hono<AppEnv> {
+export function usageRoutes({ usage, directory, clock, freshenUsage, settings }: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get('/completions', async (c) => {
     const query = checked(usageQuery, queryOf(c.req.url, LISTS));
@@ -100,7 +97,7 @@ export function usageRoutes({ usage, directory, clock, freshenUsage }: GatewayPo
     const nameOf = async (project: string) => (await directory.project(project))?.name ?? project;
     const body =
       query.format === 'focus'
-        ? exportFocus(usage, filter, range, PARTIES, nameOf)
+        ? exportFocus(usage, filter, range, settings.billing, nameOf)
         : exportUsage(usage, filter, query.format, range);
     const isCsv = query.format !== 'jsonl';
     return c.body(body, 200, {

@@ -12,7 +12,7 @@ let rig: EdgeRig;
 beforeAll(async () => {
   await pool.start();
   // The longest list is 2,049 messages.
-  rig = await EdgeRig.start(pool, { settings: { maxBodyBytes: 256 * 1024 } });
+  rig = await EdgeRig.start(pool, { limits: { maxBodyBytes: 256 * 1024 } });
 });
 afterAll(async () => {
   await rig.stop();

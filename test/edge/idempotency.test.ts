@@ -6,10 +6,10 @@ import { ScriptedPool } from '../support/scriptedPool.ts';
 /** Soon enough for a test. */
 const LOOK_AFTER_MS = 300;
 
-idempotencySuite('idempotency keys at the edge', async (settings) => {
+idempotencySuite('idempotency keys at the edge', async (limits) => {
   const pool = new ScriptedPool();
   await pool.start();
-  const client = await EdgeRig.start(pool, { settings, lookAfterMs: LOOK_AFTER_MS });
+  const client = await EdgeRig.start(pool, { limits, lookAfterMs: LOOK_AFTER_MS });
   return {
     client,
     pool,

@@ -17,7 +17,7 @@ let rig: EdgeRig;
 
 beforeAll(async () => {
   await pool.start();
-  rig = await EdgeRig.start(pool, { settings: { maxConcurrentRequests: BURST } });
+  rig = await EdgeRig.start(pool, { limits: { maxConcurrentRequests: BURST } });
 });
 afterAll(async () => {
   await rig.stop();

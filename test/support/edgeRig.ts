@@ -10,7 +10,7 @@ import { d1Migrations, statementsOf } from '../../gateway/edge/d1Migrations.ts';
 import type { Lever } from '../edge/testWorker.ts';
 import { parseBytes, stringifyBytes } from './bytesInJson.ts';
 import { ADMIN_KEY, GatewayClient } from './gatewayClient.ts';
-import { SETTINGS } from './gatewayRig.ts';
+import { DEFAULTS, LIMITS } from './gatewayRig.ts';
 import type { ScriptedPool } from './scriptedPool.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -20,7 +20,7 @@ const bundle = bundleWorker(join(root, 'test/edge/testWorker.ts'));
 export interface EdgeOptions {
   lookAfterMs?: number;
   feedDelayMs?: number;
-  settings?: Partial<typeof SETTINGS>;
+  limits?: Partial<typeof LIMITS>;
 }
 
 export class EdgeRig extends GatewayClient {
@@ -56,7 +56,7 @@ export class EdgeRig extends GatewayClient {
 
   /** A new workerd process on what is stored. */
   async boot(): Promise<void> {
-    const { chatMaxTokens, completionMaxTokens, ...limits } = { ...SETTINGS, ...this.#options.settings };
+    const limits = { ...LIMITS, ...this.#options.limits };
     const { lookAfterMs = 30_000, feedDelayMs = 50 } = this.#options;
     const { id, url, keyId, secretHex, model } = this.#pool;
     const secret = (byte: string) => byte.repeat(32);
@@ -79,7 +79,7 @@ export class EdgeRig extends GatewayClient {
         HEARTH_PEPPERS: JSON.stringify([{ version: 1, secretHex: secret('02') }]),
         HEARTH_POOLS: JSON.stringify([{ id, url, keyId, secretHex, models: [model] }]),
         HEARTH_SETTINGS: JSON.stringify({
-          defaults: { chatMaxTokens, completionMaxTokens },
+          defaults: DEFAULTS,
           limits,
           upkeep: { lookAfterMs, feedDelayMs },
         }),

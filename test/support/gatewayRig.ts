@@ -37,9 +37,8 @@ import { ScriptedPool } from './scriptedPool.ts';
 
 export { ADMIN_KEY, bodyOf, type Tenant } from './gatewayClient.ts';
 
-export const SETTINGS: GatewaySettings = {
-  chatMaxTokens: 64,
-  completionMaxTokens: 16,
+export const DEFAULTS = { chatMaxTokens: 64, completionMaxTokens: 16 };
+export const LIMITS = {
   maxBodyBytes: 64 * 1024,
   maxConcurrentRequests: 64,
   requestTimeoutMs: 60_000,
@@ -47,6 +46,8 @@ export const SETTINGS: GatewaySettings = {
   keepAliveMs: 15_000,
   idempotencyKeepMs: 86_400_000,
 };
+const BILLING = { accountId: 'acct-1', accountName: 'Some Account', issuerName: 'Some Issuer' };
+const SETTINGS: GatewaySettings = { ...DEFAULTS, ...LIMITS, billing: BILLING };
 
 export class GatewayRig extends GatewayClient {
   readonly pool: ScriptedPool;

@@ -24,7 +24,7 @@ interface Row {
 const PROMPT = 9;
 const CHAT = '/v1/chat/completions';
 
-export function idempotencySuite(name: string, open: (settings: { idempotencyKeepMs: number }) => Promise<KeyedHost>) {
+export function idempotencySuite(name: string, open: (limits: { idempotencyKeepMs: number }) => Promise<KeyedHost>) {
   describe(name, () => {
     let host: KeyedHost;
     let tenant: Tenant;

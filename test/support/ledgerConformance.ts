@@ -364,8 +364,14 @@ export function ledgerConformance(name: string, open: () => Promise<OpenLedger>,
     test('keys that no newest pepper has hashed yet are listed until they are used', async () => {
       const newest = { pepperVersion: 2, hash: '12'.repeat(32) };
       expect(await ledger.stragglers(TENANT, 1)).toEqual([]);
-      expect(await ledger.stragglers(TENANT, 2)).toEqual([{ keyId: 'key_1', pepperVersion: 1, lastUsedAtMs: null }]);
-      await ledger.keyStatus({ tenant: TENANT, hashes: [newest, HASH], nowMs: NOON });
+      const listed = [{ keyId: 'key_1', pepperVersion: 1, lastUsedAtMs: null }];
+      expect(await ledger.stragglers(TENANT, 2)).toEqual(listed);
+      const next = { pepperVersion: 1, hash: '34'.repeat(32) };
+      const rotation = { tenant: TENANT, keyId: 'key_1', hash: next, redacted: 'sk-…' };
+      await ledger.rotateKey({ ...rotation, oldGoodUntilMs: NOON + 1000 });
+      expect(await ledger.stragglers(TENANT, 2), 'once, though it has two values').toEqual(listed);
+      await ledger.rotateKey({ ...rotation, hash: newest, oldGoodUntilMs: NOON });
+      await ledger.rotateKey({ ...rotation, hash: { pepperVersion: 2, hash: '56'.repeat(32) }, oldGoodUntilMs: NOON });
       expect(await ledger.stragglers(TENANT, 2)).toEqual([]);
     });
 
