@@ -67,9 +67,10 @@ export async function storm(options: StormOptions): Promise<StormReport> {
         await gateway.boot();
       }),
       strike(options, progress, 'pool', options.poolKills, async (random) => {
-        const { pool } = pools[Math.floor(random() * pools.length)] ?? {};
-        invariant(pool?.supervisor.pid, 'the pool runs');
-        process.kill(pool.supervisor.pid, 'SIGKILL');
+        const one = pools[Math.floor(random() * pools.length)];
+        invariant(one, 'there are pools');
+        while (!one.serves()) await sleep(5);
+        one.kill();
       }),
     ]);
     await settled(gateway);
@@ -99,10 +100,13 @@ export async function storm(options: StormOptions): Promise<StormReport> {
 interface OpenPool {
   pool: PagedPool;
   archive: JournalArchive;
+  serves(): boolean;
+  kill(): void;
 }
 
 async function openPool(poolId: string, folder: string, { engine = {}, model }: StormOptions): Promise<OpenPool> {
   const journal = join(folder, `${poolId}-journal`);
+  let serves = false;
   const pool = await startPagedPool({
     models: [{ id: model, kvBlocks: 256 }],
     model: { stepMs: 8 },
@@ -111,10 +115,22 @@ async function openPool(poolId: string, folder: string, { engine = {}, model }: 
     section: { journal: { folder: journal, segmentBytes: 2 ** 30 } },
     supervisor: {
       restart: { initialDelayMs: 50, maxDelayMs: 50, maxDeaths: 1000, windowMs: 1000 },
+      onState: (state) => {
+        serves = state === 'ready';
+      },
       ...engine.supervisor,
     },
   });
-  return { pool, archive: new JournalArchive(journal, join(folder, `${poolId}-kept`)) };
+  return {
+    pool,
+    archive: new JournalArchive(journal, join(folder, `${poolId}-kept`)),
+    serves: () => serves,
+    kill() {
+      invariant(pool.supervisor.pid, 'a pool that serves has a process');
+      serves = false; // before its supervisor has noticed
+      process.kill(pool.supervisor.pid, 'SIGKILL');
+    },
+  };
 }
 
 function namedOf({ address }: PagedPool, model: string) {
