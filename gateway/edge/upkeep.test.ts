@@ -8,6 +8,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ScriptedPool } from '../../test/support/scriptedPool.ts';
 import { LocalAsyncSql } from '../asyncSql.ts';
 import { type Clock, systemClock } from '../clock.ts';
+import type { NewAttempt } from '../ledger/port.ts';
 import { SqlLedger } from '../ledger/sqlLedger.ts';
 import { jsonLog } from '../log.ts';
 import { MIGRATIONS } from '../migrations.ts';
@@ -67,7 +68,7 @@ afterEach(async () => {
 });
 
 /** A reservation whose invocation ended before its request reached a pool. */
-async function reserve(requestId: string, poolId = pool.id): Promise<void> {
+async function reserve(requestId: string, poolId = pool.id, idempotency?: NewAttempt): Promise<void> {
   const demand = { promptTokens: 10, promptExact: true, choices: 1, outputTokens: 10, outputFlexible: false };
   const times = { nowMs: now(), deadlineMs: now() + 600_000, expiresMs: now() + 630_000 };
   const command = {
@@ -79,6 +80,7 @@ async function reserve(requestId: string, poolId = pool.id): Promise<void> {
     demand,
     price: null,
     ...times,
+    ...(idempotency && { idempotency }),
   };
   expect(await ledger.admit(command)).toMatchObject({ kind: 'granted' });
 }
@@ -124,6 +126,24 @@ test('one alarm asks about a bounded number, and the next is due at once for the
   expect(await ledger.holds({ limit: 1000 })).toHaveLength(30);
   expect(nextMs).toBeLessThanOrEqual(now());
   expect(await upkeep.run()).toBeNull();
+});
+
+test('an object that nobody asks any more wakes to forget what was kept under its idempotency keys', async () => {
+  const presented = { keyHash: 'key', bodyDigest: 'body' };
+  await reserve('r1', pool.id, { ...presented, seed: 1, keptUntilMs: startMs + 86_400_000 });
+  const bill = {
+    inputTokens: 10,
+    cachedInputTokens: 0,
+    outputTokens: 3,
+    outcome: 'completed' as const,
+    positions: [3],
+  };
+  const answer = { keyHash: 'key', sealed: new Uint8Array(5) };
+  await ledger.settle({ tenant: TENANT, requestId: 'r1', bill, nowMs: now(), answer });
+  expect(await upkeep.run()).toBe(startMs + 87_000_000);
+  aheadMs = 87_000_000;
+  expect(await upkeep.run()).toBeNull();
+  expect(db.prepare('SELECT count(*) AS n FROM idempotency').get()).toEqual({ n: 0 });
 });
 
 test('looks are first at the age that is set, then in pauses of a quarter of the age, from 100 ms to 10 minutes', () => {

@@ -1,4 +1,4 @@
-// What one tenant's object does when its alarm rings: marks holds that are over their time, asks pools about those that their relays have
+// What one tenant's object does when its alarm rings: marks holds that are over their time, forgets what has expired, asks pools about those that their relays have
 // not ended and settles them, hands what is settled to the usage store, and acknowledges the receipts of it. An alarm may come late, more
 // than once, or fail half-way: everything here may be repeated, and only what is done is forgotten.
 import type { Clock } from '../clock.ts';
@@ -15,6 +15,8 @@ import { Looks } from './looks.ts';
 
 /** Holds that one alarm asks about, one by one; the next goes on. */
 const ASKS_PER_RUN = 100;
+/** What has expired under idempotency keys is taken away this much later, many at once; it is replayed no more before that. */
+const SWEEP_DELAY_MS = 600_000;
 /** A usage store that failed is tried again after this. */
 const FEED_RETRY_MS = 10_000;
 
@@ -50,6 +52,8 @@ export class Upkeep {
     this.looks.keep(new Set(open.map(({ requestId }) => requestId)));
     const due = open.map((hold) => this.looks.dueAtMs(hold));
     if (!fed) due.push(clock.now() + FEED_RETRY_MS);
+    const keptUntilMs = await ledger.keptUntil();
+    if (keptUntilMs !== null) due.push(keptUntilMs + SWEEP_DELAY_MS);
     return due.length === 0 ? null : due.reduce((first, one) => Math.min(first, one));
   }
 

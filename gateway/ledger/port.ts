@@ -215,6 +215,8 @@ export interface KeyStraggler {
 export interface LedgerStore extends Ledger {
   /** Marks holds past their expiry as unresolved; how many. Forgets records of idempotency keys past theirs. */
   expire(nowMs: number): Promise<number>;
+  /** When the next of those records is past its time; null: none is kept. Unix milliseconds. */
+  keptUntil(): Promise<number | null>;
   /** Open holds in the order of their request ids, behind `after`. */
   holds(query: { after?: string; limit: number }): Promise<Hold[]>;
   holdCounts(): Promise<{ held: number; unresolved: number }>;

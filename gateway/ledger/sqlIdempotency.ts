@@ -33,6 +33,7 @@ export class SqlIdempotency {
   readonly #count: Statement;
   readonly #selectKept: Statement;
   readonly #expired: Statement;
+  readonly #next: Statement;
   readonly #dropOldest: Statement;
   readonly #answerOf: Statement;
   readonly #oldestAnswer: Statement;
@@ -70,6 +71,7 @@ export class SqlIdempotency {
       `DELETE FROM idempotency WHERE id IN (
          SELECT id FROM idempotency WHERE expires_ms <= ? AND ${NO_HOLD} ORDER BY expires_ms LIMIT ${EXPIRED_PER_COMMAND}) ${gone}`,
     );
+    this.#next = db.prepare(`SELECT expires_ms FROM idempotency WHERE ${NO_HOLD} ORDER BY expires_ms LIMIT 1`);
     this.#dropOldest = db.prepare(
       `DELETE FROM idempotency WHERE id = (
          SELECT id FROM idempotency WHERE tenant = ? AND ${NO_HOLD} ORDER BY expires_ms LIMIT 1) ${gone}`,
@@ -146,6 +148,11 @@ export class SqlIdempotency {
 
   expire(nowMs: number): void {
     this.#forget(this.#expired.all(nowMs));
+  }
+
+  nextExpiry(): number | null {
+    const next = this.#next.get();
+    return next ? int(next, 'expires_ms') : null;
   }
 
   #kept(tenant: string): { records: number; bytes: number } {

@@ -165,6 +165,10 @@ export class SqlLedger implements LedgerStore {
     });
   }
 
+  async keptUntil(): Promise<number | null> {
+    return this.#idempotency.nextExpiry();
+  }
+
   async holds(query: { after?: string; limit: number }): Promise<Hold[]> {
     const limit = Math.min(query.limit, MAX_LEDGER_PAGE);
     return this.#statements.selectHolds.all(query.after ?? '', limit).map((row) => {
