@@ -12,32 +12,32 @@ const MINE = { tenant: 'proj_a', salt: Buffer.alloc(32, 1) };
 const ANSWER = Buffer.from('{"choices":"a secret answer"}');
 const presented = presentedAs(keyring(1), MINE, 'key-1', 'the body');
 
-test('an answer opens as it was sealed, and says nothing until then', () => {
-  const sealed = sealAnswer(keyring(1), MINE, presented, ANSWER, random);
+test('an answer opens as it was sealed, and says nothing until then', async () => {
+  const sealed = await sealAnswer(keyring(1), MINE, presented, ANSWER, random);
   expect(Buffer.from(sealed).includes('secret')).toBe(false);
-  expect(openAnswer(keyring(1), MINE, presented, sealed)).toEqual(ANSWER);
-  expect(sealAnswer(keyring(1), MINE, presented, ANSWER, random)).not.toEqual(sealed);
+  expect(await openAnswer(keyring(1), MINE, presented, sealed)).toEqual(ANSWER);
+  expect(await sealAnswer(keyring(1), MINE, presented, ANSWER, random)).not.toEqual(sealed);
 });
 
-test('it opens for no other tenant, salt, key or body, nor with a byte changed', () => {
-  const sealed = sealAnswer(keyring(1), MINE, presented, ANSWER, random);
+test('it opens for no other tenant, salt, key or body, nor with a byte changed', async () => {
+  const sealed = await sealAnswer(keyring(1), MINE, presented, ANSWER, random);
   const open = (of = MINE, by = presented, bytes: Uint8Array = sealed) => openAnswer(keyring(1), of, by, bytes);
-  expect(open({ ...MINE, tenant: 'proj_b' })).toBeNull();
-  expect(open({ ...MINE, salt: Buffer.alloc(32, 2) })).toBeNull();
-  expect(open(MINE, { ...presented, keyHash: '00' })).toBeNull();
-  expect(open(MINE, { ...presented, bodyDigest: '00' })).toBeNull();
+  expect(await open({ ...MINE, tenant: 'proj_b' })).toBeNull();
+  expect(await open({ ...MINE, salt: Buffer.alloc(32, 2) })).toBeNull();
+  expect(await open(MINE, { ...presented, keyHash: '00' })).toBeNull();
+  expect(await open(MINE, { ...presented, bodyDigest: '00' })).toBeNull();
   for (let at = 0; at < sealed.length; at++) {
     const changed = Buffer.from(sealed);
     changed.writeUInt8((changed[at] ?? 0) ^ 1, at);
-    expect(open(MINE, presented, changed)).toBeNull();
+    expect(await open(MINE, presented, changed)).toBeNull();
   }
-  expect(open(MINE, presented, sealed.subarray(0, 20))).toBeNull();
+  expect(await open(MINE, presented, sealed.subarray(0, 20))).toBeNull();
 });
 
-test('it opens while its pepper verifies, and digests stay the same after that', () => {
-  const sealed = sealAnswer(keyring(1), MINE, presented, ANSWER, random);
-  expect(openAnswer(keyring(1, 2), MINE, presented, sealed)).toEqual(ANSWER);
-  expect(openAnswer(keyring(2), MINE, presented, sealed)).toBeNull();
+test('it opens while its pepper verifies, and digests stay the same after that', async () => {
+  const sealed = await sealAnswer(keyring(1), MINE, presented, ANSWER, random);
+  expect(await openAnswer(keyring(1, 2), MINE, presented, sealed)).toEqual(ANSWER);
+  expect(await openAnswer(keyring(2), MINE, presented, sealed)).toBeNull();
   expect(presentedAs(keyring(2), MINE, 'key-1', 'the body')).toEqual(presented);
 });
 
@@ -48,4 +48,13 @@ test('digests differ by tenant, key and body', () => {
   expect(other('proj_a', 'key-2').keyHash).not.toBe(presented.keyHash);
   expect(other('proj_a', 'key-1', 'a body')).toMatchObject({ keyHash: presented.keyHash });
   expect(other('proj_a', 'key-1', 'a body').bodyDigest).not.toBe(presented.bodyDigest);
+});
+
+test('a long stream takes a small part of itself', async () => {
+  const chunk = (i: number) =>
+    `data: {"id":"chatcmpl-0123456789","object":"chat.completion.chunk","choices":[{"delta":"${i * 7919}"}]}`;
+  const stream = Buffer.from(Array.from({ length: 1000 }, (_, i) => chunk(i)).join('\n\n'));
+  const sealed = await sealAnswer(keyring(1), MINE, presented, stream, random);
+  expect(sealed.length).toBeLessThan(stream.length / 10);
+  expect(await openAnswer(keyring(1), MINE, presented, sealed)).toEqual(stream);
 });

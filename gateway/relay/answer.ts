@@ -1,6 +1,7 @@
 // An answer's bytes as its client gets them: a piece per event for a stream, one at the end for a whole one. The end is made once, before
 // the bill is booked, so that an answer which is kept for replays is stored with its row; it is sent after that.
 import type { PoolEvent } from '../../pool/wire/events.ts';
+import type { Share } from '../byteBudget.ts';
 import type { Bill } from '../ledger/bill.ts';
 import { type Collector, type Shaper, SSE_DONE, sseData, usageOf } from './shape.ts';
 
@@ -41,16 +42,21 @@ export function streamedAnswer(shaper: Shaper, includeUsage: boolean): Answer {
 
 /** Larger answers aren't kept: a Durable Object takes 2 MB in one row. They would be computed again, and cost nothing then. */
 export const MAX_KEPT_ANSWER_BYTES = 1024 * 1024;
+/** Of all answers that are being made: an isolate has 128 MB for everything. */
+export const MAX_KEPT_BYTES_AT_ONCE = 32 * 1024 * 1024;
 
 /** Remembers what was sent, and its end from when it was made to when it is sent. */
 export class KeptAnswer implements Answer {
   readonly #inner: Answer;
+  readonly #share: Share;
+  /** null: it is not kept. */
   #pieces: Uint8Array[] | null = [];
   #bytes = 0;
   #end: Uint8Array[] | null = null;
 
-  constructor(inner: Answer) {
+  constructor(inner: Answer, share: Share) {
     this.#inner = inner;
+    this.#share = share;
   }
 
   add(event: PoolEvent): Uint8Array[] {
@@ -62,16 +68,25 @@ export class KeptAnswer implements Answer {
     return this.#end;
   }
 
-  /** All of it; null: it is too large to be kept. */
+  /** All of it; null: it is too large to be kept, or there is no room. */
   whole(done: Done, bill: Bill): Uint8Array | null {
     this.end(done, bill);
     return this.#pieces && Buffer.concat(this.#pieces);
   }
 
+  /** What it remembers is needed no more. */
+  release(): void {
+    this.#share.release();
+    this.#pieces = null;
+  }
+
   #remember(pieces: Uint8Array[]): Uint8Array[] {
-    for (const { length } of pieces) this.#bytes += length;
-    if (this.#bytes > MAX_KEPT_ANSWER_BYTES) this.#pieces = null;
-    this.#pieces?.push(...pieces);
+    if (!this.#pieces) return pieces;
+    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    if (this.#bytes + bytes <= MAX_KEPT_ANSWER_BYTES && this.#share.take(bytes)) {
+      this.#bytes += bytes;
+      this.#pieces.push(...pieces);
+    } else this.release();
     return pieces;
   }
 }

@@ -23,7 +23,7 @@ export interface KeyedAttempt {
   /** Under which holds, pools and rows know it. */
   id: string;
   idempotency: NewAttempt;
-  seal: (answer: Uint8Array) => SealedAnswer;
+  seal: (answer: Uint8Array) => Promise<SealedAnswer>;
 }
 
 export type Recalled =
@@ -47,16 +47,16 @@ export async function recall(
     attempt: {
       id,
       idempotency: { ...presented, seed, keptUntilMs: nowMs + settings.idempotencyKeepMs },
-      seal: (answer) => ({
+      seal: async (answer) => ({
         keyHash: presented.keyHash,
-        sealed: sealAnswer(keyring, of, presented, answer, random),
+        sealed: await sealAnswer(keyring, of, presented, answer, random),
       }),
     },
   });
   const command = { ...caller, ...presented, model, nowMs };
   let found = await ledger.recall(command);
   if (found.kind === 'answered') {
-    const body = openAnswer(keyring, of, presented, found.answer);
+    const body = await openAnswer(keyring, of, presented, found.answer);
     const headers = rateLimitHeaders(found.limits, nowMs);
     if (body) {
       ports.metrics.replayed();

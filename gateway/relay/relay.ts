@@ -47,7 +47,7 @@ export interface Admitted {
   /** The request's, under which the relay stands. */
   span: Span;
   /** The answer as it is kept for replays, once it is whole; null: it isn't. */
-  keep: (done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => SealedAnswer | null;
+  keep: (done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => Promise<SealedAnswer | null>;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
   service: ServiceGrant;
 }
@@ -110,7 +110,7 @@ export async function* relay(
       } else if (event.type === 'done') {
         checkReceipt(admitted, event.receipt);
         const bill = withinHold(billOf(event.receipt), hold);
-        await settle(bill, admitted.keep(event, bill));
+        await settle(bill, await admitted.keep(event, bill));
         yield { type: 'end', done: event, bill };
       } else if (event.type === 'error') {
         if (event.receipt) checkReceipt(admitted, event.receipt);

@@ -18,6 +18,7 @@ export class Exchange {
   readonly #sources: readonly AbortSignal[];
   readonly #controller = new AbortController();
   readonly #abort = () => this.abort();
+  readonly #atEnd: (() => void)[] = [];
   #finished = false;
 
   /** Over at `untilMs` at the latest. Throws GatewayError (503) when the limit is reached. */
@@ -40,10 +41,16 @@ export class Exchange {
     this.#controller.abort();
   }
 
+  /** To be done when it is finished, however it ends. */
+  atEnd(work: () => void): void {
+    this.#atEnd.push(work);
+  }
+
   finish(): void {
     if (this.#finished) return;
     this.#finished = true;
     this.#release();
+    for (const work of this.#atEnd) work();
     for (const source of this.#sources) source.removeEventListener('abort', this.#abort);
   }
 }

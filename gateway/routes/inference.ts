@@ -3,13 +3,14 @@
 import { Hono } from 'hono';
 import { chatRequest, completionRequest, LIMITS, promptsOf } from '../../pool/wire/inference.ts';
 import { authenticateFor, onBehalfOf, presentedKey } from '../authenticate.ts';
+import { ByteBudget, type Share } from '../byteBudget.ts';
 import { invalidRequest, modelNotFound, noPoolReady } from '../errors.ts';
 import { requestOf } from '../ledger/idempotency.ts';
 import type { KeyPresented } from '../ledger/port.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { rateLimitHeaders } from '../rateLimitHeaders.ts';
 import { admit } from '../relay/admission.ts';
-import { type Answer, KeptAnswer, streamedAnswer, wholeAnswer } from '../relay/answer.ts';
+import { type Answer, KeptAnswer, MAX_KEPT_BYTES_AT_ONCE, streamedAnswer, wholeAnswer } from '../relay/answer.ts';
 import { chatCollector, chatShaper } from '../relay/chatShape.ts';
 import { completionCollector, completionShaper } from '../relay/completionShape.ts';
 import { type Asked, askedOf, drawSeed, forPool } from '../relay/normalise.ts';
@@ -26,6 +27,7 @@ import { ConcurrencyLimit, Exchange } from './exchange.ts';
 export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const limit = new ConcurrencyLimit(ports.settings.maxConcurrentRequests);
+  const budget = new ByteBudget(MAX_KEPT_BYTES_AT_ONCE);
   const { maxBodyBytes, requestTimeoutMs, holdMarginMs } = ports.settings;
 
   const route = (path: string, read: (request: Request) => Promise<Inference>) =>
@@ -42,7 +44,7 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
           return reserve(ports, key, { inference, idempotencyKey, requestId: c.get('requestId') }, c.get('span'));
         });
         c.set('requestId', job.requestId);
-        return await answer(ports, job, exchange);
+        return await answer(ports, job, exchange, budget);
       } catch (error) {
         exchange.finish();
         throw error;
@@ -66,13 +68,19 @@ interface Requested {
   requestId: string;
 }
 
+interface Work {
+  admitted: Omit<Admitted, 'keep'>;
+  answer: Answer;
+  attempt: KeyedAttempt | null;
+}
+
 interface Job {
   /** As the client is told it: of the first attempt. */
   requestId: string;
   asked: Asked;
   headers: Record<string, string>;
   /** What runs, or the answer that is there already. */
-  work: { admitted: Admitted; answer: Answer } | Uint8Array;
+  work: Work | Uint8Array;
 }
 
 /** Throws GatewayError; then nothing is held. */
@@ -127,15 +135,16 @@ async function reserve(
     model: model.id,
     system_fingerprint: model.fingerprint,
   };
-  const { answer, keep } = composed(head, inference, asked, attempt);
+  const { shaper, collector } = shapes(head, inference, asked.n);
   return {
     requestId: told,
     asked,
     headers: rateLimitHeaders(granted.limits, clock.now()),
     work: {
-      answer,
+      answer: asked.stream ? streamedAnswer(shaper(), asked.includeUsage) : wholeAnswer(collector()),
+      attempt,
       admitted: {
-        ...{ requestId: id, tenant, pool, choices, hold, startedAtMs, deadlineMs, span, keep },
+        ...{ requestId: id, tenant, pool, choices, hold, startedAtMs, deadlineMs, span },
         inference: forPool(inference, outputTokens, granted.seed ?? seed),
         service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
       },
@@ -143,18 +152,25 @@ async function reserve(
   };
 }
 
-async function answer(ports: GatewayPorts, { asked, headers, work }: Job, exchange: Exchange): Promise<Response> {
+async function answer(
+  ports: GatewayPorts,
+  { asked, headers, work }: Job,
+  exchange: Exchange,
+  budget: ByteBudget,
+): Promise<Response> {
   if (work instanceof Uint8Array) {
     exchange.finish();
     return replay(work, asked.stream, headers);
   }
-  const events = relay(ports, work.admitted, exchange.signal);
+  const share = () => budget.share(ports.clock.now(), work.admitted.deadlineMs + ports.settings.holdMarginMs);
+  const { answer, keep } = kept(work, exchange, share);
+  const events = relay(ports, { ...work.admitted, keep }, exchange.signal);
   if (!asked.stream) {
-    const response = await respondWhole(events, work.answer, headers);
+    const response = await respondWhole(events, answer, headers);
     exchange.finish();
     return response;
   }
-  return respondStreaming(events, work.answer, {
+  return respondStreaming(events, answer, {
     requestId: work.admitted.requestId,
     headers,
     log: ports.log,
@@ -165,22 +181,20 @@ async function answer(ports: GatewayPorts, { asked, headers, work }: Job, exchan
   });
 }
 
-/** The answer to be made, and how it is kept where a key may ask for it again. */
-function composed(
-  head: ShapeHead,
-  inference: Inference,
-  { n, stream, includeUsage }: Asked,
-  attempt: KeyedAttempt | null,
-): { answer: Answer; keep: Admitted['keep'] } {
-  const { shaper, collector } = shapes(head, inference, n);
-  const answer = stream ? streamedAnswer(shaper(), includeUsage) : wholeAnswer(collector());
-  if (!attempt) return { answer, keep: () => null };
-  const kept = new KeptAnswer(answer);
-  const keep: Admitted['keep'] = (done, bill) => {
-    const whole = kept.whole(done, bill);
+/** The answer, remembered while it is made where a key may ask for it again. */
+function kept(
+  { answer, attempt }: Work,
+  exchange: Exchange,
+  share: () => Share,
+): Pick<Work, 'answer'> & Pick<Admitted, 'keep'> {
+  if (!attempt) return { answer, keep: async () => null };
+  const remembered = new KeptAnswer(answer, share());
+  exchange.atEnd(() => remembered.release());
+  const keep: Admitted['keep'] = async (done, bill) => {
+    const whole = remembered.whole(done, bill);
     return whole && attempt.seal(whole);
   };
-  return { answer: kept, keep };
+  return { answer: remembered, keep };
 }
 
 function shapes(
