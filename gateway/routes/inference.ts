@@ -10,16 +10,14 @@ import type { KeyPresented } from '../ledger/port.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { rateLimitHeaders } from '../rateLimitHeaders.ts';
 import { admit } from '../relay/admission.ts';
-import { type Answer, KeptAnswer, MAX_KEPT_BYTES_AT_ONCE, streamedAnswer, wholeAnswer } from '../relay/answer.ts';
-import { chatCollector, chatShaper } from '../relay/chatShape.ts';
-import { completionCollector, completionShaper } from '../relay/completionShape.ts';
+import { type Answer, KeptAnswer, MAX_KEPT_BYTES_AT_ONCE } from '../relay/answer.ts';
+import { answerOf } from '../relay/answerShape.ts';
 import { type Asked, askedOf, drawSeed, forPool } from '../relay/normalise.ts';
 import type { Inference } from '../relay/poolClient.ts';
 import { idempotencyKeyOf, type KeyedAttempt, recall } from '../relay/recall.ts';
 import { type Admitted, relay } from '../relay/relay.ts';
 import { replay, respondStreaming, respondWhole } from '../relay/respond.ts';
 import { serviceGrant } from '../relay/serviceGrant.ts';
-import type { Collector, ShapeHead, Shaper } from '../relay/shape.ts';
 import { readJson } from '../requestBody.ts';
 import { holdAttributes, type Span, traced } from '../trace.ts';
 import { ConcurrencyLimit, Exchange } from './exchange.ts';
@@ -135,13 +133,12 @@ async function reserve(
     model: model.id,
     system_fingerprint: model.fingerprint,
   };
-  const { shaper, collector } = shapes(head, inference, asked.n);
   return {
     requestId: told,
     asked,
     headers: rateLimitHeaders(granted.limits, clock.now()),
     work: {
-      answer: asked.stream ? streamedAnswer(shaper(), asked.includeUsage) : wholeAnswer(collector()),
+      answer: answerOf(head, inference, asked),
       attempt,
       admitted: {
         ...{ requestId: id, tenant, pool, choices, hold, startedAtMs, deadlineMs, span },
@@ -195,18 +192,4 @@ function kept(
     return whole && attempt.seal(whole);
   };
   return { answer: remembered, keep };
-}
-
-function shapes(
-  head: ShapeHead,
-  inference: Inference,
-  n: number,
-): { shaper: () => Shaper; collector: () => Collector } {
-  if (inference.kind === 'chat') {
-    const wantsLogprobs = inference.request.logprobs ?? false;
-    return { shaper: () => chatShaper(head, n), collector: () => chatCollector(head, n, wantsLogprobs) };
-  }
-  const { prompt, echo, logprobs } = inference.request;
-  const options = { prompts: promptsOf(prompt), n, echo: echo ?? false, logprobs: typeof logprobs === 'number' };
-  return { shaper: () => completionShaper(head, options), collector: () => completionCollector(head, options) };
 }
