@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type OpenAI from 'openai';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from './eventually.ts';
 import { ADMIN_KEY, bodyOf, type GatewayClient, type Tenant } from './gatewayClient.ts';
 import type { ScriptedPool } from './scriptedPool.ts';
 
@@ -54,18 +55,11 @@ export function idempotencySuite(name: string, open: (limits: { idempotencyKeepM
         .map((line) => JSON.parse(line));
     };
     const tokensOf = (all: readonly Row[]) => all.map((row) => [row.input_tokens, row.output_tokens]);
-    const until = async (what: string, holds: () => Promise<boolean>) => {
-      for (let waited = 0; waited < 20_000; waited += 50) {
-        if (await holds()) return;
-        await sleep(50);
-      }
-      throw new Error(`not within 20 s: ${what}`);
-    };
     const errorOf = async (response: Response) => ({ status: response.status, ...(await bodyOf(response)).error });
     /** Again and again while it is told to retry. */
     const insist = async (idempotencyKey: string, body: unknown = chat()): Promise<Response> => {
       let response = await post(idempotencyKey, body);
-      await until('it is in progress no more', async () => {
+      await eventually('it is in progress no more', async () => {
         if (response.status !== 409) return true;
         expect(await errorOf(response)).toMatchObject({ code: 'idempotency_in_progress' });
         expect(response.headers.get('retry-after')).toBe('1');
@@ -142,7 +136,7 @@ export function idempotencySuite(name: string, open: (limits: { idempotencyKeepM
     test('one in flight is a conflict to be retried, also for two at once', async () => {
       const goOn = haltBefore(1);
       const first = post('k');
-      await until('it runs', async () => host.pool.requests.length === 1);
+      await eventually('it runs', async () => host.pool.requests.length === 1);
       const second = await post('k');
       expect(second.headers.get('retry-after-ms')).toBe('1000');
       expect(await errorOf(second)).toMatchObject({ status: 409, code: 'idempotency_in_progress' });
@@ -174,10 +168,10 @@ export function idempotencySuite(name: string, open: (limits: { idempotencyKeepM
       const body = chat({ stream: true, max_tokens: 5 });
       const first = await post('k', body, { signal: leaving.signal });
       const requestId = first.headers.get('x-request-id') ?? '';
-      await until('two are released', async () => releasedBy(requestId) === 2);
+      await eventually('two are released', async () => releasedBy(requestId) === 2);
       leaving.abort();
       await first.text().catch(() => {});
-      await until('it is settled', async () => (await limit())?.held === 0);
+      await eventually('it is settled', async () => (await limit())?.held === 0);
       goOn();
       host.pool.script = {};
       const again = await insist('k', body);
@@ -221,7 +215,7 @@ export function idempotencySuite(name: string, open: (limits: { idempotencyKeepM
       const body = chat({ stream: true, max_tokens: 4 });
       const first = await post('k', body);
       const requestId = first.headers.get('x-request-id') ?? '';
-      await until('two are released', async () => releasedBy(requestId) === 2);
+      await eventually('two are released', async () => releasedBy(requestId) === 2);
       await host.restart();
       await first.text().catch(() => {});
       goOn();
@@ -240,13 +234,13 @@ export function idempotencySuite(name: string, open: (limits: { idempotencyKeepM
       const body = chat({ n: 2, max_tokens: 4 });
       const goOn = haltBefore(2);
       const first = post('k', body);
-      await until('it runs', async () => releasedBy(host.pool.requests[0]?.context.requestId ?? '') === 2);
+      await eventually('it runs', async () => releasedBy(host.pool.requests[0]?.context.requestId ?? '') === 2);
       await host.pool.kill();
       expect((await first).status).toBe(503);
       goOn();
       host.pool.script = {};
       await host.pool.start();
-      await until('the pool is known again', async () => (await host.client.request('GET', '/readyz')).ok);
+      await eventually('the pool is known again', async () => (await host.client.request('GET', '/readyz')).ok);
       const again = await insist('k', body);
       expect(again.status).toBe(200);
       expect((await bodyOf<OpenAI.ChatCompletion>(again)).choices).toHaveLength(2);
