@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { EdgeRig } from '../support/edgeRig.ts';
+import { eventually } from '../support/eventually.ts';
 import { ADMIN_KEY, type GatewayClient, type Tenant } from '../support/gatewayClient.ts';
 import { GatewayProcess } from '../support/gatewayProcess.ts';
 import { ScriptedPool } from '../support/scriptedPool.ts';
@@ -136,7 +137,9 @@ describe.each(HOSTS)('%s', (_host, startHost) => {
     test('what waiting helps is tried again, and what it doesn’t help is not', async () => {
       const gate = Promise.withResolvers<void>();
       pool.script = { beforeAnswer: () => gate.promise };
+      const before = pool.requests.length;
       const first = ask({}, { idempotencyKey: 'k' });
+      await eventually('the first runs', async () => pool.requests.length > before);
       const again = ask({}, { idempotencyKey: 'k', maxRetries: 5 });
       await sleep(1200);
       gate.resolve();
