@@ -42,10 +42,10 @@ export interface PreparedModel {
 
 export type PrepareModel = (model: EngineModel, setup: EngineSetup) => Promise<PreparedModel>;
 
-/** Prompt of the first token after loading: long enough for every kernel variant, short enough for seconds on a software adapter. */
-const WARM_UP_TOKENS = 24;
-/** Of the one that shows that an engine computes. */
-const PROBE_TOKENS = 1;
+/** After loading: a prompt long enough for every kernel variant, short enough for seconds on a software adapter, and a decode. */
+const WARM_UP = { prompt: 24, output: 2 };
+/** To see that an engine computes: one step. */
+const PROOF = { prompt: 1, output: 1 };
 /** When the thread ends, KV blocks that wait for the disk get this long: what is lost is computed again. */
 const TIERS_FLUSH_MS = 1000;
 /** A pool that is ready knows what its folder holds, unless finding out takes longer. */
@@ -110,7 +110,7 @@ export class EngineThread {
       const served = this.#engine(engine);
       if (order === 'sleep') await this.#sleep(served);
       if (order === 'wake') await this.#wake(served);
-      if (order === 'wake' || order === 'probe') await realToken(served, PROBE_TOKENS);
+      if (order === 'wake' || order === 'probe') await realToken(served, PROOF);
       this.#statusSoon(served);
       this.#post({ type: 'done', ticket, deviceBytes: served.runner.deviceBytes, models });
     } catch (error) {
@@ -135,7 +135,7 @@ export class EngineThread {
     const served = this.#serve(engine, runner, model.speculation);
     for (const { id } of model.served) this.#byModel.set(id, served);
     this.#progress('warm-up', 0, 1);
-    await realToken(served, WARM_UP_TOKENS);
+    await realToken(served, WARM_UP);
     this.#progress('warm-up', 1, 1);
     const { vocabSize, capacityBlocks, fingerprint } = runner;
     return model.served.map(({ id, contextLength }) => ({

@@ -46,11 +46,11 @@ export function declare(
 
 /**
  * One real token through the whole engine: it computes, and the next client doesn't pay for what is lazy in a driver. It is nobody's, and on no
- * bill. `promptTokens`: at most. Throws NoRealToken.
+ * bill. The prompt has at most so many tokens. Throws NoRealToken.
  */
-export async function realToken(served: Served, promptTokens: number): Promise<void> {
+export async function realToken(served: Served, { prompt, output }: { prompt: number; output: number }): Promise<void> {
   const { id, runner, engine } = served;
-  const length = Math.min(promptTokens, runner.contextLength - 2, runner.vocabSize);
+  const length = Math.min(prompt, runner.contextLength - output, runner.vocabSize);
   const ended = new Promise<string>((resolve) => {
     served.proving = (outputs) => {
       for (const output of outputs) if (output.id === PROOF_ID && output.end) resolve(output.end);
@@ -66,7 +66,7 @@ export async function realToken(served: Served, promptTokens: number): Promise<v
     account: { name: 'proof', weight: 1, floorShare: 0 },
     cache: null,
     promptIds: Int32Array.from({ length }, (_, i) => i),
-    maxTokens: 2,
+    maxTokens: output,
     sampling: GREEDY,
     eosIds: [],
     logprobs: null,
