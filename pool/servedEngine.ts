@@ -53,8 +53,8 @@ export async function realToken(served: Served, { prompt, output }: { prompt: nu
   const length = Math.min(prompt, runner.contextLength - output, runner.vocabSize);
   const ended = new Promise<string>((resolve) => {
     served.proving = (outputs) => {
-      for (const output of outputs) if (output.id === PROOF_ID && output.end) resolve(output.end);
-      return outputs.filter((output) => output.id !== PROOF_ID);
+      for (const told of outputs) if (told.id === PROOF_ID && told.end) resolve(told.end);
+      return outputs.filter((told) => told.id !== PROOF_ID);
     };
   });
   const refusal = engine.submit({
