@@ -28,6 +28,7 @@ export class PoolFleet {
   /** Over their bound of memory, and about to be replaced. */
   readonly #outgrown = new Set<PoolSlot>();
   readonly #leastLifeMs: number;
+  #stopped = false;
   /** The last change; the next begins when it has ended. */
   #changes: Promise<void> = Promise.resolve();
 
@@ -58,15 +59,19 @@ export class PoolFleet {
     });
   }
 
+  /** For good: what was to be changed is left as it is. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     await Promise.all(Array.from(this.#slots.values(), (slot) => slot.stop()));
   }
 
   kill(): void {
+    this.#stopped = true;
     for (const slot of this.#slots.values()) slot.kill();
   }
 
   async #open(plan: PoolPlan): Promise<void> {
+    if (this.#stopped) return;
     const { supervise, journalOf } = this.#options;
     const slot = new PoolSlot(plan.id, {
       supervise: (identity, with_) => supervise(identity, with_, (bytes) => this.#weigh(slot, identity, bytes)),
@@ -77,6 +82,7 @@ export class PoolFleet {
   }
 
   async #replace(plan: PoolPlan): Promise<void> {
+    if (this.#stopped) return;
     const slot = this.#slots.get(plan.id);
     if (slot) await slot.replace(plan, () => this.#announce());
     else {

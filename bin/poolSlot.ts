@@ -51,11 +51,6 @@ export class PoolSlot {
     return this.#serving?.identity.poolId === poolId;
   }
 
-  /** Of the process that serves. */
-  get pid(): number | undefined {
-    return this.#serving?.supervisor.pid;
-  }
-
   /** As a gateway is told of them. */
   get entries(): PoolsMessage['pools'] {
     return [this.#serving, this.#retired].flatMap((life) => {

@@ -8,7 +8,7 @@ import type { BlockTransfer } from './tiers/port.ts';
 export interface SleepingModel {
   /** Bytes of device memory in use. */
   readonly deviceBytes: number;
-  /** Keeps what makes opening quick, and gives all device memory back. Not after the device was lost. */
+  /** Gives all device memory back, and keeps what makes opening quick; nothing where the device was lost. */
   giveBack(): Promise<void>;
   /** The runner anew: from what was kept, or as at the first time where the device was lost. Throws what opening throws. */
   open(): Promise<ModelRunner>;

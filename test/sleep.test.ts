@@ -91,7 +91,7 @@ it('asleep it holds no byte of the device; awake again it has the same bits, and
   runner.destroy();
 }, 120_000);
 
-it.each(['awake', 'asleep'])(
+it.each(['awake', 'asleep', 'falling asleep'])(
   'after its device was lost %s, it goes on with a new one, the same bits',
   async (how) => {
     const { runner, engine, devices, failures, ask, sleep, wake } = await openEngine();
@@ -99,6 +99,7 @@ it.each(['awake', 'asleep'])(
     if (how === 'asleep') await sleep();
     devices[0]!.destroy();
     await devices[0]!.lost;
+    if (how === 'falling asleep') await sleep();
     if (how === 'awake') {
       engine.submit(request('lost', PROMPT, { maxTokens: 2 }));
       while (await engine.step());

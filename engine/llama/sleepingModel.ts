@@ -1,6 +1,6 @@
 // A llama model that can sleep: its device, its compiled pipelines and the choice of kernels stay, its weights go to host memory, and
 // every buffer is given back. A device that was lost is opened anew, with all of it.
-import { DeviceLost, type OpenedDevice } from '../gpu/device.ts';
+import type { OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelRunner } from '../modelRunner.ts';
 import type { SleepingModel } from '../sleepingRunner.ts';
@@ -36,11 +36,13 @@ export class SleepingLlama implements SleepingModel {
     this.#built = null;
     try {
       const weights = await holdWeights(gpu.device, built.weights.buffers);
+      await gpu.memory.giveBack();
       this.#remains = { compiled: built.compiled, weights };
-    } catch (error) {
-      throw new DeviceLost(`the weights could not be read back: ${String(error)}`);
+    } catch {
+      // The device is lost, and its memory with it: who wakes opens another.
+      gpu.destroy();
+      this.#gpu = null;
     }
-    await gpu.memory.giveBack();
   }
 
   async open(): Promise<ModelRunner> {
