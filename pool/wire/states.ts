@@ -1,9 +1,8 @@
 // The states of a model in its pool, and of the pool as a whole: one table of what may follow what. Both sides know them.
 //
-//   cold ─▶ loading ─▶ warm ⇄ asleep          warm: compiled, tuned, and a real token generated
-//             ▲          │      │             asleep: weights in host memory, KV in the tiers, device memory given back
-//             └─ lost ◀──┤   waking ─▶ warm   from anywhere: draining ─▶ stopped
-//
+//   cold ─▶ loading ─▶ warm ─▶ asleep ─▶ waking ─▶ warm      warm: compiled, tuned, and a real token generated
+//              ▲        │                                     asleep: weights in host memory, KV in the tiers, device memory given back
+//              └─ lost ─┘                                     from anywhere: draining ─▶ stopped
 import { z } from 'zod';
 
 export const poolState = z.enum(['cold', 'loading', 'warm', 'asleep', 'waking', 'draining', 'stopped']);
