@@ -287,7 +287,7 @@ export class SqlLedger implements LedgerStore {
     if (second === latest) return second;
     this.#statements.setSecond.run(second, tenant);
     if (second < latest) {
-      this.#meters.stepBack(tenant, latest, second);
+      this.#meters.forgetMinutes(tenant);
       for (const table of ['holds', 'entries'])
         this.#db
           .prepare(

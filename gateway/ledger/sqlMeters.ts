@@ -1,7 +1,7 @@
 // The counters of limits per window, as rows that can always be recomputed from entries and holds: a window's row is made from their sums
 // when it is first asked for, and moved along by every reservation and settlement after that. A sliding minute is one row with its ring.
 import type { Price } from '../prices/price.ts';
-import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
+import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, textOrNull } from '../sql.ts';
 import type { HoldBounds, Meter } from './decide.ts';
 import { amountOf, countsFor, type LimitState, type Metric, unitsOf } from './limits.ts';
 import { book, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
@@ -97,14 +97,9 @@ export class SqlMeters {
     }
   }
 
-  /** The clock was set back: what counted at `latest` counts from `second`. */
-  stepBack(tenant: string, latest: number, second: number): void {
-    const rows = this.#db.prepare('SELECT * FROM meters WHERE tenant = ? AND ring IS NOT NULL').all(tenant);
-    for (const row of rows) {
-      const ring = slide(slide(ringOf(row) ?? [], latest), second);
-      const { settled, held } = totals(ring);
-      this.#update.run(settled, held, encodeRing(ring), tenant, text(row, 'limit_id'), int(row, 'start_ms'));
-    }
+  /** The clock was set back: minutes are made anew from the rows. A ring may have lost what counts again. */
+  forgetMinutes(tenant: string): void {
+    this.#db.prepare('DELETE FROM meters WHERE tenant = ? AND ring IS NOT NULL').run(tenant);
   }
 
   /** The ring after it. */

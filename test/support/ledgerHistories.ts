@@ -204,6 +204,7 @@ async function put(ledger: LedgerStore, all: readonly OwnedRule[], nowMs: number
 async function follow(opened: OpenLedger, naive: NaiveLedger, steps: readonly Step[]): Promise<void> {
   let { ledger } = opened;
   let nowMs = START;
+  naive.tick(nowMs); // the limits were put then
   for (const [index, one] of steps.entries()) {
     if (one.do === 'wait') nowMs += one.seconds * 1000 + 137;
     if (one.do === 'back') nowMs -= one.seconds * 1000;
