@@ -92,59 +92,77 @@ function splitX(c: number): string {
 
 const hasOffset = (kind: WeightKind): boolean => kind === 'q4' || kind === 'q4k' || kind === 'q5k';
 
-/** Adds one row's block product to acc{row}_{c} of every column; `scale`, `superScale`: the row's words of them. */
+/**
+ * Adds one row's block product to acc{row}_{c} of every column; `scale`, `superScale`: the row's words of them. Each pair is unpacked, given to all
+ * columns, and dead: sixteen of them at once would not fit the registers of a processor that has sixteen.
+ */
 export function rowProduct(variant: MatmulVariant, row: number, load: Load, scale: string, superScale: string): string {
   const { kind, activations, columns } = variant;
   const scaled = KINDS[kind].scaleParts > 0;
+  const dot = activations === 'int8' ? intDot(kind) : floatDot(kind);
   const out = ['    {', ...loadQuants(kind, load)];
   if (scaled) out.push(...loadScale(kind, scale, superScale));
-  if (kind in BIAS)
-    for (let i = 0; i < PAIRS; i++) out.push(`let n${i} = ${pairFields(kind as keyof typeof BIAS, i)};`);
-  if (activations === 'f32') for (let i = 0; i < PAIRS; i++) out.push(`let e${i} = ${pairValues(kind, i, `n${i}`)};`);
+  for (let c = 0; c < columns; c++) out.push(...dot.begin(c));
+  for (let i = 0; i < PAIRS; i++) {
+    if (kind in BIAS) out.push(`let n${i} = ${pairFields(kind as keyof typeof BIAS, i)};`);
+    if (activations === 'f32') out.push(`let e${i} = ${pairValues(kind, i, `n${i}`)};`);
+    for (let c = 0; c < columns; c++) out.push(...dot.add(c, i));
+  }
   for (let c = 0; c < columns; c++) {
     const acc = `acc${row}_${c}`;
-    const product = activations === 'int8' ? intProduct(kind, c, out) : floatProduct(kind, c, out);
     const offset = hasOffset(kind) ? `fma(dm.y, ${activations === 'int8' ? `daSum${c}` : `sum${c}`}, ${acc})` : acc;
-    out.push(scaled ? `${acc} = fma(dm.x, ${product}, ${offset});` : `${acc} = ${acc} + ${product};`);
+    out.push(scaled ? `${acc} = fma(dm.x, ${dot.value(c)}, ${offset});` : `${acc} = ${acc} + ${dot.value(c)};`);
   }
   out.push('}');
   return out.join('\n      ');
 }
 
-/** The integer dot of a SWAR sum over pairs [from, to), from the upper half of its word. */
-function swar(start: string, x: string, from: number, to: number): string {
-  const terms = range(to - from).map((i) => `n${from + i} * ${x}_${(from + i) >> 2}.${AXIS[(from + i) & 3]}`);
-  return `(bitcast<i32>(${start} + ${terms.join(' + ')}) + 0x8000) >> 16u`;
+/** A dot of a block with column c: statements that begin it and add pair i, and the expression of what it comes to. */
+interface Dot {
+  begin(c: number): string[];
+  add(c: number, i: number): string[];
+  value(c: number): string;
 }
 
-/** da · Σ q·a of a block; statements go to `out`, the expression comes back. */
-function intProduct(kind: WeightKind, c: number, out: string[]): string {
-  if (kind === 'q8') {
-    out.push(`let high${c} = ${swar(`startH${c}`, `h${c}`, 0, PAIRS)};`);
-    out.push(`let low${c} = ${swar(`startL${c}`, `l${c}`, 0, PAIRS)};`);
-    return `da${c} * f32((high${c} << 4u) + low${c})`;
-  }
+/** Word i of a column's vec4 `${x}_0` to `${x}_3`. */
+const word = (x: string, i: number): string => `${x}_${i >> 2}.${AXIS[i & 3]}`;
+
+/** What a SWAR sum holds: its upper half, rounded by what the lower one carries. */
+const upper = (sum: string): string => `((bitcast<i32>(${sum}) + 0x8000) >> 16u)`;
+
+/** da · Σ q·a. */
+function intDot(kind: WeightKind): Dot {
+  if (kind === 'q8')
+    return {
+      begin: (c) => [`var high${c} = startH${c};`, `var low${c} = startL${c};`],
+      add: (c, i) => [`high${c} += n${i} * ${word(`h${c}`, i)};`, `low${c} += n${i} * ${word(`l${c}`, i)};`],
+      value: (c) => `da${c} * f32((${upper(`high${c}`)} << 4u) + ${upper(`low${c}`)})`,
+    };
   const sums = SUMS[kind as keyof typeof SUMS];
-  const each = PAIRS / sums;
-  const names = range(sums).map((sum) => {
-    out.push(`let s${c}_${sum} = ${swar(`start${c}_${sum}`, `x${c}`, sum * each, (sum + 1) * each)};`);
-    return `s${c}_${sum}`;
-  });
-  const total =
-    kind === 'q6k' ? `(${names[0]} + ${names[1]}) * sub0 + (${names[2]} + ${names[3]}) * sub1` : names.join(' + ');
-  return `da${c} * f32(${total})`;
+  const sumOf = (i: number): number => Math.floor((i * sums) / PAIRS);
+  return {
+    begin: (c) => range(sums).map((sum) => `var s${c}_${sum} = start${c}_${sum};`),
+    add: (c, i) => [`s${c}_${sumOf(i)} += n${i} * ${word(`x${c}`, i)};`],
+    value: (c) => {
+      const parts = range(sums).map((sum) => upper(`s${c}_${sum}`));
+      const total =
+        kind === 'q6k' ? `(${parts[0]} + ${parts[1]}) * sub0 + (${parts[2]} + ${parts[3]}) * sub1` : parts.join(' + ');
+      return `da${c} * f32(${total})`;
+    },
+  };
 }
 
-/** Σ q·x of a block in f32, pairs from the last element to the first within each fma chain; q6k: of each half, times its scale. */
-function floatProduct(kind: WeightKind, c: number, out: string[]): string {
+/** Σ q·x in f32, pairs in ascending order within each fma chain; q6k: of each half, times its scale. */
+function floatDot(kind: WeightKind): Dot {
   const sums = kind === 'q6k' ? 2 : 1;
-  for (let sum = 0; sum < sums; sum++) {
-    out.push(`var s${c}_${sum} = 0.0;`);
-    for (let i = (sum * PAIRS) / sums; i < ((sum + 1) * PAIRS) / sums; i++) {
+  return {
+    begin: (c) => range(sums).map((sum) => `var s${c}_${sum} = 0.0;`),
+    add: (c, i) => {
+      const sum = `s${c}_${Math.floor((i * sums) / PAIRS)}`;
       const vector = `f${c}_${i >> 1}`;
       const [first, second] = i & 1 ? ['z', 'w'] : ['x', 'y'];
-      out.push(`s${c}_${sum} = fma(e${i}.x, ${vector}.${first}, fma(e${i}.y, ${vector}.${second}, s${c}_${sum}));`);
-    }
-  }
-  return kind === 'q6k' ? `fma(f32(sub1), s${c}_1, f32(sub0) * s${c}_0)` : `s${c}_0`;
+      return [`${sum} = fma(e${i}.x, ${vector}.${first}, fma(e${i}.y, ${vector}.${second}, ${sum}));`];
+    },
+    value: (c) => (kind === 'q6k' ? `fma(f32(sub1), s${c}_1, f32(sub0) * s${c}_0)` : `s${c}_0`),
+  };
 }
