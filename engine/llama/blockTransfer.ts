@@ -97,9 +97,11 @@ export class ArenaTransfer implements BlockTransfer {
     this.#writeMs.note(performance.now() - beganMs);
   }
 
-  /** Puts everything asked so far in front of a step. */
-  encode(encoder: GPUCommandEncoder): void {
+  /** Everything asked so far, to be submitted in front of a step; null: nothing was. */
+  encodePending(): GPUCommandBuffer | null {
+    if (this.#pending.length === 0) return null;
     const { arenas, layerBytes, scratch } = this.#layout;
+    const encoder = this.#device.createCommandEncoder({ label: 'block moves' });
     for (const move of this.#pending)
       for (const [layer, arena] of arenas.entries())
         if (move.kind === 'read') {
@@ -110,6 +112,7 @@ export class ArenaTransfer implements BlockTransfer {
           encoder.copyBufferToBuffer(scratch, 0, arena, move.to * layerBytes, layerBytes);
         }
     this.#pending = [];
+    return encoder.finish();
   }
 
   /** The step that was encoded last has been submitted. */
@@ -138,10 +141,9 @@ export class ArenaTransfer implements BlockTransfer {
 
   /** No step took them along, or a write must come after them. */
   #submitAlone(): void {
-    if (this.#pending.length === 0 || this.#lost) return;
-    const encoder = this.#device.createCommandEncoder({ label: 'block moves' });
-    this.encode(encoder);
-    this.#device.queue.submit([encoder.finish()]);
+    const moves = this.#lost ? null : this.encodePending();
+    if (!moves) return;
+    this.#device.queue.submit([moves]);
     this.#noteSubmitted();
     this.#mapFinished();
   }

@@ -1,4 +1,4 @@
-// Runs a model of the architecture `llama` on the GPU: one command buffer, one metadata write and one read-back per step.
+// Runs a model of the architecture `llama` on the GPU: one pass, one metadata write and one read-back per step.
 //
 //   embed → layers × [ norm → qkv → rope + KV write → attention → quantise → o → norm → gate|up → SiLU·quantise → down ] → norm → head
 //         → sampling
@@ -6,7 +6,7 @@
 // Every result depends on its own token, position and KV only (batch- and cache-invariant): each kernel has one fixed order of
 // summation, whatever the number of rows. The numerics class is the element type of activations and that of the KV cache.
 import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
 import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { RESULT_WORDS } from '../../wgsl/sample/row.ts';
@@ -16,13 +16,13 @@ import type { ModelFile } from '../model/types.ts';
 import { BLOCK_TOKENS, type ModelRunner, type RowWish, type StepChunk, type StepResult } from '../modelRunner.ts';
 import { readAnswer, wishesOf } from '../rowWords.ts';
 import { ArenaTransfer } from './blockTransfer.ts';
-import { encode } from './dispatch.ts';
 import { buildGraph, type Graph, sampleShapeOf } from './graph.ts';
 import type { HeldWeights } from './heldWeights.ts';
 import { chooseKernels, type KernelChoices } from './kernelChoices.ts';
 import { Pipelines } from './pipelines.ts';
 import { Readback } from './readback.ts';
 import { ropeFrequencies } from './ropeFrequencies.ts';
+import { StepCommands } from './stepCommands.ts';
 import { StepMetadata } from './stepMetadata.ts';
 import { StepWait } from './stepWait.ts';
 import { type TuningOptions, tunerOf } from './tunerOf.ts';
@@ -151,6 +151,7 @@ class LlamaRunner implements ModelRunner {
   readonly #gpu: OpenedDevice;
   readonly #metadata: StepMetadata;
   readonly #graph: Graph;
+  readonly #commands: StepCommands;
   /** Used in turn; one per step in flight, and one whose result is still being looked at. */
   readonly #readbacks: readonly Readback[];
   readonly #wait = new StepWait();
@@ -176,6 +177,7 @@ class LlamaRunner implements ModelRunner {
     this.maxStepLogits = maxLogits;
     this.#metadata = metadata;
     this.#graph = graph;
+    this.#commands = new StepCommands(gpu.device, graph);
     this.fingerprint = fingerprint;
     this.stepsInFlight = options.stepsInFlight ?? (gpu.software ? 1 : 2);
     this.slots = metadata.limits.slots;
@@ -204,12 +206,17 @@ class LlamaRunner implements ModelRunner {
     });
     if (this.#failure) throw this.#failure;
     const wishes = wishesOf(chunks);
-    const readback = this.#submit(chunks, wishes);
-    const { tokens, wanted } = this.#metadata.rows;
+    const { readback, repeats } = this.#submit(chunks, wishes);
+    const shape = this.#metadata.shape();
+    const { tokens, wanted } = shape.rows;
     const submittedMs = performance.now();
     this.#inFlight += 1;
     try {
-      const sleepMs = this.#gpu.software ? this.#wait.sleepMs(tokens, wanted) : 0;
+      if (repeats) {
+        await immediate();
+        if (!this.#failure) this.#commands.prepare(shape);
+      }
+      const sleepMs = this.#gpu.software ? this.#wait.sleepMs(tokens, wanted) - (performance.now() - submittedMs) : 0;
       if (sleepMs > 0) await sleep(sleepMs);
       const result = await this.#finished(readback);
       this.#wait.note(tokens, wanted, performance.now() - submittedMs);
@@ -224,26 +231,20 @@ class LlamaRunner implements ModelRunner {
     }
   }
 
-  /** Everything of a step that is done before it is waited for. */
-  #submit(chunks: readonly StepChunk[], wishes: readonly (RowWish | null)[]): Readback {
+  /** Everything of a step that is done before it is waited for. `repeats`: the next one may be like it. */
+  #submit(chunks: readonly StepChunk[], wishes: readonly (RowWish | null)[]): { readback: Readback; repeats: boolean } {
     const { device } = this.#gpu;
     const metadata = this.#metadata;
-    const graph = this.#graph;
     metadata.fill(chunks, wishes);
-    device.queue.writeBuffer(graph.metadataBuffer, 0, metadata.words, 0, metadata.usedBytes / 4);
-    const encoder = device.createCommandEncoder({ label: 'step' });
-    this.transfer.encode(encoder);
-    const pass = encoder.beginComputePass({ label: 'step' });
-    const { rows, flags, raw, slotTokens } = metadata;
-    if (slotTokens) encode(pass, graph.resolve, rows);
-    encode(pass, graph.dispatches, rows);
-    graph.sampling.encode(pass, rows.wanted, flags);
-    pass.end();
+    device.queue.writeBuffer(this.#graph.metadataBuffer, 0, metadata.words, 0, metadata.usedBytes / 4);
+    const { commands, repeats } = this.#commands.take(metadata.shape());
     const readback = this.#readbacks[this.#steps++ % this.#readbacks.length]!;
-    readback.encode(encoder, rows.wanted, raw);
-    device.queue.submit([encoder.finish()]);
+    const reading = device.createCommandEncoder({ label: 'read-back' });
+    readback.encode(reading, metadata.rows.wanted, metadata.raw);
+    const moves = this.transfer.encodePending();
+    device.queue.submit([...(moves ? [moves] : []), commands, reading.finish()]);
     this.transfer.stepSubmitted();
-    return readback;
+    return { readback, repeats };
   }
 
   /** Waits for the submitted work and brings its results to the host. */

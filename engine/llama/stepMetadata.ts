@@ -8,6 +8,7 @@ import { invariant } from '../invariant.ts';
 import { BLOCK_TOKENS, type RowWish, type StepChunk } from '../modelRunner.ts';
 import { RowWriter } from '../rowWords.ts';
 import type { StepCounts } from './dispatch.ts';
+import type { StepShape } from './stepCommands.ts';
 
 const ALIGN = 256;
 const aligned = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
@@ -127,6 +128,11 @@ export class StepMetadata {
     this.rows.tokens = token;
     this.rows.wanted = row;
     this.#fillRows(wishes, entry);
+  }
+
+  /** What the commands of the step last filled in depend on. */
+  shape(): StepShape {
+    return { rows: { ...this.rows }, flags: this.flags, slotTokens: this.slotTokens };
   }
 
   #fillRows(wishes: readonly (RowWish | null)[], tableEntries: number): void {
