@@ -23,9 +23,8 @@ export interface MatmulDispatch {
   family: MatmulFamily;
   tiles: readonly TileDispatch[];
   rows: Rows;
-  /** Bytes of x and of out per group of 16 rows. */
-  xGroupBytes: number;
-  outGroupBytes: number;
+  /** Bytes per group of 16 rows of x, of out, and of what else moves from group to group, in order of their bindings. */
+  groupBytes: readonly number[];
 }
 
 export interface Stage {
@@ -52,8 +51,6 @@ export type Dispatch = RowDispatch | MatmulDispatch | SplitDispatch;
 export interface StepCounts extends Record<Rows, number> {
   splits: number;
 }
-
-const offsets = [0, 0];
 
 export function encode(
   pass: GPUComputePassEncoder,
@@ -88,19 +85,22 @@ function encodeStage(pass: GPUComputePassEncoder, stage: Stage, rows: number, sp
   pass.dispatchWorkgroups(stage.workgroups, rows, splits);
 }
 
+/** Filled anew for every dispatch; by length. */
+const OFFSETS: readonly number[][] = [0, 1, 2, 3].map((length) => new Array(length).fill(0));
+
 /**
  * Rows beyond the last are computed on whatever stands there and land in padding: buffers hold whole groups of 16. Groups run within a tile, whose
  * weights are in a cache by then.
  */
 function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, rows: number): void {
-  const { family, tiles, xGroupBytes, outGroupBytes } = dispatch;
+  const { family, tiles, groupBytes } = dispatch;
+  const offsets = OFFSETS[groupBytes.length]!;
   let set: GPUComputePipeline | null = null;
   for (const { bindGroup, workgroups } of tiles)
     for (let first = 0; first < rows; first += TOKEN_GROUP) {
       const count = Math.min(rows - first, TOKEN_GROUP);
       const group = first / TOKEN_GROUP;
-      offsets[0] = group * xGroupBytes;
-      offsets[1] = group * outGroupBytes;
+      for (const [i, bytes] of groupBytes.entries()) offsets[i] = group * bytes;
       const columns = family.columnsFor(count);
       const pipeline = family.pipeline(columns);
       if (pipeline !== set) pass.setPipeline(pipeline);
@@ -112,15 +112,14 @@ function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, row
 
 export type Binding = GPUBuffer | GPUBufferBinding;
 
+export const resourceOf = (bound: Binding): GPUBufferBinding => ('buffer' in bound ? bound : { buffer: bound });
+
 /** A bind group of `bindings` 0, 1, 2, … of a pipeline whose layout was derived from its shader. */
 export function bindInOrder(
   device: GPUDevice,
   pipeline: GPUComputePipeline,
   bindings: readonly Binding[],
 ): GPUBindGroup {
-  const entries = bindings.map((bound, binding) => ({
-    binding,
-    resource: 'buffer' in bound ? bound : { buffer: bound },
-  }));
+  const entries = bindings.map((bound, binding) => ({ binding, resource: resourceOf(bound) }));
   return device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
 }

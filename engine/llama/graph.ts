@@ -2,16 +2,20 @@
 import type { KvShape } from '../../wgsl/attention/shape.ts';
 import { EMBED_LANES, embedParams, embedShader } from '../../wgsl/embed/shader.ts';
 import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
+import { type Epilogue, STORE } from '../../wgsl/matmul/epilogue.ts';
 import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
-import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { type Activations, TOKEN_GROUP, wholeGroups, X_PARTS } from '../../wgsl/matmul/variant.ts';
 import { normalizeParams, normalizeShader } from '../../wgsl/normalize/shader.ts';
+import { gatedEpilogue } from '../../wgsl/quantize/gatedEpilogue.ts';
 import { QUANTIZE_LANES, quantizeParams, quantizeShader } from '../../wgsl/quantize/shader.ts';
+import { ropeEpilogue, ropeFuses } from '../../wgsl/rope/epilogue.ts';
+import { placeVec4 } from '../../wgsl/rope/place.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import { RESOLVE_LANES, RESOLVE_SHADER } from '../../wgsl/sample/resolve.ts';
 import type { SampleShape } from '../../wgsl/sample/row.ts';
 import type { ModelConfig } from '../model/types.ts';
 import { AttentionStage } from './attentionStage.ts';
-import { bindInOrder, type Dispatch, type RowDispatch, type Rows } from './dispatch.ts';
+import { type Binding, bindInOrder, type Dispatch, type RowDispatch, type Rows } from './dispatch.ts';
 import type { KernelChoices } from './kernelChoices.ts';
 import { tileDispatches, xGroupBytesOf } from './matmulDispatches.ts';
 import type { Pipelines } from './pipelines.ts';
@@ -19,7 +23,7 @@ import { SampleStage } from './sampleStage.ts';
 import type { MetadataField, MetadataLimits, StepMetadata } from './stepMetadata.ts';
 import { familyOf } from './tuneMatmul.ts';
 import { normalizeLabel } from './tuneNormalize.ts';
-import type { Projection, Weights } from './weights.ts';
+import type { LayerWeights, Projection, Weights } from './weights.ts';
 
 export interface GraphOptions {
   pipelines: Pipelines;
@@ -65,7 +69,15 @@ export function sampleShapeOf({
   return { vocabSize, stride: padRows(vocabSize), maxRows: maxLogits, maxKept: maxAdjustments + maxLogits };
 }
 
-const wholeGroups = (rows: number): number => Math.ceil(rows / TOKEN_GROUP) * TOKEN_GROUP;
+/** How a projection's sums are taken where they are not stored, and what that binds. */
+interface Fused {
+  epilogue: Epilogue;
+  bindings?: readonly Binding[];
+  /** Of those bindings that move from group to group. */
+  groupBytes?: readonly number[];
+  outStride?: number;
+  outGroupBytes?: number;
+}
 
 export async function buildGraph(options: GraphOptions): Promise<Graph> {
   const builder = new GraphBuilder(options);
@@ -79,6 +91,8 @@ class GraphBuilder {
   readonly #dispatches: Dispatch[] = [];
   readonly #metadataBuffer: GPUBuffer;
   readonly #tokens: number;
+  /** Where a layer's gate and up can't be fused. */
+  #gateUp: GPUBuffer | null = null;
 
   constructor(options: GraphOptions) {
     this.#options = options;
@@ -102,13 +116,11 @@ class GraphBuilder {
     const delta = this.#activation('delta', config.hidden);
     const qkv = this.#activation('qkv', qkvRows);
     const mixed = this.#activation('attention', config.heads * config.headDim);
-    const gateUp = this.#activation('gate and up', 2 * config.feedForward);
     const widest = Math.max(config.hidden, config.feedForward, config.heads * config.headDim);
-    const x = this.#buffer(
-      'activations',
-      wholeGroups(Math.max(this.#tokens, maxLogits)) * (widest / BLOCK) * 8 * 16 + UNIFORM_WINDOW_BYTES,
-      GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM,
-    );
+    const x = this.#activations('activations', Math.max(this.#tokens, maxLogits), widest);
+    // What a projection takes and what it makes for the next one can't be one buffer.
+    const gated = this.#activations('gated activations', this.#tokens, config.feedForward);
+    const fused = ropeFuses(this.#options.kvFormat) ? ropeEpilogue(shape, this.#options.kvFormat) : null;
     const logits = this.#buffer(
       'logits',
       maxLogits * logitsStride * 4,
@@ -133,15 +145,16 @@ class GraphBuilder {
       );
       arenas.push(arena);
       await this.#normalize(hidden, delta, layer.attentionNorm, everyToken, x, layer.qkv, 'tokens');
-      await this.#project(layer.qkv, x, qkv, 'tokens');
-      await this.#rope(shape, qkv, arena);
+      const bindings = [arena, this.#places()];
+      const groupBytes = [TOKEN_GROUP * placeVec4(config.ropeDim) * 16];
+      await this.#project(layer.qkv, x, qkv, 'tokens', fused && { epilogue: fused, bindings, groupBytes });
+      if (!fused) await this.#rope(shape, qkv, arena);
       this.#dispatches.push(...(await attention.dispatches(qkv, arena, mixed)));
       await this.#quantize('plain', mixed, x, layer.output);
       await this.#project(layer.output, x, delta, 'tokens');
       await this.#normalize(hidden, delta, layer.feedForwardNorm, everyToken, x, layer.gateUp, 'tokens');
-      await this.#project(layer.gateUp, x, gateUp, 'tokens');
-      await this.#quantize('gated', gateUp, x, layer.down);
-      await this.#project(layer.down, x, delta, 'tokens');
+      await this.#gate(layer, x, gated);
+      await this.#project(layer.down, gated, delta, 'tokens');
       onShader(index + 1, weights.layers.length + 1);
     }
     const wanted = this.#field('wanted');
@@ -211,7 +224,7 @@ class GraphBuilder {
   async #rope(shape: KvShape, qkv: GPUBuffer, arena: GPUBuffer): Promise<void> {
     const { kvFormat } = this.#options;
     const pipeline = await this.#pipelines.get(`rope ${kvFormat}`, () => ropeShader(shape, kvFormat));
-    const bindings = [qkv, arena, this.#field('slots'), this.#field('rotation'), this.#field('counts')];
+    const bindings = [qkv, arena, this.#field('places'), this.#field('counts')];
     this.#rows(pipeline, bindings, 'tokens', ropeUnits(shape, kvFormat), ROPE_LANES);
   }
 
@@ -223,21 +236,41 @@ class GraphBuilder {
     this.#rows(pipeline, [from, x, params, this.#field('counts')], 'tokens', next.cols / BLOCK, QUANTIZE_LANES);
   }
 
-  /** out[row of tokens or wanted, projection.rows] = projection · x, one dispatch per tile and group of 16 rows. */
-  async #project(projection: Projection, x: GPUBuffer, out: GPUBuffer, rows: Rows): Promise<void> {
+  /** gated = SiLU(gate · x) · (up · x), as activations of the layer's down projection. */
+  async #gate({ gateUp, down }: LayerWeights, x: GPUBuffer, gated: GPUBuffer): Promise<void> {
+    if (gateUp.interleaved) {
+      const format = this.#format(down);
+      const blocks = down.cols / BLOCK;
+      const [outStride, outGroupBytes] = [blocks, xGroupBytesOf(blocks, format)];
+      await this.#project(gateUp, x, gated, 'tokens', { epilogue: gatedEpilogue(format), outStride, outGroupBytes });
+      return;
+    }
+    this.#gateUp ??= this.#activation('gate and up', gateUp.rows);
+    await this.#project(gateUp, x, this.#gateUp, 'tokens');
+    await this.#quantize('gated', this.#gateUp, gated, down);
+  }
+
+  /** out[row of tokens or wanted, projection.rows] = projection · x, or what an epilogue makes of it, one dispatch per tile and group of 16 rows. */
+  async #project(
+    projection: Projection,
+    x: GPUBuffer,
+    out: GPUBuffer,
+    rows: Rows,
+    fused: Fused | null = null,
+  ): Promise<void> {
     const activations = this.#format(projection);
-    const blocks = projection.cols / BLOCK;
-    const outStride = padRows(projection.rows);
+    const { epilogue = STORE, bindings = [], groupBytes = [] } = fused ?? {};
+    const outStride = fused?.outStride ?? padRows(projection.rows);
+    const outGroupBytes = fused?.outGroupBytes ?? TOKEN_GROUP * outStride * 4;
     for (const { matrix, firstRow } of projection.runs) {
       const { layout } = matrix;
       const { form, columns } = this.#options.kernels.matmul(familyOf(matrix, activations));
-      const family = await this.#pipelines.matmulFamily({ kind: layout.kind, activations }, form, columns);
-      const options = { layout, activations, form, x, out, firstRow, outStride };
+      const family = await this.#pipelines.matmulFamily({ kind: layout.kind, activations, epilogue }, form, columns);
+      const options = { layout, activations, form, x, out, firstRow, outStride, outGroupBytes, epilogue, bindings };
       this.#dispatches.push({
         ...{ type: 'matmul', family, rows },
         tiles: matrix.parts.flatMap((part) => tileDispatches(this.#pipelines, part, options)),
-        xGroupBytes: xGroupBytesOf(blocks, activations),
-        outGroupBytes: TOKEN_GROUP * outStride * 4,
+        groupBytes: [xGroupBytesOf(layout.blocks, activations), outGroupBytes, ...groupBytes],
       });
     }
   }
@@ -268,6 +301,19 @@ class GraphBuilder {
 
   #field(name: MetadataField): GPUBufferBinding {
     return { buffer: this.#metadataBuffer, ...this.#options.metadata.field[name] };
+  }
+
+  /** Of one group of tokens: the binding moves on with the group. */
+  #places(): GPUBufferBinding {
+    const { offset } = this.#options.metadata.field.places;
+    const size = TOKEN_GROUP * placeVec4(this.#options.config.ropeDim) * 16;
+    return { buffer: this.#metadataBuffer, offset, size };
+  }
+
+  /** Activations of a projection, as wgsl/quantize lays them out, in the larger of the formats; a uniform window's room behind. */
+  #activations(label: string, tokens: number, width: number): GPUBuffer {
+    const bytes = wholeGroups(tokens) * (width / BLOCK) * X_PARTS.f32 * 16 + UNIFORM_WINDOW_BYTES;
+    return this.#buffer(label, bytes, GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM);
   }
 
   /** f32 per token of a step, in whole groups of 16. */

@@ -1,7 +1,9 @@
 // A matrix as dispatches of the matrix kernel: one for each tile, whatever form of the kernel it is.
+import { EPILOGUE_BINDING, type Epilogue } from '../../wgsl/matmul/epilogue.ts';
 import { tileParams, tileWorkgroups, windowBindings } from '../../wgsl/matmul/host.ts';
 import { type MatrixLayout, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { type Activations, type MatmulForm, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
+import { type Binding, resourceOf } from './dispatch.ts';
 import type { MatrixPart } from './matrix.ts';
 import type { Pipelines } from './pipelines.ts';
 
@@ -21,17 +23,22 @@ export interface TileOptions {
   form: MatmulForm;
   /** Activations, with a uniform window's room behind the last group. */
   x: GPUBuffer;
-  /** [token][outStride] f32; the matrix' rows begin at `firstRow`. */
+  /** As the epilogue has it; the matrix' rows begin at `firstRow`. By default [token][outStride] f32. */
   out: GPUBuffer;
   firstRow: number;
   outStride: number;
+  /** Bytes of out per group of 16 tokens; default: of f32. */
+  outGroupBytes?: number;
+  epilogue?: Epilogue;
+  /** Of the epilogue. */
+  bindings?: readonly Binding[];
 }
 
 /** Tiles of a part, in order; `most`: of them at most. */
 export function tileDispatches(
   pipelines: Pipelines,
   { buffer, firstTile, tiles }: MatrixPart,
-  { layout, activations, form, x, out, firstRow, outStride }: TileOptions,
+  { layout, activations, form, x, out, firstRow, outStride, outGroupBytes, epilogue, bindings = [] }: TileOptions,
   most = tiles,
 ): TileDispatch[] {
   const { device } = pipelines;
@@ -44,10 +51,11 @@ export function tileDispatches(
     const entries = [
       ...windowBindings(buffer, index * layout.tileBytes, layout, form.weights),
       { binding: 10, resource: { buffer: x, size: xSize } },
-      { binding: 11, resource: { buffer: out, size: TOKEN_GROUP * outStride * 4 } },
+      { binding: 11, resource: { buffer: out, size: outGroupBytes ?? TOKEN_GROUP * outStride * 4 } },
       { binding: 12, resource: { buffer: params } },
+      ...bindings.map((bound, i) => ({ binding: EPILOGUE_BINDING + i, resource: resourceOf(bound) })),
     ];
-    const bindGroupLayout = pipelines.matmulLayout({ kind: layout.kind, ...form });
+    const bindGroupLayout = pipelines.matmulLayout({ kind: layout.kind, ...form }, epilogue);
     return {
       bindGroup: device.createBindGroup({ layout: bindGroupLayout, entries }),
       workgroups: tileWorkgroups(form, layout, firstTile + index),

@@ -1,9 +1,10 @@
 // Compiles each shader once per device, by its label. Bind group layouts are derived from the shader, except for matrix kernels, whose
 // activations and result move by dynamic offsets.
 import { createHash } from 'node:crypto';
-import { hasScales } from '../../wgsl/matmul/layout.ts';
+import { EPILOGUE_BINDING, type Epilogue, STORE } from '../../wgsl/matmul/epilogue.ts';
+import { hasScales, LANE_GROUP } from '../../wgsl/matmul/layout.ts';
 import { matmulShader } from '../../wgsl/matmul/shader.ts';
-import { type MatmulForm, type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
+import { type BroadcastLanes, type MatmulForm, type MatmulVariant, variantLabel } from '../../wgsl/matmul/variant.ts';
 import { type ColumnFigures, MatmulFamily } from './matmulFamily.ts';
 
 /** A shader that the driver or the WGSL compiler refused: our bug or the driver's. Carries the compiler's words. */
@@ -13,7 +14,10 @@ export class ShaderError extends Error {
 }
 
 /** What forms and numbers of columns don't change. */
-export type MatmulShape = Pick<MatmulVariant, 'kind' | 'activations'>;
+export interface MatmulShape extends Pick<MatmulVariant, 'kind' | 'activations'> {
+  /** Default: sums are stored. */
+  epilogue?: Epilogue;
+}
 
 export class Pipelines {
   readonly device: GPUDevice;
@@ -32,17 +36,22 @@ export class Pipelines {
     return this.compile(label, code, layout);
   }
 
-  matmul(variant: MatmulVariant): Promise<GPUComputePipeline> {
-    const layout = this.device.createPipelineLayout({ bindGroupLayouts: [this.matmulLayout(variant)] });
-    return this.compile(variantLabel(variant), () => matmulShader(variant), layout);
+  matmul(variant: MatmulVariant, epilogue: Epilogue = STORE): Promise<GPUComputePipeline> {
+    const layout = this.device.createPipelineLayout({ bindGroupLayouts: [this.matmulLayout(variant, epilogue)] });
+    return this.compile(`${variantLabel(variant)} ${epilogue.label}`, () => matmulShader(variant, epilogue), layout);
   }
 
   /** One form's variants for all numbers of columns. Their sources are declared by whoever chose the form. */
-  matmulFamily(family: MatmulShape, form: MatmulForm, columns?: ColumnFigures): Promise<MatmulFamily> {
-    const key = variantLabel({ ...family, ...form, columns: 1 });
+  matmulFamily(
+    { epilogue = STORE, ...family }: MatmulShape,
+    form: MatmulForm,
+    columns?: ColumnFigures,
+  ): Promise<MatmulFamily> {
+    const key = `${variantLabel({ ...family, ...form, columns: 1 })} ${epilogue.label}`;
     let made = this.#families.get(key);
     if (!made) {
-      made = MatmulFamily.create((each) => this.matmul({ ...family, ...form, columns: each }), columns);
+      this.declare(`epilogue ${epilogue.label}`, () => epilogueSources(epilogue));
+      made = MatmulFamily.create((each) => this.matmul({ ...family, ...form, columns: each }, epilogue), columns);
       this.#families.set(key, made);
     }
     return made;
@@ -59,8 +68,11 @@ export class Pipelines {
   }
 
   /** Bind group layout of a matrix kernel; the number of columns does not matter for it. */
-  matmulLayout({ kind, weights, x }: Pick<MatmulVariant, 'kind' | 'weights' | 'x'>): GPUBindGroupLayout {
-    const key = `${weights} ${hasScales(kind)} ${x}`;
+  matmulLayout(
+    { kind, weights, x }: Pick<MatmulVariant, 'kind' | 'weights' | 'x'>,
+    { bindings }: Epilogue = STORE,
+  ): GPUBindGroupLayout {
+    const key = `${weights} ${hasScales(kind)} ${x} ${JSON.stringify(bindings)}`;
     let layout = this.#matmulLayouts.get(key);
     if (!layout) {
       const visibility = GPUShaderStage.COMPUTE;
@@ -76,6 +88,10 @@ export class Pipelines {
         { binding: 10, visibility, buffer: { type: xType, hasDynamicOffset: true } },
         { binding: 11, visibility, buffer: { type: 'storage', hasDynamicOffset: true } },
         { binding: 12, visibility, buffer: { type: 'uniform' } },
+        ...bindings.map(({ type: own, grouped }, i) => ({
+          ...{ binding: EPILOGUE_BINDING + i, visibility },
+          buffer: { type: own, hasDynamicOffset: grouped },
+        })),
       );
       layout = this.device.createBindGroupLayout({ label: `matmul ${key}`, entries });
       this.#matmulLayouts.set(key, layout);
@@ -106,3 +122,7 @@ export class Pipelines {
     return pipeline;
   }
 }
+
+/** In either way that lanes can exchange in: which of them a form takes is the tuner's. */
+const epilogueSources = (epilogue: Epilogue): string =>
+  [null, LANE_GROUP as BroadcastLanes].map((subgroup) => epilogue.declarations({ subgroup, lanes: LANE_GROUP })).join();

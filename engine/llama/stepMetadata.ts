@@ -3,6 +3,8 @@
 // adjustments of logits.
 
 import { CONTEXT_SPLIT } from '../../wgsl/attention/shape.ts';
+import { wholeGroups } from '../../wgsl/matmul/variant.ts';
+import { NO_SLOT, placeVec4 } from '../../wgsl/rope/place.ts';
 import { ADJUSTMENT_WORDS, ROW_WORDS } from '../../wgsl/sample/row.ts';
 import { invariant } from '../invariant.ts';
 import { BLOCK_TOKENS, type RowWish, type StepChunk } from '../modelRunner.ts';
@@ -30,21 +32,15 @@ export interface MetadataLimits {
   queryRows: number;
 }
 
-const FIELDS = [
-  'counts',
-  'tokenIds',
-  'slots',
-  'queryTiles',
-  'singleQueries',
-  'wanted',
-  'wishes',
-  'rotation',
-  'lists',
-] as const;
+const FIELDS = ['counts', 'tokenIds', 'queryTiles', 'singleQueries', 'wanted', 'wishes', 'places', 'lists'] as const;
 export type MetadataField = (typeof FIELDS)[number];
 
 /** A work item of attention: first token of the step, rows, where the block table begins, position of the first row. */
 const ITEM_WORDS = 4;
+
+/** Of a token (wgsl/rope/place.ts). */
+const placeBytes = ({ frequencies }: Pick<MetadataLimits, 'frequencies'>): number =>
+  16 * placeVec4(2 * frequencies.length);
 
 /** Fewest rows for which a tile costs less than as many single rows: about half, measured on lavapipe. */
 const leastTile = (queryRows: number): number => Math.max(2, queryRows / 2);
@@ -73,12 +69,11 @@ export class StepMetadata {
     const sizes: Record<MetadataField, number> = {
       counts: 16,
       tokenIds: maxTokens * 4,
-      slots: maxTokens * 4,
       queryTiles: Math.ceil(maxTokens / leastTile(limits.queryRows)) * ITEM_WORDS * 4,
       singleQueries: maxTokens * ITEM_WORDS * 4,
       wanted: maxLogits * 4,
       wishes: maxLogits * ROW_WORDS * 4,
-      rotation: maxTokens * limits.frequencies.length * 2 * 4,
+      places: wholeGroups(maxTokens) * placeBytes(limits),
       lists: (limits.maxTableEntries + limits.maxAdjustments * ADJUSTMENT_WORDS) * 4,
     };
     let offset = 0;
@@ -122,6 +117,8 @@ export class StepMetadata {
       for (let i = 0; i < count; i++) this.#fillToken(token++, chunk, i);
       entry += blocks;
     }
+    for (let padding = token; padding < wholeGroups(token); padding++)
+      words[this.#at('places') + (padding * placeBytes(limits)) / 4 + 2 * limits.frequencies.length] = NO_SLOT;
     words[0] = token;
     words[1] = row;
     words[3] = this.rows.splits;
@@ -183,8 +180,8 @@ export class StepMetadata {
     const position = chunk.start + index;
     const block = chunk.blockTable[Math.floor(position / BLOCK_TOKENS)] as number;
     words[this.#at('tokenIds') + token] = id;
-    words[this.#at('slots') + token] = block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
-    const rotation = this.#at('rotation') + token * frequencies.length * 2;
+    const rotation = this.#at('places') + (token * placeBytes(limits)) / 4;
+    words[rotation + 2 * frequencies.length] = block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
     for (let pair = 0; pair < frequencies.length; pair++) {
       const angle = position * (frequencies[pair] as number);
       this.#floats[rotation + 2 * pair] = Math.cos(angle);

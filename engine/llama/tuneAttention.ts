@@ -9,6 +9,7 @@ import {
 } from '../../wgsl/attention/shader.ts';
 import { CONTEXT_SPLIT, type KvShape } from '../../wgsl/attention/shape.ts';
 import { BLOCK_SLOTS, type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
+import { placesOf } from '../../wgsl/rope/place.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import type { Prepared, Problem, Tunable } from '../tuning/tunable.ts';
 import { bindInOrder } from './dispatch.ts';
@@ -124,18 +125,15 @@ export class AttentionTuning {
     const shape = this.#shape;
     const slot = (position: number): number =>
       tables[Math.floor(position / BLOCK_SLOTS)]! * BLOCK_SLOTS + (position % BLOCK_SLOTS);
-    const slots = buffers.filled(
-      'slots',
-      Uint32Array.from({ length: positions }, (_, i) => slot(i)),
-    );
+    const slots = Uint32Array.from({ length: positions }, (_, i) => slot(i));
     const angles = Float32Array.from({ length: positions * shape.ropeDim }, (_, i) => (i + 1) % 2);
-    const rotation = buffers.filled('rotation', angles);
+    const places = buffers.filled('places', placesOf(angles, slots, shape.ropeDim));
     const counts = buffers.filled('tokens', Uint32Array.of(positions, 0, 0, 0));
     const pipeline = await this.#pipelines.compile(`rope ${this.#format}`, () => ropeShader(shape, this.#format));
     const encoder = device.createCommandEncoder({ label: 'tuning: keys and values' });
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
-    pass.setBindGroup(0, bindInOrder(device, pipeline, [qkv, arena, slots, rotation, counts]));
+    pass.setBindGroup(0, bindInOrder(device, pipeline, [qkv, arena, places, counts]));
     pass.dispatchWorkgroups(Math.ceil((positions * ropeUnits(shape, this.#format)) / ROPE_LANES));
     pass.end();
     device.queue.submit([encoder.finish()]);

@@ -1,7 +1,7 @@
 // Brings weights from the file to the GPU in pieces: each is read, repacked and written while the next one is read, in the order of the
 // file. On the host there are never more than two pieces as they stand in the file, one packed, and what the queue still holds; all are bounded.
 import { LANE_GROUP, laneBytes, type MatrixLayout, pieceLayout, ROWS_PER_LANE } from '../../wgsl/matmul/layout.ts';
-import { packRows, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
+import { INTERLEAVED, packRows, type Spread, STACKED, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
 import { invariant } from '../invariant.ts';
 import type { ModelFile, TensorInfo } from '../model/types.ts';
 import type { HeldWeights } from './heldWeights.ts';
@@ -18,9 +18,10 @@ interface Source {
   /** Bytes from the tensor's start, and in all. */
   offset: number;
   byteLength: number;
-  /** First of its rows in the piece, and how many. */
+  /** First of its rows in the piece, of those that `spread` leaves it, and how many. */
   row: number;
   rows: number;
+  spread: Spread;
 }
 
 interface Piece {
@@ -45,8 +46,9 @@ export class WeightStream {
     this.#options = options;
   }
 
-  /** Allocates a matrix of `tensors` (equal kind and cols); `run` or `restore` fills it. */
-  matrix(tensors: readonly TensorInfo[]): Matrix {
+  /** Allocates a matrix of `tensors` (equal kind and cols), one under another, or two of equal rows interleaved; `run` or `restore` fills it. */
+  matrix(tensors: readonly TensorInfo[], interleaved = false): Matrix {
+    invariant(!interleaved || (tensors.length === 2 && tensors[0]!.rows === tensors[1]!.rows), 'two alike interleave');
     const matrix = allocateMatrix(this.#device, tensors, this.#options);
     const { layout, parts } = matrix;
     this.buffers.push(...parts.map(({ buffer }) => buffer));
@@ -57,7 +59,10 @@ export class WeightStream {
       for (let tile = firstTile; tile < firstTile + tiles; tile++)
         for (let firstLane = 0; firstLane < layout.lanes; firstLane += most) {
           const lanes = Math.min(most, layout.lanes - firstLane);
-          const sources = sourcesOf(tensors, layout, tile, firstLane, lanes);
+          const begin = tile * layout.lanes + firstLane;
+          const sources = interleaved
+            ? INTERLEAVED.flatMap((spread, i) => sourcesOf([tensors[i]!], layout, begin, lanes, spread))
+            : sourcesOf(tensors, layout, begin, lanes, STACKED);
           const at = (tile - firstTile) * layout.tileBytes;
           this.#add(sources, (bytes) => this.#writeLanes(bytes, sources, layout, buffer, at, firstLane, lanes));
         }
@@ -69,7 +74,8 @@ export class WeightStream {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     const buffer = this.#device.createBuffer({ label: tensor.name, size: tensor.byteLength, usage });
     this.buffers.push(buffer);
-    this.#add([{ tensor, offset: 0, byteLength: tensor.byteLength, row: 0, rows: 1 }], (bytes) => {
+    const whole = { tensor, offset: 0, byteLength: tensor.byteLength, row: 0, rows: 1, spread: STACKED };
+    this.#add([whole], (bytes) => {
       this.#device.queue.writeBuffer(buffer, 0, Uint8Array.from(bytes));
       return bytes.byteLength;
     });
@@ -150,8 +156,8 @@ export class WeightStream {
     let from = 0;
     for (const source of sources) rows += source.rows;
     if (rows < lanes * ROWS_PER_LANE) this.#staging.fill(0);
-    for (const { tensor, byteLength, row, rows: count } of sources) {
-      packRows(piece, tensor.type, bytes.subarray(from, from + byteLength), row, count, this.#staging);
+    for (const { tensor, byteLength, row, rows: count, spread } of sources) {
+      packRows(piece, tensor.type, bytes.subarray(from, from + byteLength), row, count, this.#staging, spread);
       from += byteLength;
     }
     if (lanes === layout.lanes) {
@@ -175,16 +181,16 @@ export class WeightStream {
   }
 }
 
-/** What lanes [firstLane, firstLane + lanes) of a tile are made of: rows of `tensors`, which lie one under another. */
+/** What `lanes` lanes of a matrix from `firstLane` on take of `tensors`, which lie one under another in their share of each lane. */
 function sourcesOf(
   tensors: readonly TensorInfo[],
   layout: MatrixLayout,
-  tile: number,
   firstLane: number,
   lanes: number,
+  spread: Spread,
 ): Source[] {
-  const begin = (tile * layout.lanes + firstLane) * ROWS_PER_LANE;
-  const end = begin + lanes * ROWS_PER_LANE;
+  const begin = firstLane * spread.perLane;
+  const end = begin + lanes * spread.perLane;
   const sources: Source[] = [];
   let tensorRow = 0;
   for (const tensor of tensors) {
@@ -194,7 +200,7 @@ function sourcesOf(
       const rowBytes = sourceRowBytes(layout, tensor.type);
       const rows = to - from;
       const offset = (from - tensorRow) * rowBytes;
-      sources.push({ tensor, offset, byteLength: rows * rowBytes, row: from - begin, rows });
+      sources.push({ tensor, offset, byteLength: rows * rowBytes, row: from - begin, rows, spread });
     }
     tensorRow += tensor.rows;
   }

@@ -14,6 +14,8 @@ export interface Projection {
   cols: number;
   /** All of them quantised: they can take int8 activations. */
   quantized: boolean;
+  /** Two tensors of equal rows, four of each per lane: what a lane computes belongs together. */
+  interleaved: boolean;
 }
 
 export interface LayerWeights {
@@ -63,6 +65,14 @@ export async function uploadWeights(
     return asProjection(runs, rows);
   };
 
+  /** As one matrix where the two are of one kind; else one after the other. */
+  const interleaved = (...names: [string, string]): Projection => {
+    const tensors = names.map(tensor);
+    if (runsOfEqualKind(tensors).length > 1) return projection(...names);
+    const matrix = stream.matrix(tensors, true);
+    return { ...asProjection([{ matrix, firstRow: 0 }], matrix.layout.rows), interleaved: true };
+  };
+
   const embedding = stream.matrix([tensor('token_embd.weight')]);
   const layers = Array.from({ length: file.config.layers }, (_, layer): LayerWeights => {
     const name = (part: string): string => `blk.${layer}.${part}.weight`;
@@ -71,7 +81,7 @@ export async function uploadWeights(
       qkv: projection(name('attn_q'), name('attn_k'), name('attn_v')),
       output: projection(name('attn_output')),
       feedForwardNorm: vector(name('ffn_norm')),
-      gateUp: projection(name('ffn_gate'), name('ffn_up')),
+      gateUp: interleaved(name('ffn_gate'), name('ffn_up')),
       down: projection(name('ffn_down')),
     };
   });
@@ -85,5 +95,6 @@ export async function uploadWeights(
 
 function asProjection(runs: Projection['runs'], rows: number): Projection {
   const layouts = runs.map(({ matrix }) => matrix.layout);
-  return { runs, rows, cols: layouts[0]?.cols ?? 0, quantized: layouts.every(({ kind }) => hasScales(kind)) };
+  const quantized = layouts.every(({ kind }) => hasScales(kind));
+  return { runs, rows, cols: layouts[0]?.cols ?? 0, quantized, interleaved: false };
 }

@@ -2,8 +2,9 @@
 // and for the bench.
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
 import { tileDispatches, xGroupBytesOf } from '../../engine/llama/matmulDispatches.ts';
+import type { Epilogue } from '../../wgsl/matmul/epilogue.ts';
 import { BLOCK, layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
-import { KIND_OF, packRows, type SourceType } from '../../wgsl/matmul/pack.ts';
+import { INTERLEAVED, KIND_OF, packRows, type SourceType, STACKED, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
 import { broadcastLanes, COLUMNS, formByRule, type MatmulVariant, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
 import { download, type Encode, pipelinesOf, submit, upload } from './gpu.ts';
 import { prepareQuantize } from './rowKernels.ts';
@@ -36,6 +37,16 @@ export interface PreparedMatmul {
   destroy(): void;
 }
 
+/** What takes the sums in place of a buffer of the rig's own. The test's rows are those of gate, then of up, where they are interleaved. */
+export interface FusedCase {
+  epilogue: Epilogue;
+  interleaved: boolean;
+  out: GPUBuffer;
+  outStride: number;
+  outGroupBytes: number;
+  bindings: readonly GPUBuffer[];
+}
+
 /** Packs and uploads the weights, quantises x (up to 16 tokens), and builds the dispatches of the product. */
 export async function prepareMatmul(
   gpu: OpenedDevice,
@@ -43,6 +54,7 @@ export async function prepareMatmul(
   variant: MatmulVariant,
   source: Uint8Array,
   x: Float32Array,
+  fused: FusedCase | null = null,
 ): Promise<PreparedMatmul> {
   const { device } = gpu;
   const pipelines = pipelinesOf(device);
@@ -50,7 +62,12 @@ export async function prepareMatmul(
   const layout = layoutMatrix(variant.kind, rows, cols, test.weights === 'uniform' ? UNIFORM_WINDOW_BYTES : 2 ** 22);
   if (!layout) throw new Error('the matrix does not fit this variant');
   const words = new Uint32Array((layout.tiles * layout.tileBytes) / 4);
-  packRows(layout, test.type, source, 0, rows, words);
+  const spreads = fused?.interleaved ? INTERLEAVED : [STACKED];
+  const own = rows / spreads.length;
+  for (const [i, spread] of spreads.entries()) {
+    const part = source.subarray(i * own * sourceRowBytes(layout, test.type));
+    packRows(layout, test.type, part, 0, own, words, spread);
+  }
   const { STORAGE, UNIFORM, COPY_SRC } = GPUBufferUsage;
   const matrix = upload(device, words, STORAGE | UNIFORM, words.byteLength + UNIFORM_WINDOW_BYTES);
   const xBytes = xGroupBytesOf(cols / BLOCK, test.activations) + UNIFORM_WINDOW_BYTES;
@@ -60,18 +77,20 @@ export async function prepareMatmul(
   });
   submit(device, quantized.encode);
   const stride = Math.ceil(rows / 8) * 8;
-  const out = device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
-  const pipeline = await pipelines.matmul(variant);
+  const out = fused?.out ?? device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
+  const pipeline = await pipelines.matmul(variant, fused?.epilogue);
   const part = { buffer: matrix, firstTile: 0, tiles: layout.tiles };
   const tiles = tileDispatches(pipelines, part, {
     ...{ layout, activations: test.activations, form: variant, out, firstRow: 0, outStride: stride },
     x: quantized.buffers.activations,
+    ...fused,
   });
+  const offsets = [0, 0, ...(fused?.epilogue.bindings.filter(({ grouped }) => grouped).map(() => 0) ?? [])];
   return {
     encode(pass) {
       pass.setPipeline(pipeline);
       for (const { bindGroup, workgroups } of tiles) {
-        pass.setBindGroup(0, bindGroup, [0, 0]);
+        pass.setBindGroup(0, bindGroup, offsets);
         pass.dispatchWorkgroups(workgroups, Math.ceil(tokens / variant.columns));
       }
     },

@@ -11,6 +11,7 @@ import { BLOCK } from '../../wgsl/matmul/layout.ts';
 import type { Activations } from '../../wgsl/matmul/variant.ts';
 import { normalizeParams, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { QUANTIZE_LANES, type QuantizeVariant, quantizeParams, quantizeShader } from '../../wgsl/quantize/shader.ts';
+import { placesOf } from '../../wgsl/rope/place.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import { dispatchOf, download, type Encode, pipelinesOf, submit } from './gpu.ts';
 
@@ -147,7 +148,7 @@ export async function prepareRope(
   const pipeline = await pipelinesOf(gpu.device).get(label, () => ropeShader(shape, format));
   const { made, counts } = buffersFor(gpu, slots.length);
   const buffers = { qkv: made.filled('qkv', given.qkv), arena: made.filled('arena', given.arena) };
-  const bound = [buffers.qkv, buffers.arena, made.filled('slots', slots), made.filled('rotation', rotation), counts];
+  const bound = [buffers.qkv, buffers.arena, made.filled('places', placesOf(rotation, slots, shape.ropeDim)), counts];
   const groups = Math.ceil((slots.length * ropeUnits(shape, format)) / ROPE_LANES);
   return { encode: dispatchOf(gpu.device, pipeline, bound, groups), buffers, destroy: () => made.destroy() };
 }

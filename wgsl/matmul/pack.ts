@@ -1,7 +1,7 @@
 // From a tensor's rows as they stand in a GGUF file to the layout of layout.ts. Runs once per weight at load, so each format has one loop
 // over a row, in 16-bit words, because every format's blocks are whole ones: a word holds the same field of two neighbours, which is a pair of
 // layout.ts. Source formats: ggml-common.h's block_q4_0, q4_1, q8_0, q4_K, q5_K and q6_K; engine/model/dequantize.ts has their drawings.
-import { KINDS, LANE_GROUP, type MatrixLayout, placeRow, type WeightKind } from './layout.ts';
+import { KINDS, LANE_GROUP, type MatrixLayout, placeRow, ROWS_PER_LANE, type WeightKind } from './layout.ts';
 import { nibbles, type Packer, STEP } from './packer.ts';
 import { K_PACKERS } from './packK.ts';
 
@@ -28,9 +28,22 @@ export const SOURCE_SPAN_BYTES: Record<SourceType, number> = {
 export const sourceRowBytes = (layout: MatrixLayout, type: SourceType): number =>
   (layout.blocks / KINDS[layout.kind].span) * SOURCE_SPAN_BYTES[type];
 
+/** Which rows of a matrix a tensor's are: `perLane` in each lane, from window `window` on. */
+export interface Spread {
+  perLane: 4 | 8;
+  window: 0 | 4;
+}
+
+/** One under another; and two tensors of as many rows, four of each in a lane. */
+export const STACKED: Spread = { perLane: ROWS_PER_LANE, window: 0 };
+export const INTERLEAVED: readonly [Spread, Spread] = [
+  { perLane: 4, window: 0 },
+  { perLane: 4, window: 4 },
+];
+
 /**
- * Packs rows [firstRow, firstRow + count) from `source` (whole rows, as in the file, at an even offset in its buffer) into `target`, the u32
- * words of the layout's tiles.
+ * Packs `count` rows from `source` (whole rows, as in the file, at an even offset in its buffer) into `target`, the u32 words of the layout's tiles,
+ * as rows from `firstRow` on of those that `spread` leaves to the tensor.
  */
 export function packRows(
   layout: MatrixLayout,
@@ -39,6 +52,7 @@ export function packRows(
   firstRow: number,
   count: number,
   target: Uint32Array,
+  { perLane, window: firstWindow }: Spread = STACKED,
 ): void {
   const { windowBytes, scaleBytes, tileBytes } = layout;
   const { span, quantParts, scaleParts } = KINDS[layout.kind];
@@ -47,7 +61,9 @@ export function packRows(
   const rowHalves = sourceRowBytes(layout, type) / 2;
   const halves = new Uint16Array(source.buffer, source.byteOffset, source.byteLength >> 1);
   for (let index = 0; index < count; index++) {
-    const { tile, lane, window } = placeRow(layout, firstRow + index);
+    const own = firstRow + index;
+    const row = Math.floor(own / perLane) * ROWS_PER_LANE + firstWindow + (own % perLane);
+    const { tile, lane, window } = placeRow(layout, row);
     const group = Math.floor(lane / LANE_GROUP) * spans * LANE_GROUP;
     const column = lane % LANE_GROUP;
     const tileWord = (tile * tileBytes) / 4;

@@ -4,7 +4,8 @@
 // on nothing but its row and its token, whatever `columns` or the number of tokens is (tested). Arithmetic by kind and activations:
 //   int8 × quantised: exact integer dots of a block (products.ts), then acc += d·(da·H) + m·(da·Σa).
 //   f32 × any: products in f32, summed within the block (q6k: within its halves of 16) first, then scaled.
-// Activations come as wgsl/quantize lays them out: per token and block 5 vec4u (int8) or 8 vec4f (f32).
+// What becomes of a sum: epilogue.ts. Activations come as wgsl/quantize lays them out: per token and block 5 vec4u (int8) or 8 vec4f (f32).
+import { type Epilogue, STORE } from './epilogue.ts';
 import { hasScales, KINDS, LANE_GROUP, ROWS_PER_LANE } from './layout.ts';
 import { loadX, rowProduct } from './products.ts';
 import { AXIS, blockIndices, superScaleIndex } from './quants.ts';
@@ -13,7 +14,7 @@ import { type MatmulVariant, TOKEN_GROUP, X_PARTS } from './variant.ts';
 const lines = (count: number, line: (index: number) => string): string =>
   Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
-export function matmulShader(variant: MatmulVariant): string {
+export function matmulShader(variant: MatmulVariant, epilogue: Epilogue = STORE): string {
   const { kind, activations, columns, subgroup, lanes } = variant;
   const uniform = variant.weights === 'uniform';
   const scaled = hasScales(kind);
@@ -69,32 +70,46 @@ struct Params {
 }
 ${bindings}
 @group(0) @binding(10) ${xSpace};                                // [token][block][${X_PARTS[activations]}]
-@group(0) @binding(11) var<storage, read_write> out: array<vec4f>;  // [token][outStride / 4]
+@group(0) @binding(11) var<storage, read_write> out: array<${epilogue.outType}>;  // as the epilogue has it
 @group(0) @binding(12) var<uniform> p: Params;
+${epilogue.declarations(variant)}
 
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) local: u32${
     subgroup ? ', @builtin(subgroup_invocation_id) sub: u32' : ''
   }) {
   let lane = workgroup.x * ${lanes}u + local;
-  ${uniform || subgroup ? '' : 'if (lane >= p.lanes) { return; }'}
+  ${uniform || subgroup || epilogue.exchanges ? '' : 'if (lane >= p.lanes) { return; }'}
   let token = workgroup.y * ${columns}u;
 ${lines(columns, (c) => lines(ROWS_PER_LANE, (r) => `  var acc${r}_${c} = 0.0;`))}
   let inGroup = lane % ${LANE_GROUP}u;
   let laneBase = (lane / ${LANE_GROUP}u) * (p.blocks / ${span}u);
 ${loop}
   let row = p.firstRow + lane * ${ROWS_PER_LANE}u;
-  if (lane < p.lanes && row < p.endRow) {
-${lines(columns, (c) => store(columns, c))}
-  }
+  let live = lane < p.lanes && row < p.endRow;
+${takeColumns(columns)}
 }
 `;
 }
 
-/** Three columns don't divide a group: what they pad it with must not be written, since some adapters write what is out of bounds over what is last. */
-function store(columns: number, c: number): string {
-  const text = `    let at${c} = ((token + ${c}u) * p.outStride + row) / 4u;
-    out[at${c}] = vec4f(acc0_${c}, acc1_${c}, acc2_${c}, acc3_${c});
-    out[at${c} + 1u] = vec4f(acc4_${c}, acc5_${c}, acc6_${c}, acc7_${c});`;
-  return c > 0 && TOKEN_GROUP % columns !== 0 ? `    if (token + ${c}u < ${TOKEN_GROUP}u) {\n${text}\n    }` : text;
+/**
+ * Hands each column's sums to the epilogue. It stands once, in a loop that chooses among registers: a software adapter makes a loop over lanes of each
+ * of its loads and stores, and its compiler takes seconds for four of them. Three columns don't divide a group: what they pad it with must not be
+ * written, since some adapters write what is out of bounds over what is last.
+ */
+function takeColumns(columns: number): string {
+  const sums = (c: number): string[] =>
+    [0, 4].map((r) => `vec4f(acc${r}_${c}, acc${r + 1}_${c}, acc${r + 2}_${c}, acc${r + 3}_${c})`);
+  if (columns === 1) return `  takeRows(local, live, token, row, ${sums(0).join(', ')});`;
+  const within = TOKEN_GROUP % columns === 0 ? 'live' : `live && token + c < ${TOKEN_GROUP}u`;
+  const choose = lines(columns - 1, (i) => {
+    const [a, b] = sums(i + 1);
+    return `    a = select(a, ${a}, c == ${i + 1}u); b = select(b, ${b}, c == ${i + 1}u);`;
+  });
+  const [a, b] = sums(0);
+  return `  for (var c = 0u; c < ${columns}u + (p.blocks >> 31u); c++) {
+    var a = ${a}; var b = ${b};
+${choose}
+    takeRows(local, ${within}, token + c, row, a, b);
+  }`;
 }

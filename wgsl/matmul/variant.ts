@@ -58,6 +58,9 @@ export const X_PARTS: Record<Activations, number> = { int8: 5, f32: 8 };
 /** Tokens that share one dynamic offset of x and out. 16 · 80 bytes is a multiple of 256 for any number of blocks. */
 export const TOKEN_GROUP = 16;
 
+/** Tokens, the last group filled up. */
+export const wholeGroups = (tokens: number): number => Math.ceil(tokens / TOKEN_GROUP) * TOKEN_GROUP;
+
 /** The subgroup size as broadcasts can be written for it, or null. */
 export const broadcastLanes = (subgroupSize: number | null): BroadcastLanes | null =>
   BROADCAST_LANES.find((lanes) => lanes === subgroupSize) ?? null;

@@ -10,6 +10,8 @@ export interface QuantizeVariant {
 
 export const QUANTIZE_LANES = 64;
 
+export const SILU = 'fn silu(v: vec4f) -> vec4f { return v / (1.0 + exp(-v)); }';
+
 export function quantizeShader({ source, format }: QuantizeVariant): string {
   const value = source === 'plain' ? 'source[at + i]' : 'silu(source[at + i]) * source[at + p.stride4 / 2u + i]';
   return `
@@ -23,7 +25,7 @@ struct Params {
 @group(0) @binding(3) var<uniform> counts: vec4u;                          // x: tokens of this step
 ${storeBlock(format)}
 
-fn silu(v: vec4f) -> vec4f { return v / (1.0 + exp(-v)); }
+${SILU}
 
 @compute @workgroup_size(${QUANTIZE_LANES})
 fn main(@builtin(global_invocation_id) id: vec3u) {

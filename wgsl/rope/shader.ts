@@ -6,6 +6,7 @@ import type { KvShape } from '../attention/shape.ts';
 import { BLOCK_SLOTS, CHUNK, type KvFormat, type KvLayout, kvLayout } from '../kv/format.ts';
 import { hadamardShader, turnsKeys } from '../kv/hadamard.ts';
 import { LEAST_PEAK } from '../quantize/storeBlock.ts';
+import { placeFunctions } from './place.ts';
 
 export const ROPE_LANES = 64;
 
@@ -31,16 +32,13 @@ export function ropeShader(shape: KvShape, format: KvFormat): string {
   return `
 @group(0) @binding(0) var<storage, read_write> qkv: array<vec4f>;    // [token][heads + 2 * kvHeads][headDim / 4]
 @group(0) @binding(1) var<storage, read_write> arena: array<${kv.most ? 'u32' : kv.type}>;   // words, where lanes write parts of an element
-@group(0) @binding(2) var<storage, read> slots: array<u32>;          // [token]: block * 16 + slot
-@group(0) @binding(3) var<storage, read> rotation: array<vec4f>;     // [token][ropeDim / 4]: cos, sin of two pairs
-@group(0) @binding(4) var<uniform> counts: vec4u;                    // x: tokens of this step
+@group(0) @binding(2) var<storage, read> places: array<vec4u>;       // [token], place.ts
+@group(0) @binding(3) var<uniform> counts: vec4u;                    // x: tokens of this step
 
 ${kv.most ? JOIN : ''}
 struct Chunk { a: vec4f, b: vec4f }
 
-fn rotate(v: vec4f, r: vec4f) -> vec4f {
-  return vec4f(v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x, v.z * r.z - v.w * r.w, v.z * r.w + v.w * r.z);
-}
+${placeFunctions(ropeDim)}
 
 // Where the chunk lies in qkv, by vec4f; and the chunk, rotated unless it is of v or past the rotated dims.
 fn chunkAt(token: u32, head: u32, part: u32) -> u32 {
@@ -49,8 +47,7 @@ fn chunkAt(token: u32, head: u32, part: u32) -> u32 {
 fn rotated(token: u32, head: u32, part: u32) -> Chunk {
   let at = chunkAt(token, head, part);
   if (head >= ${heads + kvHeads}u || part >= ${ropeDim / CHUNK}u) { return Chunk(qkv[at], qkv[at + 1u]); }
-  let r = token * ${ropeDim / 4}u + part * 2u;
-  return Chunk(rotate(qkv[at], rotation[r]), rotate(qkv[at + 1u], rotation[r + 1u]));
+  return Chunk(rotate(qkv[at], rotation(token, part, 0u)), rotate(qkv[at + 1u], rotation(token, part, 1u)));
 }
 
 ${turns ? hadamardShader(headDim) : ''}
@@ -64,7 +61,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 ${turns ? turnedQuery(headDim) : query(headDim)}
     return;
   }
-  let slot = slots[token];
+  let slot = slotOf(token);
   let head = ${heads}u + (unit - ${queryUnits}u)${kv.most ? '' : ` / ${chunks}u`};   // k heads, then v heads
   let plane = ((slot / ${BLOCK_SLOTS}u) * ${2 * kvHeads}u + head - ${heads}u) * ${kv.planeElements}u;
 ${kv.most ? quantisedRow(kv, chunks, turns ? heads + kvHeads : null) : plainChunk(kv, chunks)}
@@ -102,19 +99,24 @@ function turnedQuery(headDim: number): string {
     for (var i = 0u; i < ${headDim / 4}u + zero; i++) { qkv[first + i] = row[i] * ${1 / Math.sqrt(headDim)}; }`;
 }
 
-/** One chunk, as it is. Attention multiplies masked values by zero: they have to be finite. */
-function plainChunk({ format, rowElements, perChunk }: KvLayout, chunks: number): string {
+/** One chunk, as it is. */
+function plainChunk(kv: KvLayout, chunks: number): string {
+  return `
+  let part = unit % ${chunks}u;
+  let c = rotated(token, head, part);
+  ${storeChunk(kv, 'c.a', 'c.b')}`;
+}
+
+/** WGSL statements; in scope: `plane` (element where the head's begins), `slot` and `part`. Attention multiplies masked values by zero: they have to be finite. */
+export function storeChunk({ format, rowElements, perChunk }: KvLayout, first: string, second: string): string {
   const most = format === 'f16' ? '65504.0' : '3.0e38';
-  const finite = (half: string): string => `clamp(c.${half}, vec4f(-${most}), vec4f(${most}))`;
+  const finite = (half: string): string => `clamp(${half}, vec4f(-${most}), vec4f(${most}))`;
   const store =
     format === 'f16'
       ? 'arena[at] = vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));'
       : 'arena[at] = a; arena[at + 1u] = b;';
-  return `
-  let part = unit % ${chunks}u;
-  let c = rotated(token, head, part);
-  let a = ${finite('a')};
-  let b = ${finite('b')};
+  return `let a = ${finite(first)};
+  let b = ${finite(second)};
   let at = plane + (slot % ${BLOCK_SLOTS}u) * ${rowElements}u + part * ${perChunk}u;
   ${store}`;
 }
