@@ -5,6 +5,9 @@ import { decode } from './decode.ts';
 import { longContext } from './longContext.ts';
 import { peakShare } from './peakShare.ts';
 import { prefill } from './prefill.ts';
+import { speculation } from './speculation.ts';
 import { start } from './start.ts';
 
-export const SCENARIOS: Readonly<Record<string, Scenario>> = { decode, prefill, batch, longContext, peakShare, start };
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  ...{ decode, prefill, batch, longContext, peakShare, speculation, start },
+};
