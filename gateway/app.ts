@@ -5,7 +5,7 @@ import { routePath } from 'hono/route';
 import { recordActions } from './audit/record.ts';
 import { requireAdmin } from './authenticate.ts';
 import { GatewayError, internalError, notFound, storageFailed } from './errors.ts';
-import { drawId } from './ids.ts';
+import { drawRequestId } from './ids.ts';
 import { errorFields } from './log.ts';
 import type { AppEnv, GatewayPorts } from './ports.ts';
 import { adminKeyRoutes } from './routes/adminKeys.ts';
@@ -35,13 +35,14 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
 
   app.use(async (c, next) => {
     const startedAtMs = clock.now();
-    const requestId = drawId('req', ports.random);
+    const requestId = drawRequestId(startedAtMs, ports.random);
     c.set('requestId', requestId);
     const span = requestSpan(tracer, c.req.raw, requestId);
     c.set('span', span);
     await next();
-    c.header('x-request-id', c.get('requestId'));
-    c.header('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
+    // Unlike c.header(), which makes another response of a finished one.
+    c.res.headers.set('x-request-id', c.get('requestId'));
+    c.res.headers.set('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
     const route = routeOf(routePath(c, -1));
     metrics.answered(`${c.req.method} ${route}`, c.res.status);
     endRequest(span, c.req.method, route, c.res.status);

@@ -2,7 +2,7 @@
 
 import { GatewayError, insufficientPermissions, invalidApiKey, modelNotAllowed } from './errors.ts';
 import { ADMIN_KEY_PREFIX, isAdminKey } from './keys/adminKey.ts';
-import { keyHashes, projectOfKey } from './keys/apiKey.ts';
+import { keyHashes } from './keys/apiKey.ts';
 import type { KeyPresented, KeyRefusal, KeyStatus } from './ledger/port.ts';
 import type { GatewayPorts } from './ports.ts';
 
@@ -18,11 +18,13 @@ function bearerOf(request: Request): string {
 /** The key's claim, not yet checked by the ledger. Throws GatewayError (401) without one that this installation made. */
 export function presentedKey(request: Request, { keyring }: Pick<GatewayPorts, 'keyring'>): KeyPresented {
   const key = bearerOf(request);
-  if (key.startsWith(ADMIN_KEY_PREFIX) || isAdminKey(key, keyring.adminKey))
-    throw invalidApiKey('The admin key cannot be used here. Use a key of a project.');
-  const tenant = projectOfKey(key, keyring.tagSecret);
-  if (!tenant) throw invalidApiKey('The API key is not valid here: mistyped, cut off, or of another installation.');
-  return { tenant, hashes: keyHashes(key, keyring.peppers) };
+  const claim = keyring.presented.claimOf(key);
+  if (claim) return claim;
+  throw invalidApiKey(
+    key.startsWith(ADMIN_KEY_PREFIX) || isAdminKey(key, keyring.adminKey)
+      ? 'The admin key cannot be used here. Use a key of a project.'
+      : 'The API key is not valid here: mistyped, cut off, or of another installation.',
+  );
 }
 
 export function keyRefused(refusal: KeyRefusal): GatewayError {
@@ -78,13 +80,12 @@ export async function requireAdmin(
 ): Promise<string> {
   const key = bearerOf(request);
   if (isAdminKey(key, ports.keyring.adminKey)) return BOOTSTRAP_ACTOR;
-  const hashes = keyHashes(key, ports.keyring.peppers);
   if (key.startsWith(ADMIN_KEY_PREFIX)) {
-    const record = await ports.adminKeys.use(hashes, ports.clock.now());
+    const record = await ports.adminKeys.use(keyHashes(key, ports.keyring.peppers), ports.clock.now());
     if (record) return record.id;
   }
-  const tenant = projectOfKey(key, ports.keyring.tagSecret);
-  if (!tenant) throw invalidApiKey('The admin key is not valid.');
-  await authenticate({ tenant, hashes }, ports);
+  const claim = ports.keyring.presented.claimOf(key);
+  if (!claim) throw invalidApiKey('The admin key is not valid.');
+  await authenticate(claim, ports);
   throw insufficientPermissions();
 }

@@ -1,6 +1,6 @@
 // The app on Node: SQLite beneath the ledger, node:http in front, loops that poll pools, settle bills and feed usage. Starting gives a
 // handle whose `stop` drains: accept nothing new, let running requests end within a bound, hang up on the rest, settle, close.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApp } from './app.ts';
@@ -9,25 +9,28 @@ import { SqlAudit } from './audit/sqlAudit.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type GatewaySection, isLoopback } from './config.ts';
 import { ensureDevCredentials } from './devCredentials.ts';
-import { SqlDirectory } from './directory/sqlDirectory.ts';
+import { CachedDirectory } from './directory/cachedDirectory.ts';
 import { SqlPrefixes } from './directory/sqlPrefixes.ts';
 import { keyringOf } from './keys/secrets.ts';
 import { SqlAdminKeys } from './keys/sqlAdminKeys.ts';
-import type { LedgerStore } from './ledger/port.ts';
+import type { LedgerEntry, LedgerStore } from './ledger/port.ts';
 import { SqlLedger } from './ledger/sqlLedger.ts';
 import { createListener, type Listener, listen, watchCertificate } from './listener.ts';
 import { errorFields, type Log } from './log.ts';
 import { type Gauge, Metrics } from './metrics.ts';
 import { MIGRATIONS } from './migrations.ts';
+import { PoolConnections } from './poolConnections.ts';
 import { PoolDirectory } from './pools/directory.ts';
 import { SqlPools } from './pools/sqlPools.ts';
 import type { GatewayPorts } from './ports.ts';
-import { SqlPrices } from './prices/sqlPrices.ts';
+import { RememberedPrices } from './prices/rememberedPrices.ts';
 import type { GatewayHost } from './processProtocol.ts';
+import { randomPool } from './randomPool.ts';
 import { PoolClient } from './relay/poolClient.ts';
 import { type KnownPool, PoolRegistry } from './relay/poolRegistry.ts';
 import { PromptCounts } from './relay/promptCount.ts';
 import { PublicPrefixes } from './relay/publicPrefixes.ts';
+import { acknowledgeBooked } from './relay/receipts.ts';
 import { Settler } from './relay/settler.ts';
 import { openSecrets } from './secrets.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
@@ -36,8 +39,8 @@ import { SerialTurns } from './turns.ts';
 import { feedUsage } from './usage/feed.ts';
 import { SqlUsage } from './usage/sqlUsage.ts';
 
-/** The usage table follows the ledger within this; reading it brings it up to date at once. */
-const FEED_INTERVAL_MS = 1000;
+/** The usage table follows the ledger within this, reading it brings it up to date at once; and what was left is looked after. */
+const UPKEEP_INTERVAL_MS = 1000;
 /** A pool that fell silent is out so much later at most. */
 const POOLS_INTERVAL_MS = 1000;
 /** While draining, connections that fell idle are closed this often: kept alive they would hold the server open. */
@@ -48,7 +51,7 @@ const HANG_UP_GRACE_MS = 1000;
 /** Throws ConfigError, with the remedy, for what the operator can mend. */
 export async function startGateway(section: GatewaySection, log: Log): Promise<GatewayHost> {
   mkdirSync(section.dataDir, { recursive: true, mode: 0o700 });
-  const random = (count: number) => randomBytes(count);
+  const random = randomPool();
   const unlock = lockFolder(section.dataDir);
   const keyring = keyringOf(openSecrets(section, random));
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
@@ -65,16 +68,18 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     new SerialTurns(),
   );
   await publicPrefixes.load();
+  const connections = new PoolConnections();
+  const poolPorts = { fetch: connections.fetch, clock, random };
   const known = (pool: GatewaySection['pools'][number] & { retired?: boolean }): KnownPool => {
     const { id, url, keyId, secretHex, ...rest } = pool;
-    const target = { id, url: url.replace(/\/+$/, ''), keyId, secret: Buffer.from(secretHex, 'hex') };
-    return { client: new PoolClient(target, { fetch, clock, random }), ...rest };
+    const target = { id, url: url.replace(/\/+$/, ''), keyId, secret: createSecretKey(secretHex, 'hex') };
+    return { client: new PoolClient(target, poolPorts), ...rest };
   };
   const registry = new PoolRegistry(section.pools.map(known), clock, (pool) => void publicPrefixes.publish(pool));
   const pools = new PoolDirectory({
     ...{ store: new SqlPools(central), registry, keyring, log },
     configured: section.pools.map(known),
-    ports: { fetch, clock, random },
+    ports: poolPorts,
   });
   await pools.refresh();
   const settler = new Settler({ ledger, registry, clock, log, metrics });
@@ -83,8 +88,8 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     settings: { ...section.defaults, ...section.limits, billing: section.billing },
     ...{ keyring, ledger, usage, metrics, registry, pools, publicPrefixes, settler, clock, random, log },
     tracer: gatewayTracer(),
-    directory: new SqlDirectory(central, () => db.cutLog()),
-    prices: new SqlPrices(central),
+    directory: new CachedDirectory(central, () => db.cutLog()),
+    prices: new RememberedPrices(central),
     adminKeys: new SqlAdminKeys(central),
     audit: new SqlAudit(central),
     counts: new PromptCounts(),
@@ -111,8 +116,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const { signal } = stopping;
   const loops = [
     registry.run(signal),
-    settler.run(),
-    feed(ports, signal),
+    upkeep({ ...ports, ledger }, settler, signal),
     lookForPools(ports, signal),
     watchCertificate(server, section, { clock, log, signal }),
   ];
@@ -130,12 +134,15 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     stopping.abort();
     await settler.stop();
     await Promise.all(loops);
+    connections.close();
     await feedUsage(ledger, usage);
     db.close();
     unlock();
   }
   return { port, baseURL, credentials, setPools: (list) => pools.configure(list.map(known)), stop };
 }
+
+type HostPorts = Omit<GatewayPorts, 'ledger'> & { ledger: LedgerStore };
 
 async function holdGauges(ledger: LedgerStore): Promise<Gauge[]> {
   const { held, unresolved } = await ledger.holdCounts();
@@ -161,9 +168,12 @@ async function lookForPools({ pools, clock }: GatewayPorts, signal: AbortSignal)
   }
 }
 
-async function feed({ freshenUsage, clock, log }: GatewayPorts, signal: AbortSignal): Promise<void> {
+async function upkeep({ ledger, usage, registry, clock, log }: HostPorts, settler: Settler, signal: AbortSignal) {
   while (!signal.aborted) {
-    await freshenUsage(undefined).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
-    await clock.sleep(FEED_INTERVAL_MS, signal);
+    // First what this gateway settled itself: then pools have less to tell.
+    const acknowledge = (entries: readonly LedgerEntry[]) => acknowledgeBooked(registry, entries, log);
+    await feedUsage(ledger, usage, acknowledge).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
+    await settler.tick();
+    await clock.sleep(UPKEEP_INTERVAL_MS, signal);
   }
 }

@@ -20,6 +20,11 @@ export interface Sql {
   exec(text: string): void;
   /** All of `work` or nothing. `work` is synchronous, so no other command can come between. Not nested. */
   transaction<T>(work: () => T): T;
+  /**
+   * The same, resolving when it is durable. What is asked for at once may share one commit, in its order. A work that throws leaves nothing
+   * and spoils none of the others; it may have run before in vain, so it has no effects but on this database.
+   */
+  commit<T>(work: () => T): Promise<T>;
 }
 
 /** A database's schema as numbered steps: a step that has shipped is never edited, the next one is appended. */

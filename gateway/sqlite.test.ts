@@ -43,3 +43,37 @@ test('a transaction that SQLite ended by itself throws its cause', () => {
   db.close();
   rmSync(folder, { recursive: true });
 });
+
+test('what is asked for at once is one commit, in its order; a work that throws leaves nothing and spoils none of the others', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hearth-'));
+  const db = openDatabase(join(folder, 'x.sqlite'), 'NORMAL', ['CREATE TABLE entries (text TEXT NOT NULL) STRICT']);
+  const insert = db.prepare('INSERT INTO entries VALUES (?) RETURNING (SELECT count(*) FROM entries) AS rows');
+  const add = (text: string) => db.commit(() => int(insert.get(text), 'rows'));
+  const texts = () =>
+    db
+      .prepare('SELECT text FROM entries ORDER BY rowid')
+      .all()
+      .map(({ text }) => text);
+  const reader = openDatabase(join(folder, 'x.sqlite'), 'NORMAL', ['']);
+  const version = () => int(reader.prepare('PRAGMA data_version').get(), 'data_version');
+  const before = version();
+  const group = Promise.all(Array.from({ length: 100 }, (_, i) => add(String(i))));
+  expect(texts()).toEqual([]);
+  expect(await group).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
+  expect(version()).toBe(before + 1);
+
+  const broken = db.commit(() => {
+    insert.run('never');
+    throw new Error('its own bug');
+  });
+  const settled = await Promise.allSettled([add('a'), broken, add('b')]);
+  expect(settled.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+  expect(texts().slice(100)).toEqual(['a', 'b']);
+
+  const last = add('last');
+  db.close();
+  expect(await last).toBe(103);
+  expect(int(reader.prepare('SELECT count(*) AS rows FROM entries').get(), 'rows')).toBe(103);
+  reader.close();
+  rmSync(folder, { recursive: true });
+});

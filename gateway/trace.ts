@@ -8,6 +8,7 @@
 // Attributes are ids, counts and codes: never a prompt, a completion, a key, or an error's message.
 import {
   type Attributes,
+  isSpanContextValid,
   propagation,
   ROOT_CONTEXT,
   type Span,
@@ -45,7 +46,9 @@ export function endRequest(span: Span, method: string, route: string, status: nu
   span.end();
 }
 
+/** Where nothing is registered, the parent itself, which does nothing either. */
 export function childSpan(tracer: Tracer, parent: Span, name: string, attributes: Attributes): Span {
+  if (!isSpanContextValid(parent.spanContext())) return parent;
   return tracer.startSpan(name, { attributes }, trace.setSpan(ROOT_CONTEXT, parent));
 }
 

@@ -2,19 +2,19 @@
 // started (whatever was signed before may have been served by the process that died), with a nonce never used before.
 import { overloaded, type PoolError, unauthorized } from './errors.ts';
 import type { NonceMemory } from './nonces.ts';
-import { type SignedContext, verifyRequest } from './wire/signing.ts';
+import { type SignedContext, type SigningSecret, verifyRequest } from './wire/signing.ts';
 
 export interface Identity {
   poolId: string;
   startedAtMs: number;
-  /** Key id to 32 secret bytes. Several at once, so that keys can rotate. */
-  secrets: ReadonlyMap<string, Uint8Array>;
+  /** By key id. Several at once, so that keys can rotate. */
+  secrets: ReadonlyMap<string, SigningSecret>;
 }
 
 /** A request whose signature held, with its body. */
 export interface Signed {
   context: SignedContext;
-  secret: Uint8Array;
+  secret: SigningSecret;
   body: Uint8Array;
 }
 
@@ -26,7 +26,9 @@ export interface IncomingRequest {
   body: Uint8Array;
 }
 
-export type Authenticated = { ok: true; context: SignedContext; secret: Uint8Array } | { ok: false; error: PoolError };
+export type Authenticated =
+  | { ok: true; context: SignedContext; secret: SigningSecret }
+  | { ok: false; error: PoolError };
 
 export function authenticate(
   identity: Identity,

@@ -11,29 +11,48 @@ async function readAll(stream: EventStream): Promise<string> {
 }
 
 describe('an event stream', () => {
-  it('signs each event with its place, one line of data each', async () => {
+  it('signs what leaves in one go with its place, one line of data each', async () => {
     const stream = new EventStream(SECRET, 'nonce', () => {});
     stream.send(event(1));
     stream.send(event(2));
+    await Promise.resolve();
+    stream.send(event(3));
     stream.end();
     const frames = (await readAll(stream)).split('\n\n').filter(Boolean);
-    const parsed = frames.map((frame) => /^id: (\S+)\ndata: ([^\n]+)$/.exec(frame)?.slice(1) ?? []);
-    expect(parsed.map(([, data = '']) => JSON.parse(data))).toEqual([event(1), event(2)]);
-    const [[first = '', one = ''] = [], [second = '', two = ''] = []] = parsed;
-    expect([verifyEvent(SECRET, 'nonce', 0, one, first), verifyEvent(SECRET, 'nonce', 1, two, second)]).toEqual([
-      true,
-      true,
+    const parsed = frames.map((frame) => {
+      const [, id = '', lines = ''] = /^id: (\S+)\ndata: (.+)$/s.exec(frame) ?? [];
+      return { id, data: lines.split('\ndata: ').join('\n') };
+    });
+    expect(parsed.map(({ data }) => data.split('\n').map((line) => JSON.parse(line)))).toEqual([
+      [event(1), event(2)],
+      [event(3)],
     ]);
-    expect([verifyEvent(SECRET, 'nonce', 1, one, first), verifyEvent(SECRET, 'other', 0, one, first)]).toEqual([
-      false,
-      false,
+    const holds = (sequence: number, nonce = 'nonce') =>
+      parsed.map(({ id, data }) => verifyEvent(SECRET, nonce, sequence, data, id));
+    expect([holds(0), holds(1), holds(0, 'other')]).toEqual([
+      [true, false],
+      [false, true],
+      [false, false],
     ]);
+  });
+
+  it('sends much in several events, each of which a reader can take whole', async () => {
+    const stream = new EventStream(SECRET, 'nonce', () => {});
+    for (let i = 0; i < 20_000; i++) stream.send(event(i));
+    stream.end();
+    const frames = (await readAll(stream)).split('\n\n').filter(Boolean);
+    expect(frames.length).toBeGreaterThan(10);
+    expect(Math.max(...frames.map(({ length }) => length))).toBeLessThan(256 * 1024);
+    expect(frames.join('\n').match(/^data: /gm)).toHaveLength(20_000);
   });
 
   it('gives up a reader that stays behind too far, once, and keeps nothing more for it', async () => {
     let abandoned = 0;
     const stream = new EventStream(SECRET, 'nonce', () => abandoned++, 1000);
-    for (let i = 0; i < 100; i++) stream.send(event(i));
+    for (let i = 0; i < 100; i++) {
+      stream.send(event(i));
+      await Promise.resolve();
+    }
     expect(abandoned).toBe(1);
     await expect(readAll(stream)).rejects.toThrow('too slow');
     stream.end();

@@ -1,6 +1,6 @@
 // The life of a pool process: section in, everything opened and warm, `ready`, serving, and one of three ends. Asked to stop (or its
 // supervisor is gone): drains, exit 0. Engine lost: running requests get an error event, exit 1. Can't start: `fatal`, exit 1.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
@@ -172,7 +172,7 @@ class PoolProcess {
       identity: {
         poolId,
         startedAtMs: this.#startedAtMs,
-        secrets: new Map(keys.map(({ id, secretHex }) => [id, Buffer.from(secretHex, 'hex')])),
+        secrets: new Map(keys.map(({ id, secretHex }) => [id, createSecretKey(secretHex, 'hex')])),
       },
       models,
       requests: this.#requests,

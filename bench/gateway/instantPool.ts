@@ -2,6 +2,7 @@
 // receipts until they are acknowledged and answers at once; and, on another port, the same answer as a plain OpenAI server gives it.
 // `node instantPool.ts '{"tokens","poolId","keyId","secretHex","model","holdOpenMs"}'` prints one line of JSON: {"poolPort","openaiPort"}.
 // A request whose messages begin with "hold" gets its first token, and the rest after `holdOpenMs`.
+import { createSecretKey } from 'node:crypto';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -21,7 +22,7 @@ const task = z
     holdOpenMs: z.number(),
   })
   .parse(JSON.parse(process.argv[2] ?? '{}'));
-const secret = Buffer.from(task.secretHex, 'hex');
+const secret = createSecretKey(task.secretHex, 'hex');
 const startedAtMs = Date.now();
 const receipts = new Map<string, Receipt>();
 let prefixDigest: string | null = null;
@@ -116,9 +117,13 @@ async function infer(
   };
   response.writeHead(200, { 'content-type': 'text/event-stream' });
   let sequence = 0;
-  const emit = (event: PoolEvent): void => {
-    const data = JSON.stringify(event);
-    response.write(`id: ${signEvent(secret, nonce, sequence++, data)}\ndata: ${data}\n\n`);
+  let lines: string[] = [];
+  const emit = (event: PoolEvent): void => void lines.push(JSON.stringify(event));
+  /** What leaves in one go is one event, as of a pool. */
+  const flush = (): void => {
+    const id = signEvent(secret, nonce, sequence++, lines.join('\n'));
+    response.write(`id: ${id}\ndata: ${lines.join('\ndata: ')}\n\n`);
+    lines = [];
   };
   const usage = (released: number) => ({
     prompt_tokens: PROMPT_TOKENS,
@@ -138,12 +143,15 @@ async function infer(
       ...(last && { finish_reason: 'length' }),
       usage: usage(position + 1),
     });
-    if (held && position === 0) await sleep(task.holdOpenMs);
+    if (!held || position > 0) continue;
+    flush();
+    await sleep(task.holdOpenMs);
     if (response.destroyed) break;
   }
   receipt.outcome = response.destroyed ? 'cancelled' : 'completed';
   receipts.set(requestId, receipt);
   emit({ type: 'done', usage: usage(receipt.choices[0] ?? 0), receipt });
+  flush();
   response.end();
 }
 

@@ -1,5 +1,6 @@
 // The Worker's configuration: bindings, secrets and variables of its environment as one checked value. Parsed once per isolate and once per
 // tenant's object. Messages name the variable and the field, and show no value: most of them are secrets.
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { prefixDeclaration } from '../../pool/wire/publicPrefixes.ts';
 import {
@@ -54,7 +55,7 @@ export interface EdgePool {
   id: string;
   url: string;
   keyId: string;
-  secret: Uint8Array;
+  secret: KeyObject;
   models: readonly string[];
   fetch: typeof fetch;
 }
@@ -80,7 +81,13 @@ export function parseEnv(env: EdgeEnv): EdgeConfig {
       peppers,
     }),
     pools: pools.map(({ id, url, keyId, models, binding, ...pool }) => ({
-      ...{ id, keyId, models, url: url.replace(/\/+$/, ''), secret: Buffer.from(pool.secretHex, 'hex') },
+      ...{
+        id,
+        keyId,
+        models,
+        url: url.replace(/\/+$/, ''),
+        secret: createSecretKey(Buffer.from(pool.secretHex, 'hex')),
+      },
       fetch: fetchOf(env, id, url, binding),
     })),
   };

@@ -3,6 +3,7 @@
 import { createApp } from '../app.ts';
 import { SqlAudit } from '../audit/sqlAudit.ts';
 import { type Clock, systemClock } from '../clock.ts';
+import { CachedDirectory } from '../directory/cachedDirectory.ts';
 import { SqlPrefixes } from '../directory/sqlPrefixes.ts';
 import { SqlAdminKeys } from '../keys/sqlAdminKeys.ts';
 import { errorFields, jsonLog, type Log } from '../log.ts';
@@ -16,7 +17,6 @@ import { PublicPrefixes } from '../relay/publicPrefixes.ts';
 import { collectReceipts } from '../relay/receipts.ts';
 import { gatewayTracer } from '../trace.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
-import { CachedDirectory } from './cachedDirectory.ts';
 import { CachedPrices } from './cachedPrices.ts';
 import type { EdgeEnv } from './cloudflare.ts';
 import { parseEnv } from './config.ts';

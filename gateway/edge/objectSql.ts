@@ -33,6 +33,11 @@ export class ObjectSql implements SchemaStore {
     return this.#storage.transactionSync(work);
   }
 
+  /** At once: the storage gathers writes by itself, and holds back the answer until they are confirmed. */
+  async commit<T>(work: () => T): Promise<T> {
+    return this.transaction(work);
+  }
+
   get schemaVersion(): number {
     return int(this.prepare('SELECT coalesce(max(version), 0) AS version FROM schema_version').get(), 'version');
   }

@@ -1,5 +1,5 @@
 // An isolate's picture of its pools: who waits for it, who doesn't, and that no request depends on another one's question.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ScriptedPool } from '../../test/support/scriptedPool.ts';
 import { type Clock, systemClock } from '../clock.ts';
@@ -25,7 +25,12 @@ beforeEach(async () => {
     asked += 1;
     return hanging ? new Promise(() => {}) : fetch(input, init);
   };
-  const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
+  const target = {
+    id: pool.id,
+    url: pool.url,
+    keyId: pool.keyId,
+    secret: createSecretKey(Buffer.from(pool.secretHex, 'hex')),
+  };
   const ports = { fetch: counted, clock: systemClock, random: (count: number) => randomBytes(count) };
   registry = new PoolRegistry([{ client: new PoolClient(target, ports), models: ['tiny'] }], clock);
   watch = new PoolWatch(registry, clock);

@@ -1,6 +1,6 @@
 // What an alarm does, with a clock that the test turns: a real ledger on SQLite, a real pool over HTTP. How it fares in workerd is in
 // test/edge.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,7 +44,12 @@ beforeEach(async () => {
   startMs = Date.now();
   aheadMs = 0;
   const clock: Clock = { ...systemClock, now };
-  const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
+  const target = {
+    id: pool.id,
+    url: pool.url,
+    keyId: pool.keyId,
+    secret: createSecretKey(Buffer.from(pool.secretHex, 'hex')),
+  };
   const client = new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) });
   const registry = new PoolRegistry([{ client, models: [] }], clock);
   const log = jsonLog(() => {}, now);

@@ -2,12 +2,11 @@
 // not ended and settles them, hands what is settled to the usage store, and acknowledges the receipts of it. An alarm may come late, more
 // than once, or fail half-way: everything here may be repeated, and only what is done is forgotten.
 import type { Clock } from '../clock.ts';
-import { type Hold, type LedgerEntry, type LedgerStore, MAX_LEDGER_PAGE } from '../ledger/port.ts';
+import { type Hold, type LedgerStore, MAX_LEDGER_PAGE } from '../ledger/port.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { PoolDirectory } from '../pools/directory.ts';
 import type { PoolRegistry } from '../relay/poolRegistry.ts';
-import { PoolRequestError } from '../relay/poolRequest.ts';
-import { askAboutHold } from '../relay/receipts.ts';
+import { acknowledgeBooked, askAboutHold } from '../relay/receipts.ts';
 import { SIGN_WITHIN_MS } from '../relay/resolve.ts';
 import { feedUsage } from '../usage/feed.ts';
 import type { UsageStore } from '../usage/port.ts';
@@ -59,8 +58,9 @@ export class Upkeep {
 
   /** Hands everything that is settled to the usage store, then lets the pools forget it. */
   async feed(): Promise<void> {
-    const { ledger, usage } = this.#ports;
-    await feedUsage(ledger, usage, (entries) => this.#acknowledge(entries));
+    const { ledger, usage, registry, log } = this.#ports;
+    // What a pool keeps all the same is acknowledged later by the collector (worker.ts).
+    await feedUsage(ledger, usage, (entries) => acknowledgeBooked(registry, entries, log));
   }
 
   async #tryFeed(): Promise<boolean> {
@@ -71,17 +71,6 @@ export class Upkeep {
       this.#ports.log.error('feed_failed', errorFields(error));
       return false;
     }
-  }
-
-  /** A pool that doesn't hear it keeps its receipts, and the collector (worker.ts) acknowledges them later. */
-  async #acknowledge(entries: readonly LedgerEntry[]): Promise<void> {
-    for (const [id, mine] of Map.groupBy(entries, ({ pool }) => pool))
-      try {
-        await this.#ports.registry.byId(id)?.client.acknowledge(mine.map(({ requestId }) => requestId));
-      } catch (error) {
-        if (!(error instanceof PoolRequestError)) throw error;
-        this.#ports.log.warn('acknowledge_failed', { pool: id, receipts: mine.length });
-      }
   }
 
   async #askAbout(open: readonly Hold[]): Promise<void> {

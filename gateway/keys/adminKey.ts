@@ -1,6 +1,6 @@
 // An administrator's key: sk-admin- base58( version 1 | random 32 | checksum 4 ). The configured one may look otherwise; it is compared by
 // digest in constant time and never stored in the database.
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { RandomBytes } from '../clock.ts';
 import { encodeBase58 } from './base58.ts';
 
@@ -14,12 +14,12 @@ const CHECKSUM_BYTES = 4;
 
 export function drawAdminKey(random: RandomBytes): string {
   const body = Buffer.concat([Uint8Array.of(VERSION), random(RANDOM_BYTES)]);
-  const checksum = createHash('sha256').update(body).digest().subarray(0, CHECKSUM_BYTES);
+  const checksum = hash('sha256', body, 'buffer').subarray(0, CHECKSUM_BYTES);
   return ADMIN_KEY_PREFIX + encodeBase58(Buffer.concat([body, checksum]));
 }
 
 export function isAdminKey(given: string, adminKey: string): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest();
+  const digest = (text: string) => hash('sha256', text, 'buffer');
   return timingSafeEqual(digest(given), digest(adminKey));
 }
 

@@ -1,12 +1,13 @@
 // A sealed answer opens for its own record alone, and no more once its tenant's salt or its pepper is gone; digests outlive peppers.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { openAnswer, presentedAs, sealAnswer } from './answerSeal.ts';
 import { createKeyring } from './keyring.ts';
 
-const pepper = (version: number) => ({ version, secret: Buffer.alloc(32, version) });
+const secretOf = (fill: number) => createSecretKey(Buffer.alloc(32, fill));
+const pepper = (version: number) => ({ version, secret: secretOf(version) });
 const keyring = (...versions: number[]) =>
-  createKeyring({ adminKey: 'a', namespaceSecret: Buffer.alloc(32, 7), peppers: versions.map(pepper) });
+  createKeyring({ adminKey: 'a', namespaceSecret: secretOf(7), peppers: versions.map(pepper) });
 const random = (count: number) => randomBytes(count);
 const MINE = { tenant: 'proj_a', salt: Buffer.alloc(32, 1) };
 const ANSWER = Buffer.from('{"choices":"a secret answer"}');

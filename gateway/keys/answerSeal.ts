@@ -2,7 +2,7 @@
 // that nobody can try guesses against them; those keys last as long as the installation, or a rotated pepper would run a request twice.
 // Answers are sealed (AES-256-GCM) under a key of pepper and tenant; under another pepper, or for another record, they don't open. Both
 // need the tenant's salt (cacheScope.ts): once the directory has deleted it, no answer is readable, wherever a copy of it lies.
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, type KeyObject } from 'node:crypto';
 import type { RandomBytes } from '../clock.ts';
 import type { PresentedKey } from '../ledger/idempotency.ts';
 import type { Pepper } from './apiKey.ts';
@@ -85,7 +85,7 @@ function sealKey({ secret }: Pepper, { tenant, salt }: SaltedTenant): Uint8Array
   return derive(secret, salt, ['hearth-idempotency-seal-1', tenant]);
 }
 
-function derive(secret: Uint8Array, salt: Uint8Array, purpose: readonly string[]): Uint8Array {
+function derive(secret: KeyObject, salt: Uint8Array, purpose: readonly string[]): Uint8Array {
   return Buffer.from(hkdfSync('sha256', secret, salt, JSON.stringify(purpose), KEY_BYTES));
 }
 

@@ -1,5 +1,5 @@
 // Keys: whose they are without a look-up, and that a typo, a forgery or another installation's key never passes.
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, createSecretKey, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { drawApiKey, hashKey, keyHashes, projectOfKey, redactKey, sameHash } from './apiKey.ts';
@@ -8,7 +8,7 @@ import { createKeyring } from './keyring.ts';
 
 const random = (count: number) => randomBytes(count);
 const PROJECT = 'proj_0123456789abcdef01234567';
-const SECRET = Buffer.alloc(32, 7);
+const SECRET = createSecretKey(Buffer.alloc(32, 7));
 const ALPHABET = '123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz';
 
 test('base58 gives back exactly the bytes', () => {
@@ -26,7 +26,7 @@ test('a key names its project, and only under the secret that made it', () => {
   const key = drawApiKey(PROJECT, SECRET, random);
   expect(key).toMatch(/^sk-[1-9A-HJ-NP-Za-km-z]{77}$/);
   expect(projectOfKey(key, SECRET)).toBe(PROJECT);
-  expect(projectOfKey(key, Buffer.alloc(32, 8))).toBeUndefined();
+  expect(projectOfKey(key, createSecretKey(Buffer.alloc(32, 8)))).toBeUndefined();
   expect(drawApiKey(PROJECT, SECRET, random)).not.toBe(key);
 });
 
@@ -48,7 +48,8 @@ test('every typo of one character, every swap of two neighbours and every cut fa
 });
 
 test('a forger who knows the format and the checksum lacks the MAC', () => {
-  const bytes = decodeBase58(drawApiKey(PROJECT, Buffer.alloc(32, 9), random).slice(3), 57) ?? new Uint8Array();
+  const bytes =
+    decodeBase58(drawApiKey(PROJECT, createSecretKey(Buffer.alloc(32, 9)), random).slice(3), 57) ?? new Uint8Array();
   const other = Buffer.from(bytes);
   other.set(Buffer.from('ffffffffffffffffffffffff', 'hex'), 1);
   other.set(createHash('sha256').update(other.subarray(0, 53)).digest().subarray(0, 4), 53);
@@ -56,7 +57,7 @@ test('a forger who knows the format and the checksum lacks the MAC', () => {
 });
 
 test('after a rotation the newest pepper hashes and the old one still verifies', () => {
-  const [old, fresh] = [1, 2].map((version) => ({ version, secret: Buffer.alloc(32, version) }));
+  const [old, fresh] = [1, 2].map((version) => ({ version, secret: createSecretKey(Buffer.alloc(32, version)) }));
   if (!old || !fresh) throw new Error('two peppers');
   const key = drawApiKey(PROJECT, SECRET, random);
   const stored = hashKey(key, old);

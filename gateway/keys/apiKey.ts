@@ -2,7 +2,7 @@
 //   sk- base58( version 1 | project 12 | random 32 | MAC 8 | checksum 4 )
 // The checksum catches typos for anyone; the MAC, under a secret of this installation, stops forgeries before the ledger is asked.
 // What is stored is HMAC-SHA-256 of the whole key under a versioned pepper: a stolen database holds no usable key.
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, hash, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { RandomBytes } from '../clock.ts';
 import { PROJECT_ID_BYTES, projectIdBytes, projectIdOf } from '../ids.ts';
 import { invariant } from '../invariant.ts';
@@ -20,7 +20,7 @@ const KEY_BYTES = CHECKSUM_AT + CHECKSUM_BYTES;
 /** A pepper by its version. The newest hashes; older ones only verify, and a key is hashed anew at its next use. */
 export interface Pepper {
   version: number;
-  secret: Uint8Array;
+  secret: KeyObject;
 }
 
 /** A key's stored form. */
@@ -30,15 +30,15 @@ export interface KeyHash {
   hash: string;
 }
 
-function tagMac(tagSecret: Uint8Array, bytes: Uint8Array): Uint8Array {
+function tagMac(tagSecret: KeyObject, bytes: Uint8Array): Uint8Array {
   return createHmac('sha256', tagSecret).update(bytes.subarray(0, MAC_AT)).digest().subarray(0, MAC_BYTES);
 }
 
 function checksum(bytes: Uint8Array): Uint8Array {
-  return createHash('sha256').update(bytes.subarray(0, CHECKSUM_AT)).digest().subarray(0, CHECKSUM_BYTES);
+  return hash('sha256', bytes.subarray(0, CHECKSUM_AT), 'buffer').subarray(0, CHECKSUM_BYTES);
 }
 
-export function drawApiKey(projectId: string, tagSecret: Uint8Array, random: RandomBytes): string {
+export function drawApiKey(projectId: string, tagSecret: KeyObject, random: RandomBytes): string {
   const project = projectIdBytes(projectId);
   invariant(project, 'a key needs a project id', { projectId });
   const bytes = new Uint8Array(KEY_BYTES);
@@ -51,7 +51,7 @@ export function drawApiKey(projectId: string, tagSecret: Uint8Array, random: Ran
 }
 
 /** The project that a key was made for; undefined for a typo, a forgery, or another installation's key. */
-export function projectOfKey(key: string, tagSecret: Uint8Array): string | undefined {
+export function projectOfKey(key: string, tagSecret: KeyObject): string | undefined {
   if (!key.startsWith(PREFIX)) return undefined;
   const bytes = decodeBase58(key.slice(PREFIX.length), KEY_BYTES);
   if (bytes?.[0] !== VERSION) return undefined;

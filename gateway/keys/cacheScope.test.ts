@@ -1,15 +1,15 @@
 // Caches of two tenants, of two salts and of two keys have nothing in common, and none can be derived without the tenant's salt.
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type CacheNarrowing, deriveCache } from './cacheScope.ts';
 
-const SECRET = Buffer.alloc(32, 1);
+const SECRET = createSecretKey(Buffer.alloc(32, 1));
 const SALT = Buffer.alloc(32, 2);
 
 /** HKDF-SHA-256 as RFC 5869 writes it. */
-function hkdf(secret: Uint8Array, salt: Uint8Array, info: string, length: number): string {
-  const key = createHmac('sha256', salt).update(secret).digest();
+function hkdf(secret: KeyObject, salt: Uint8Array, info: string, length: number): string {
+  const key = createHmac('sha256', salt).update(secret.export()).digest();
   let block = Buffer.alloc(0);
   const blocks: Buffer[] = [];
   for (let i = 1; blocks.length * 32 < length; i++) {
@@ -45,7 +45,7 @@ test('the secret without the salt, and the salt without the secret, give another
   const own = deriveCache(SECRET, SALT, 'proj_1');
   for (const [secret, salt] of [
     [SECRET, randomBytes(32)],
-    [randomBytes(32), SALT],
+    [createSecretKey(randomBytes(32)), SALT],
     [SECRET, Buffer.alloc(0)],
   ] as const) {
     const other = deriveCache(secret, salt, 'proj_1');

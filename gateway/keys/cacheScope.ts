@@ -1,7 +1,7 @@
 // Which prefix cache a request uses: a namespace that nobody can guess or link to a tenant, and the key that seals its blocks outside
 // a pool's process. Both come from the installation's secret and the tenant's own random salt (HKDF, RFC 5869). The salt stands in
 // the directory alone; once it is deleted, nothing left anywhere opens what the tenant's cache left on a disk.
-import { hkdfSync } from 'node:crypto';
+import { hkdfSync, type KeyObject } from 'node:crypto';
 
 /** Bytes of a tenant's salt. */
 export const CACHE_SALT_BYTES = 32;
@@ -24,7 +24,7 @@ export interface CacheNarrowing {
 }
 
 export function deriveCache(
-  secret: Uint8Array,
+  secret: KeyObject,
   salt: Uint8Array,
   tenant: string,
   { keyId, requestSalt }: CacheNarrowing = {},

@@ -1,34 +1,40 @@
 // The installation's secrets around keys and caches, derived once: what verifies a key's tag, what peppers its hash, and what
 // derives the tenants' caches. The namespace secret never changes in an installation's life; peppers rotate.
-import { createHmac } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import type { Pepper } from './apiKey.ts';
+import { PresentedKeys } from './presentedKeys.ts';
 
 export interface Keyring {
   adminKey: string;
-  tagSecret: Uint8Array;
+  tagSecret: KeyObject;
   /** At least one. */
   peppers: readonly Pepper[];
   newestPepper: Pepper;
+  /** Claims of projects' keys. */
+  presented: PresentedKeys;
   /** Caches are derived from this and a tenant's own salt (cacheScope.ts). */
-  cacheSecret: Uint8Array;
+  cacheSecret: KeyObject;
   /** Enrolled pools' keys are derived from this (pools/poolKey.ts). */
-  poolSecret: Uint8Array;
+  poolSecret: KeyObject;
   /** Digests of idempotency keys and bodies are keyed by this and a tenant's own salt (answerSeal.ts). */
-  idempotencySecret: Uint8Array;
+  idempotencySecret: KeyObject;
 }
 
 export function createKeyring(secrets: {
   adminKey: string;
-  namespaceSecret: Uint8Array;
+  namespaceSecret: KeyObject;
   peppers: readonly Pepper[];
 }): Keyring {
-  const derive = (purpose: string) => createHmac('sha256', secrets.namespaceSecret).update(purpose).digest();
+  const derive = (purpose: string) =>
+    createSecretKey(createHmac('sha256', secrets.namespaceSecret).update(purpose).digest());
   const newestPepper = [...secrets.peppers].sort((a, b) => b.version - a.version)[0];
   invariant(newestPepper, 'a keyring needs a pepper');
+  const tagSecret = derive('hearth-key-tag-1');
   return {
     adminKey: secrets.adminKey,
-    tagSecret: derive('hearth-key-tag-1'),
+    tagSecret,
+    presented: new PresentedKeys(tagSecret, secrets.peppers),
     peppers: secrets.peppers,
     newestPepper,
     cacheSecret: derive('hearth-cache-scope-2'),

@@ -1,4 +1,5 @@
 // An installation's secrets as they stand in configurations and files, in hex, and the keyring that is made of them.
+import { createSecretKey } from 'node:crypto';
 import { createKeyring, type Keyring } from './keyring.ts';
 
 export interface Secrets {
@@ -8,10 +9,10 @@ export interface Secrets {
 }
 
 export function keyringOf({ adminKey, namespaceSecretHex, peppers }: Secrets): Keyring {
-  const bytes = (hex: string) => Buffer.from(hex, 'hex');
+  const secretKey = (hex: string) => createSecretKey(Buffer.from(hex, 'hex'));
   return createKeyring({
     adminKey,
-    namespaceSecret: bytes(namespaceSecretHex),
-    peppers: peppers.map(({ version, secretHex }) => ({ version, secret: bytes(secretHex) })),
+    namespaceSecret: secretKey(namespaceSecretHex),
+    peppers: peppers.map(({ version, secretHex }) => ({ version, secret: secretKey(secretHex) })),
   });
 }

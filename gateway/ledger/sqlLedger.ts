@@ -1,5 +1,5 @@
-// The ledger in SQL: every command is one transaction on one connection, so commands are serial and atomic, and durable when they
-// resolve. A database may hold one tenant or all; nothing in a command on a tenant reads across them.
+// The ledger in SQL: every command is a transaction on one connection, by itself or with others that came at once, so commands are serial
+// and atomic, and durable when they resolve. A database may hold one tenant or all; nothing in a command on a tenant reads across them.
 import { invariant } from '../invariant.ts';
 import type { KeyHash } from '../keys/apiKey.ts';
 import { costOf } from '../prices/price.ts';
@@ -56,7 +56,7 @@ export class SqlLedger implements LedgerStore {
   }
 
   async admit(command: AdmitCommand): Promise<Admission> {
-    return this.#db.transaction((): Admission => {
+    return this.#db.commit((): Admission => {
       const { tenant, model, price, nowMs, requestId, idempotency } = command;
       const known = this.#keys.authenticate(command, nowMs);
       if (typeof known === 'string') return { kind: known };
@@ -83,7 +83,7 @@ export class SqlLedger implements LedgerStore {
   }
 
   async recall(command: RecallCommand): Promise<Recollection> {
-    return this.#db.transaction((): Recollection => {
+    return this.#db.commit((): Recollection => {
       const { tenant, model, keyHash, nowMs } = command;
       const known = this.#keys.authenticate(command, nowMs);
       if (typeof known === 'string') return { kind: known };
@@ -114,7 +114,7 @@ export class SqlLedger implements LedgerStore {
     const { tenant, requestId } = command;
     for (const tokens of [command.inputTokens, command.outputTokens])
       invariant(Number.isSafeInteger(tokens) && tokens >= 0, 'holds are whole tokens', { tokens });
-    this.#db.transaction(() => {
+    await this.#db.commit(() => {
       const hold = this.#hold(tenant, requestId);
       if (!hold) return;
       const inputTokens = Math.min(hold.inputTokens, command.inputTokens);
@@ -131,7 +131,7 @@ export class SqlLedger implements LedgerStore {
 
   async settle(command: SettleCommand): Promise<Settlement> {
     const { tenant, requestId, nowMs } = command;
-    return this.#db.transaction((): Settlement => {
+    return this.#db.commit((): Settlement => {
       const hold = this.#hold(tenant, requestId);
       if (!hold && !this.#statements.selectEntry.get(tenant, requestId)) return 'unknown';
       if (command.answer) this.#idempotency.keep(tenant, requestId, command.answer);

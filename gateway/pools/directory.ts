@@ -2,6 +2,7 @@
 // with that; no gateway starts again to gain or lose one.
 //
 //   heartbeat ─▶ signed, enrolled, from an allowed origin, newer? ─▶ store ─▶ registry        silence ─▶ out
+import { createSecretKey } from 'node:crypto';
 import { OUT_AFTER_MS } from '../../pool/wire/heartbeat.ts';
 import { verifyRequest } from '../../pool/wire/signing.ts';
 import type { Clock } from '../clock.ts';
@@ -105,7 +106,7 @@ export class PoolDirectory {
       id: pool.id,
       url: url.replace(/\/+$/, ''),
       keyId: pool.keyId,
-      secret: poolKey(this.#options.keyring, pool),
+      secret: createSecretKey(poolKey(this.#options.keyring, pool)),
     };
     return { client: new PoolClient(target, this.#options.ports), models: status.models.map(({ id }) => id) };
   }

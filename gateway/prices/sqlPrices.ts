@@ -19,6 +19,12 @@ export class SqlPrices implements PriceStore {
     return row ? priceOf(row) : null;
   }
 
+  /** The latest first. */
+  protected async versionsOf(model: string): Promise<PriceVersion[]> {
+    const rows = await this.#db.all('SELECT * FROM prices WHERE model = ? ORDER BY effective_ms DESC', model);
+    return rows.map(versionOf);
+  }
+
   async prices({ model, after, limit }: PriceQuery): Promise<{ items: PriceVersion[]; hasMore: boolean }> {
     const rows = await this.#db.all(
       `SELECT * FROM prices WHERE (?1 IS NULL OR model = ?1)

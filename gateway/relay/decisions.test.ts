@@ -1,5 +1,5 @@
 // The relay's pure decisions as tables: which pool, what becomes of a hold that nobody watches, how much a prompt can be.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { PoolStatus, Receipt, ServedModel } from '../../pool/wire/events.ts';
 import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
@@ -25,7 +25,7 @@ function inFlight(requests: number): Leases {
 }
 
 function pool(id: string, extra: Partial<KnownPool> = {}, status: Partial<PoolStatus> = {}): KnownPool {
-  const target = { id, url: 'http://127.0.0.1:9', keyId: 'k', secret: new Uint8Array(32) };
+  const target = { id, url: 'http://127.0.0.1:9', keyId: 'k', secret: createSecretKey(new Uint8Array(32)) };
   const told: PoolStatus = {
     ...{ pool_id: id, started_at_ms: 0, state: 'warm', models: [MODEL], adapter: '' },
     ...{ running: 0, waiting: 0, blocks_total: 1, blocks_free: 1, public_prefixes: null, ...status },

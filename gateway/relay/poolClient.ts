@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   countAnswer,
+  isTextDelta,
   type PoolEvent,
   type PoolStatus,
   poolEvent,
@@ -39,7 +40,8 @@ export const INFERENCE_PATH = { chat: '/v1/chat/completions', completion: '/v1/c
 
 export interface RunningRequest {
   signedAtMs: number;
-  events: AsyncGenerator<PoolEvent, void, void>;
+  /** In the batches that they came in. */
+  events: AsyncGenerator<PoolEvent[], void, void>;
 }
 
 export class PoolClient {
@@ -113,22 +115,42 @@ export class PoolClient {
   }
 }
 
-async function* readEvents(pool: PoolTarget, { response, nonce }: Sent): AsyncGenerator<PoolEvent, void, void> {
+/** What came together, together. */
+async function* readEvents(pool: PoolTarget, { response, nonce }: Sent): AsyncGenerator<PoolEvent[], void, void> {
   const parser = new SseParser();
   let sequence = 0;
+  let last: PoolEvent[] | null = null;
   try {
-    for await (const bytes of response.body ?? [])
-      for (const { id, data } of parser.push(bytes)) {
-        if (!verifyEvent(pool.secret, nonce, sequence++, data, id))
-          throw broken(`event ${sequence} is not signed in its place`);
-        const event = poolEvent.safeParse(JSON.parse(data));
-        if (!event.success) throw broken(`event ${sequence} has another shape than this gateway knows`);
-        yield event.data;
-        if (event.data.type === 'done' || event.data.type === 'error') return;
+    for await (const bytes of response.body ?? []) {
+      if (last) break;
+      const events: PoolEvent[] = [];
+      let wrong: unknown = null;
+      try {
+        for (const { id, data } of parser.push(bytes)) {
+          if (!verifyEvent(pool.secret, nonce, sequence++, data, id))
+            throw broken(`event ${sequence} is not signed in its place`);
+          for (const line of data.split('\n')) events.push(eventOf(line));
+        }
+      } catch (error) {
+        wrong = error;
       }
+      // After its last event the answer's end is read as well: then the connection serves the next request.
+      if (events.some(({ type }) => type === 'done' || type === 'error')) last = events;
+      else if (events.length > 0) yield events;
+      if (wrong) throw wrong;
+    }
   } catch (error) {
     if (error instanceof PoolRequestError) throw error;
-    throw broken(error instanceof SseLineTooLong ? error.message : 'the connection broke during the stream');
+    if (!last) throw broken(error instanceof SseLineTooLong ? error.message : 'the connection broke during the stream');
   }
-  throw broken('the stream ended before the request did');
+  if (!last) throw broken('the stream ended before the request did');
+  yield last;
+}
+
+function eventOf(line: string): PoolEvent {
+  const value: unknown = JSON.parse(line);
+  if (isTextDelta(value)) return value;
+  const event = poolEvent.safeParse(value);
+  if (!event.success) throw broken('an event has another shape than this gateway knows');
+  return event.data;
 }

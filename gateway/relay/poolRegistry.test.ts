@@ -1,5 +1,5 @@
 // Pools that take one another's place while requests come: there is one to choose at every moment.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ScriptedPool } from '../../test/support/scriptedPool.ts';
 import { systemClock } from '../clock.ts';
@@ -18,7 +18,7 @@ afterEach(async () => {
 });
 
 function clientOf(pool: ScriptedPool, before: Promise<void> = Promise.resolve()): PoolClient {
-  const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
+  const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: createSecretKey(pool.secretHex, 'hex') };
   const waiting: typeof fetch = async (...asked) => {
     await before;
     return fetch(...asked);

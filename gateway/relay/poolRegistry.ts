@@ -186,6 +186,6 @@ export class PoolRegistry {
 
 /** The same process as far as requests are concerned: name, address and key. */
 function isSame({ target: a }: PoolClient, { target: b }: PoolClient): boolean {
-  const equalKeys = a.keyId === b.keyId && a.secret.every((byte, i) => byte === b.secret[i]);
+  const equalKeys = a.keyId === b.keyId && a.secret.equals(b.secret);
   return a.id === b.id && a.url === b.url && equalKeys;
 }

@@ -1,5 +1,6 @@
 // One signed exchange with a pool, and how its failures are told apart: what matters for the bill is whether the pool may have taken
 // the request on. `refused` and `never_sent` say surely not; `broken` says nobody here knows, and the pool's journal decides.
+import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { type WireError, wireError } from '../../pool/wire/events.ts';
 import { type SignedContext, signRequest, verifyAnswer } from '../../pool/wire/signing.ts';
@@ -10,11 +11,32 @@ export interface PoolTarget {
   /** Without a slash at its end. */
   url: string;
   keyId: string;
-  secret: Uint8Array;
+  secret: KeyObject;
 }
 
+/** What an exchange needs of an answer; the web's Response is one. */
+export interface PoolResponse {
+  ok: boolean;
+  status: number;
+  headers: { get(name: string): string | null };
+  /** To be read once; leaving it early ends the connection. */
+  body: AsyncIterable<Uint8Array> | null;
+}
+
+/** What an exchange needs of `fetch`, which is one of these. */
+export type PoolFetch = (
+  url: string,
+  init: {
+    method: string;
+    headers: Record<string, string>;
+    redirect: 'manual';
+    body?: Uint8Array<ArrayBuffer>;
+    signal?: AbortSignal;
+  },
+) => Promise<PoolResponse>;
+
 export interface PoolPorts {
-  fetch: typeof fetch;
+  fetch: PoolFetch;
   clock: Clock;
   random: RandomBytes;
 }
@@ -39,7 +61,7 @@ export type ServiceGrant = Pick<SignedContext, 'priority' | 'weight' | 'kvFloorS
 export type Grant = Pick<SignedContext, 'tenant' | 'requestId' | 'deadlineMs' | 'holdTokens'> & ServiceGrant;
 
 export interface Sent {
-  response: Response;
+  response: PoolResponse;
   nonce: string;
   signedAtMs: number;
 }
@@ -106,7 +128,7 @@ export async function readAnswer<T>(pool: PoolTarget, sent: Sent, schema: z.ZodT
   });
 }
 
-async function readBounded(response: Response): Promise<Uint8Array> {
+async function readBounded(response: PoolResponse): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let size = 0;
   try {
@@ -131,6 +153,6 @@ function parseJson(body: Uint8Array): unknown {
 
 /** Nothing listened there, so nothing can have been accepted. */
 function connectionRefused(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined;
+  const cause = error instanceof Error ? (error.cause ?? error) : undefined;
   return cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED';
 }

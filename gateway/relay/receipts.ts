@@ -1,9 +1,9 @@
 // What pools have to say about requests that nobody watches any more: one by one for open holds, or everything that ended and was not
 // acknowledged. A receipt is acknowledged, and so forgotten by its pool, only after it is booked.
 import { type Bill, billOf } from '../ledger/bill.ts';
-import type { Settlement } from '../ledger/port.ts';
+import type { LedgerEntry, Settlement } from '../ledger/port.ts';
 import type { Log } from '../log.ts';
-import type { PoolState } from './poolRegistry.ts';
+import type { PoolRegistry, PoolState } from './poolRegistry.ts';
 import { PoolRequestError } from './poolRequest.ts';
 import { resolveHold } from './resolve.ts';
 import type { LeftHold } from './settling.ts';
@@ -32,6 +32,21 @@ export async function collectReceipts(pool: PoolState, settle: SettleReceipt, lo
   } catch (error) {
     if (!(error instanceof PoolRequestError)) throw error;
   }
+}
+
+/** Lets the pools forget what is booked. One that doesn't hear it keeps its receipts until they are collected. */
+export async function acknowledgeBooked(
+  registry: PoolRegistry,
+  entries: readonly Pick<LedgerEntry, 'pool' | 'requestId'>[],
+  log: Log,
+): Promise<void> {
+  for (const [id, mine] of Map.groupBy(entries, ({ pool }) => pool))
+    try {
+      await registry.byId(id)?.client.acknowledge(mine.map(({ requestId }) => requestId));
+    } catch (error) {
+      if (!(error instanceof PoolRequestError)) throw error;
+      log.warn('acknowledge_failed', { pool: id, receipts: mine.length });
+    }
 }
 
 /** The bill of a hold by its pool's word; `open`: it may still run, or be accepted. */

@@ -46,8 +46,8 @@ export interface Admitted {
   deadlineMs: number;
   /** The request's, under which the relay stands. */
   span: Span;
-  /** The answer as it is kept for replays, once it is whole; null: it isn't. */
-  keep: (done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => Promise<SealedAnswer | null>;
+  /** The answer as it is kept for replays, of what its consumer has taken before `done`; null: too large. Without a key there is none. */
+  keep: ((done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => Promise<SealedAnswer | null>) | null;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
   service: ServiceGrant;
 }
@@ -57,16 +57,16 @@ export type RelayEvent =
   | Exclude<PoolEvent, { type: 'done' } | { type: 'error' }>
   | { type: 'end'; done: Extract<PoolEvent, { type: 'done' }>; bill: Bill };
 
-/** Throws GatewayError. Aborting, or ending the generator early, ends the request at the pool. */
+/** What came together, together. Throws GatewayError. Aborting, or ending the generator early, ends the request at the pool. */
 export async function* relay(
   ports: RelayPorts,
   admitted: Admitted,
   signal: AbortSignal,
-): AsyncGenerator<RelayEvent, void, void> {
+): AsyncGenerator<RelayEvent[], void, void> {
   const { settler, ledger, clock, registry, metrics, tracer } = ports;
   const { requestId, tenant, pool, choices, startedAtMs, deadlineMs } = admitted;
   const stop = new AbortController();
-  const abort = () => stop.abort();
+  const abort = () => stop.abort('over');
   let answered = false;
   const leave = () => (answered ? abort() : void clock.sleep(UNANSWERED_GRACE_MS, stop.signal).then(abort));
   signal.addEventListener('abort', leave, { once: true });
@@ -79,12 +79,43 @@ export async function* relay(
   };
   let { hold } = admitted;
   let settled = false;
-  const settle = async (bill: Bill, answer: SealedAnswer | null = null) => {
+  let shrunk = Promise.resolve();
+  const settle = async (bill: Bill, answer?: SealedAnswer | null) => {
     const settling = () => settler.settle(tenant, requestId, bill, answer);
     await traced(tracer, span, 'settle', billAttributes(bill), settling);
     settled = true;
   };
   const released = new Released(choices);
+  /** Throws where an event doesn't follow, and what is the pool's own error. */
+  const pass = async (event: PoolEvent, batch: readonly PoolEvent[]): Promise<RelayEvent> => {
+    switch (event.type) {
+      case 'prompt':
+        hold = { ...hold, inputTokens: Math.min(hold.inputTokens, event.prompt_tokens) };
+        // Nobody waits for it. Where the end has come with it, settling ends the hold whole.
+        if (!batch.some(({ type }) => type === 'done')) shrunk = ledger.shrink({ tenant, requestId, ...hold });
+        shrunk.catch(() => {}); // told with the next batch, unless the client leaves before
+        return event;
+      case 'delta':
+        if (!released.add(event)) throw broken('the stream skips or repeats positions');
+        if (released.first) {
+          metrics.firstToken((clock.now() - startedAtMs) / 1000);
+          span.addEvent('first_token');
+        }
+        return event;
+      case 'done': {
+        checkReceipt(admitted, event.receipt);
+        const bill = withinHold(billOf(event.receipt), hold);
+        await settle(bill, await admitted.keep?.(event, bill));
+        return { type: 'end', done: event, bill };
+      }
+      case 'error':
+        if (event.receipt) checkReceipt(admitted, event.receipt);
+        await settle(event.receipt ? billOf(event.receipt) : { ...NOTHING_RELEASED, outcome: 'failed' });
+        throw fromPool(event.error, requestId);
+      default:
+        return event;
+    }
+  };
   const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
   try {
     const holdTokens = hold.inputTokens + hold.outputTokens;
@@ -95,28 +126,25 @@ export async function* relay(
     const { events } = await pool.client.infer(admitted.inference, grant, stop.signal);
     answered = true;
     if (signal.aborted) abort();
-    for await (const event of events) {
-      if (event.type === 'prompt') {
-        hold = { ...hold, inputTokens: Math.min(hold.inputTokens, event.prompt_tokens) };
-        await ledger.shrink({ tenant, requestId, ...hold });
-        yield event;
-      } else if (event.type === 'delta') {
-        if (!released.add(event)) throw broken('the stream skips or repeats positions');
-        if (released.first) {
-          metrics.firstToken((clock.now() - startedAtMs) / 1000);
-          span.addEvent('first_token');
+    for await (const batch of events) {
+      let passed: RelayEvent[] = [];
+      let wrong: unknown = null;
+      try {
+        for (const event of batch) {
+          if (event.type === 'done' && admitted.keep && passed.length > 0) {
+            // The answer is kept as its consumer has made it of them.
+            yield passed;
+            passed = [];
+          }
+          passed.push(await pass(event, batch));
         }
-        yield event;
-      } else if (event.type === 'done') {
-        checkReceipt(admitted, event.receipt);
-        const bill = withinHold(billOf(event.receipt), hold);
-        await settle(bill, await admitted.keep(event, bill));
-        yield { type: 'end', done: event, bill };
-      } else if (event.type === 'error') {
-        if (event.receipt) checkReceipt(admitted, event.receipt);
-        await settle(event.receipt ? billOf(event.receipt) : { ...NOTHING_RELEASED, outcome: 'failed' });
-        throw fromPool(event.error, requestId);
-      } else yield event;
+      } catch (error) {
+        wrong = error;
+      }
+      // What came before it has been released, and is billed.
+      if (passed.length > 0) yield passed;
+      if (wrong) throw wrong;
+      await shrunk;
     }
   } catch (error) {
     if (!(error instanceof PoolRequestError)) throw failed(error);

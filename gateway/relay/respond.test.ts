@@ -13,13 +13,13 @@ const bill: Bill = { inputTokens: 1, cachedInputTokens: 0, outputTokens: 9, outc
 
 function rig(tokens: number, options: { beforeToken?: () => Promise<void>; keepAliveMs?: number } = {}) {
   const seen = { taken: 0, ended: false, aborted: 0, finished: 0 };
-  async function* events(): AsyncGenerator<RelayEvent, void, void> {
+  async function* events(): AsyncGenerator<RelayEvent[], void, void> {
     try {
-      yield { type: 'prompt', prompts: [[1]], prompt_tokens: 1 };
+      yield [{ type: 'prompt', prompts: [[1]], prompt_tokens: 1 }];
       for (let position = 0; position < tokens; position++) {
         seen.taken += 1;
         await options.beforeToken?.();
-        yield { type: 'delta', choice: 0, position, ids: [1], text: 'x', usage };
+        yield [{ type: 'delta', choice: 0, position, ids: [1], text: 'x', usage }];
       }
       const receipt = {
         request_id: 'r',
@@ -35,7 +35,7 @@ function rig(tokens: number, options: { beforeToken?: () => Promise<void>; keepA
         usage,
         receipt: { ...receipt, outcome: 'completed', started_at_ms: 0, updated_at_ms: 0 },
       } as const;
-      yield { type: 'end', done, bill };
+      yield [{ type: 'end', done, bill }];
     } finally {
       seen.ended = true;
     }

@@ -5,33 +5,37 @@ import { GatewayError, internalError } from '../errors.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { Answer } from './answer.ts';
 import type { RelayEvent } from './relay.ts';
-import { SSE_SILENCE, sseError } from './shape.ts';
+import { SSE_SILENCE, sseText } from './shape.ts';
 import { Silence } from './silence.ts';
 
 export async function respondWhole(
-  events: AsyncGenerator<RelayEvent, void, void>,
+  events: AsyncGenerator<RelayEvent[], void, void>,
   answer: Answer,
   headers: Record<string, string>,
 ): Promise<Response> {
-  for await (const event of events) {
-    if (event.type === 'end') return jsonResponse(Buffer.concat(answer.end(event.done, event.bill)), headers);
-    answer.add(event);
-  }
+  for await (const batch of events)
+    for (const event of batch) {
+      if (event.type === 'end') return jsonResponse(answer.end(event.done, event.bill), headers);
+      answer.add(event);
+    }
   throw new Error('a relay ends with its bill or throws');
 }
 
 /** `body`: a whole answer's, or all events of a stream. */
 export function replay(body: Uint8Array, streamed: boolean, headers: Record<string, string>): Response {
   const told = { ...headers, 'idempotent-replayed': 'true' };
-  return streamed ? eventResponse(body, told) : jsonResponse(body, told);
+  return streamed ? eventResponse(Buffer.from(body), told) : jsonResponse(Buffer.from(body), told);
 }
 
-function jsonResponse(body: Uint8Array, headers: Record<string, string>): Response {
-  return new Response(Buffer.from(body), { headers: { ...headers, 'content-type': 'application/json' } });
+function jsonResponse(body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string>): Response {
+  return new Response(body, { headers: { ...headers, 'content-type': 'application/json' } });
 }
 
-function eventResponse(body: ReadableStream<Uint8Array> | Uint8Array, headers: Record<string, string>): Response {
-  return new Response(body instanceof Uint8Array ? Buffer.from(body) : body, {
+function eventResponse(
+  body: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+  headers: Record<string, string>,
+): Response {
+  return new Response(body, {
     headers: {
       ...headers,
       'content-type': 'text/event-stream; charset=utf-8',
@@ -56,39 +60,53 @@ export interface StreamOptions {
 
 /** Resolves when the pool has accepted the request; throws GatewayError when it has not. */
 export async function respondStreaming(
-  events: AsyncGenerator<RelayEvent, void, void>,
+  events: AsyncGenerator<RelayEvent[], void, void>,
   answer: Answer,
   options: StreamOptions,
 ): Promise<Response> {
   const { abort, log, requestId } = options;
+  const encoder = new TextEncoder();
   const first = await events.next();
-  let asked: Promise<IteratorResult<RelayEvent, void>> | null = Promise.resolve(first);
+  if (first.value?.at(-1)?.type === 'end') {
+    // All of it is there: nothing to hold open.
+    const whole = await tell(first.value, options.finished);
+    return eventResponse(whole.text, options.headers);
+  }
+  let asked: Promise<IteratorResult<RelayEvent[], void>> | null = Promise.resolve(first);
   const silence = new Silence(options.clock, options.keepAliveMs);
   const finished = () => {
     silence.stop();
     options.finished();
   };
 
-  /** Sends at least one chunk, unless the stream is over. */
-  async function pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
-    for (;;) {
-      asked ??= events.next();
-      const got = await silence.or(asked);
-      if (!got) return controller.enqueue(SSE_SILENCE);
-      asked = null;
-      const event = got.value;
-      if (!event) return controller.close();
+  /** What came together, as one piece of the stream. */
+  async function tell(batch: readonly RelayEvent[], finish: () => void): Promise<{ text: string; over: boolean }> {
+    let text = '';
+    for (const event of batch) {
       if (event.type === 'end') {
         // The relay's last steps can't change the answer any more. They come before its end, so that whoever has read the end finds
         // the place free that this request took.
         await events.return().catch((error: unknown) => log.error('relay_failed', errorFields(error)));
-        finished();
-        for (const piece of answer.end(event.done, event.bill)) controller.enqueue(piece);
-        return controller.close();
+        finish();
+        return { text: text + answer.end(event.done, event.bill), over: true };
       }
-      const pieces = answer.add(event);
-      for (const piece of pieces) controller.enqueue(piece);
-      if (pieces.length > 0) return;
+      text += answer.add(event);
+    }
+    return { text, over: false };
+  }
+
+  /** Sends at least one piece, unless the stream is over. */
+  async function pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
+    for (;;) {
+      asked ??= events.next();
+      const got = await silence.or(asked);
+      if (!got) return controller.enqueue(encoder.encode(SSE_SILENCE));
+      asked = null;
+      if (!got.value) return controller.close();
+      const { text, over } = await tell(got.value, finished);
+      if (text !== '') controller.enqueue(encoder.encode(text));
+      if (over) return controller.close();
+      if (text !== '') return;
     }
   }
 
@@ -102,7 +120,7 @@ export async function respondStreaming(
             log.error('stream_failed', { request: requestId, ...errorFields(error) });
           const told = error instanceof GatewayError ? error : internalError(requestId);
           finished();
-          controller.enqueue(sseError(told.body()));
+          controller.enqueue(encoder.encode(sseText(told.body())));
           controller.close();
         }
       },

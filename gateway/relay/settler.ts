@@ -12,7 +12,6 @@ import { PoolRequestError } from './poolRequest.ts';
 import { askAboutHold, collectReceipts } from './receipts.ts';
 import { book, type LeftHold, type Settling } from './settling.ts';
 
-const TICK_MS = 1000;
 /** Holds that are asked for one by one, per tick. */
 const HOLDS_PER_TICK = 200;
 /** A left request's receipt is usually there within milliseconds: asked for at these pauses, then by the tick. */
@@ -65,15 +64,6 @@ export class Settler implements Settling {
 
   unwatch(requestId: string): void {
     this.#watched.delete(requestId);
-  }
-
-  /** Round after round, until `stop`. */
-  async run(): Promise<void> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted) {
-      await this.tick();
-      await this.#ports.clock.sleep(TICK_MS, signal);
-    }
   }
 
   /** What is not settled yet stays in the ledger, and the next start goes on with it. */

@@ -1,7 +1,6 @@
 // What chat and text completions share on their way from pool events to OpenAI's objects: the head of every object, usage, logprobs,
 // and the SSE framing of a chunk.
 import type { FinishReason, LogprobEntry, PoolEvent, TokenLogprob, Usage } from '../../pool/wire/events.ts';
-import type { ErrorBody } from '../errors.ts';
 import type { Bill } from '../ledger/bill.ts';
 
 export interface ShapeHead {
@@ -49,20 +48,14 @@ export function usageOf(bill: Omit<Bill, 'outcome'>, told: Usage): UsageBody {
   };
 }
 
-const encoder = new TextEncoder();
-
-export function sseData(value: object): Uint8Array {
-  return encoder.encode(`data: ${JSON.stringify(value)}\n\n`);
+export function sseText(value: object): string {
+  return `data: ${JSON.stringify(value)}\n\n`;
 }
 
-export function sseError(body: ErrorBody): Uint8Array {
-  return sseData(body);
-}
-
-export const SSE_DONE = encoder.encode('data: [DONE]\n\n');
+export const SSE_DONE = 'data: [DONE]\n\n';
 
 /** A comment, which every reader of the format passes over. */
-export const SSE_SILENCE = encoder.encode(': keep-alive\n\n');
+export const SSE_SILENCE = ': keep-alive\n\n';
 
 export interface ChatLogprobs {
   content: (LogprobBody & { top_logprobs: LogprobBody[] })[];

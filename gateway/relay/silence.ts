@@ -28,7 +28,7 @@ export class Silence {
   }
 
   stop(): void {
-    this.#stopped.abort();
+    this.#stopped.abort('stopped');
   }
 
   async #watch(): Promise<void> {

@@ -49,3 +49,10 @@ test('a line over the bound is refused, also in many pieces', () => {
     for (let i = 0; i < 11; i++) parser.push(bytes('0123456789'));
   }).toThrow(SseLineTooLong);
 });
+
+test('an event over the bound is refused, also in many lines', () => {
+  const parser = new SseParser(100);
+  const line = `data: ${'x'.repeat(40)}\n`;
+  for (let i = 0; i < 3; i++) expect(parser.push(bytes(`${line}${line}\n`))).toHaveLength(1);
+  expect(() => parser.push(bytes(line.repeat(3)))).toThrow(SseLineTooLong);
+});

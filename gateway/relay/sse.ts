@@ -1,4 +1,4 @@
-// Server-sent events from bytes, however they are cut: between the bytes of a character, inside a line end, anywhere. Lines are
+// Server-sent events from bytes, however they are cut: between the bytes of a character, inside a line end, anywhere. Lines and events are
 // bounded, so that a peer can't fill memory with one that never ends. (WHATWG HTML, 9.2.6.)
 
 export interface SseEvent {
@@ -6,7 +6,7 @@ export interface SseEvent {
   data: string;
 }
 
-/** Longest line: an event with the logprobs of a few thousand prompt tokens. */
+/** Longest line, and all data of an event: one with the logprobs of a few thousand prompt tokens. */
 export const MAX_SSE_LINE_CHARS = 16 * 1024 * 1024;
 
 export class SseLineTooLong extends Error {
@@ -21,6 +21,7 @@ export class SseParser {
   #afterCr = false;
   #id = '';
   #data: string[] = [];
+  #dataChars = 0;
 
   constructor(maxLineChars = MAX_SSE_LINE_CHARS) {
     this.#maxLineChars = maxLineChars;
@@ -66,13 +67,18 @@ export class SseParser {
     if (line === '') {
       if (this.#data.length > 0) events.push({ id: this.#id, data: this.#data.join('\n') });
       this.#data = [];
+      this.#dataChars = 0;
       this.#id = '';
       return;
     }
     const colon = line.indexOf(':');
     const field = colon === -1 ? line : line.slice(0, colon);
     const value = colon === -1 ? '' : line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1);
-    if (field === 'data') this.#data.push(value);
-    else if (field === 'id') this.#id = value;
+    if (field === 'data') {
+      this.#dataChars += value.length;
+      if (this.#dataChars > this.#maxLineChars)
+        throw new SseLineTooLong(`an event has more than ${this.#maxLineChars} characters`);
+      this.#data.push(value);
+    } else if (field === 'id') this.#id = value;
   }
 }

@@ -43,6 +43,12 @@ async function eventsOf(response: Response): Promise<Told> {
   return { done, data: (done ? lines.slice(0, -1) : lines).map((line) => JSON.parse(line)) };
 }
 
+/** What the chunks of one choice say. */
+function textOf(data: readonly Record<string, unknown>[]): string {
+  const chunks = data as { choices?: { delta: { content?: string } }[] }[];
+  return chunks.map(({ choices }) => choices?.[0]?.delta.content ?? '').join('');
+}
+
 describe('chat', () => {
   test('a whole answer has text, usage, fingerprint and its headers', async () => {
     const response = await post('/v1/chat/completions', chat());
@@ -334,25 +340,57 @@ describe('refusals', () => {
 describe('how a request ends', () => {
   const failure = { status: 500, message: 'It broke.', type: 'server_error', param: null, code: 'internal_error' };
 
-  test('an error after the first byte is an event without [DONE], and what was released is billed', async () => {
-    rig.pool.script = { failAfter: { tokens: 2, error: { ...failure, status: 504, code: 'deadline_exceeded' } } };
-    const { data, done } = await eventsOf(await post('/v1/chat/completions', chat({ stream: true, max_tokens: 9 })));
-    expect(done).toBe(false);
-    expect(data.at(-1)).toMatchObject({ error: { type: 'server_error', code: 'deadline_exceeded' } });
-    expect(await rig.entries()).toMatchObject([{ outcome: 'failed', inputTokens: 9, outputTokens: 2 }]);
-  });
+  test.each([false, true])(
+    'an error after the first byte is an event without [DONE], and what was released is billed (in one go: %s)',
+    async (atOnce) => {
+      const error = { ...failure, status: 504, code: 'deadline_exceeded' };
+      rig.pool.script = { atOnce, failAfter: { tokens: 2, error } };
+      const { data, done } = await eventsOf(await post('/v1/chat/completions', chat({ stream: true, max_tokens: 9 })));
+      expect(done).toBe(false);
+      expect(textOf(data)).toBe(' w0 w1');
+      expect(data.at(-1)).toMatchObject({ error: { type: 'server_error', code: 'deadline_exceeded' } });
+      expect(await rig.entries()).toMatchObject([{ outcome: 'failed', inputTokens: 9, outputTokens: 2 }]);
+    },
+  );
 
-  test.each(['signature', 'cut', 'position', 'receipt'] as const)(
-    'a stream that is wrong by its %s ends in an error and is settled by receipt',
-    async (how) => {
-      rig.pool.script = { tamper: { event: how === 'receipt' ? 4 : 2, how } };
+  test.each([
+    ...[['signature', false, ' w0'] as const, ['cut', false, ''] as const],
+    ...[['position', false, ' w0'] as const, ['receipt', false, ' w0 w1 w2'] as const],
+    ...[['position', true, ' w0'] as const, ['receipt', true, ' w0 w1 w2'] as const],
+  ])(
+    'a stream that is wrong by its %s (in one go: %s) says what came before, ends in an error and is settled by receipt',
+    async (how, atOnce, before) => {
+      rig.pool.script = { atOnce, tamper: { event: how === 'receipt' ? 4 : 2, how } };
       const { data, done } = await eventsOf(await post('/v1/chat/completions', chat({ stream: true })));
       expect(done).toBe(false);
+      expect(textOf(data)).toBe(before);
       expect(data.at(-1)).toHaveProperty('error');
       await rig.unheld();
       expect(await rig.entries()).toHaveLength(1);
     },
   );
+
+  test.each(['signature', 'cut'] as const)(
+    'of what came in one go and is wrong by its %s nothing is believed',
+    async (how) => {
+      rig.pool.script = { atOnce: true, tamper: { event: 2, how } };
+      const answer = await post('/v1/chat/completions', chat({ stream: true }));
+      expect(answer.status).toBe(503);
+      await rig.unheld();
+      expect(await rig.entries()).toHaveLength(1);
+    },
+  );
+
+  test('an answer that came in one go is the same, streamed or whole, and billed once', async () => {
+    rig.pool.script = { atOnce: true };
+    const { data, done } = await eventsOf(await post('/v1/chat/completions', chat({ stream: true })));
+    expect([textOf(data), done]).toEqual([' w0 w1 w2', true]);
+    const whole = await chatOf(await post('/v1/chat/completions', chat()));
+    expect(whole.choices[0]?.message.content).toBe(' w0 w1 w2');
+    const entry = { outcome: 'completed', inputTokens: 9, outputTokens: 3 };
+    expect(await rig.entries()).toMatchObject([entry, entry]);
+    expect((await rig.limits(tenant.key))[0]).toMatchObject({ held: 0, used: 24 });
+  });
 
   test('a client that leaves pays for what was released, and leaves no hold', async () => {
     const leaving = new AbortController();
@@ -524,7 +562,8 @@ describe('quotas', () => {
     rig.pool.script = { beforeToken: () => rig.ports.clock.sleep(5) };
     const response = await post('/v1/chat/completions', body);
     expect(response.headers.get('x-ratelimit-remaining-tokens')).toBe(String(1_000_000 - 407 - 50));
-    expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 107 + 50 });
+    // The first event doesn't wait for it.
+    await expect.poll(async () => (await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 107 + 50 });
     expect(rig.pool.counted).toBe(0);
     await response.text();
   });

@@ -184,7 +184,7 @@ function kept(
   exchange: Exchange,
   share: () => Share,
 ): Pick<Work, 'answer'> & Pick<Admitted, 'keep'> {
-  if (!attempt) return { answer, keep: async () => null };
+  if (!attempt) return { answer, keep: null };
   const remembered = new KeptAnswer(answer, share());
   exchange.atEnd(() => remembered.release());
   const keep: Admitted['keep'] = async (done, bill) => {

@@ -1,6 +1,9 @@
 // Gateway and pool prove themselves to each other by HMAC-SHA-256 over a canonical list, in both directions: the request with
 // everything that decides what it may do, each event of the answer with its place in the stream. Pure: clock and nonce come in.
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, hash, type KeyObject, timingSafeEqual } from 'node:crypto';
+
+/** The pool key's 32 bytes. As a KeyObject, which a process that signs much makes once, a signature costs a fifth. */
+export type SigningSecret = Uint8Array | KeyObject;
 
 /** A signed request is refused when its time is further than this from the pool's clock. Bounds the nonce memory too. */
 export const MAX_CLOCK_SKEW_MS = 30_000;
@@ -53,12 +56,12 @@ const INTEGERS: ReadonlySet<string> = new Set(['timeMs', 'priority', 'deadlineMs
 const DECIMALS: ReadonlySet<string> = new Set(['weight', 'kvFloorShare']);
 
 function canonical(context: SignedContext, body: Uint8Array): string {
-  const digest = createHash('sha256').update(body).digest('hex');
+  const digest = hash('sha256', body);
   const values = FIELDS.map(([, field]) => String(context[field] ?? ''));
   return JSON.stringify(['hearth-request-2', context.method, context.path, digest, ...values]);
 }
 
-function mac(secret: Uint8Array, text: string): string {
+function mac(secret: SigningSecret, text: string): string {
   return createHmac('sha256', secret).update(text).digest('hex');
 }
 
@@ -68,8 +71,8 @@ function equalHex(a: string, b: string): boolean {
   return left.length === right.length && timingSafeEqual(left, right);
 }
 
-/** Headers that carry the context and its signature. `secret`: the pool key's 32 bytes. */
-export function signRequest(secret: Uint8Array, context: SignedContext, body: Uint8Array): Record<string, string> {
+/** Headers that carry the context and its signature. */
+export function signRequest(secret: SigningSecret, context: SignedContext, body: Uint8Array): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const [header, field] of FIELDS) {
     const value = context[field];
@@ -86,7 +89,7 @@ export type Verified = { ok: true; context: SignedContext } | { ok: false; reaso
  * a pool id that is not its own, and a time before its own start.
  */
 export function verifyRequest(
-  secretOf: (keyId: string) => Uint8Array | undefined,
+  secretOf: (keyId: string) => SigningSecret | undefined,
   request: { method: string; path: string; header: (name: string) => string | undefined; body: Uint8Array },
   nowMs: number,
 ): Verified {
@@ -124,13 +127,16 @@ export function verifyRequest(
   return { ok: true, context };
 }
 
-/** Signature of the `sequence`-th event (from 0) of the answer to the request with this nonce. Sent as the SSE `id:` field. */
-export function signEvent(secret: Uint8Array, nonce: string, sequence: number, data: string): string {
+/**
+ * Signature of the `sequence`-th server-sent event (from 0) of the answer to the request with this nonce, sent as its `id:` field. `data`:
+ * what left the pool together, one JSON object a line.
+ */
+export function signEvent(secret: SigningSecret, nonce: string, sequence: number, data: string): string {
   return mac(secret, JSON.stringify(['hearth-event-1', nonce, sequence, data]));
 }
 
 export function verifyEvent(
-  secret: Uint8Array,
+  secret: SigningSecret,
   nonce: string,
   sequence: number,
   data: string,
@@ -140,13 +146,13 @@ export function verifyEvent(
 }
 
 /** Signature of a whole JSON answer, sent as the header `hearth-signature`. */
-export function signAnswer(secret: Uint8Array, nonce: string, status: number, body: Uint8Array): string {
-  const digest = createHash('sha256').update(body).digest('hex');
+export function signAnswer(secret: SigningSecret, nonce: string, status: number, body: Uint8Array): string {
+  const digest = hash('sha256', body);
   return mac(secret, JSON.stringify(['hearth-answer-1', nonce, status, digest]));
 }
 
 export function verifyAnswer(
-  secret: Uint8Array,
+  secret: SigningSecret,
   nonce: string,
   status: number,
   body: Uint8Array,

@@ -1,6 +1,6 @@
 // A gateway for its tests, as the Node host composes it, on a folder of its own, beside a scripted pool: the app itself for requests
 // in this process.
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { createApp } from '../../gateway/app.ts';
 import { LocalAsyncSql } from '../../gateway/asyncSql.ts';
 import { SqlAudit } from '../../gateway/audit/sqlAudit.ts';
 import { systemClock } from '../../gateway/clock.ts';
-import { SqlDirectory } from '../../gateway/directory/sqlDirectory.ts';
+import { CachedDirectory } from '../../gateway/directory/cachedDirectory.ts';
 import { SqlPrefixes } from '../../gateway/directory/sqlPrefixes.ts';
 import { createKeyring } from '../../gateway/keys/keyring.ts';
 import { SqlAdminKeys } from '../../gateway/keys/sqlAdminKeys.ts';
@@ -20,7 +20,7 @@ import { MIGRATIONS } from '../../gateway/migrations.ts';
 import { PoolDirectory } from '../../gateway/pools/directory.ts';
 import { SqlPools } from '../../gateway/pools/sqlPools.ts';
 import type { GatewayPorts, GatewaySettings } from '../../gateway/ports.ts';
-import { SqlPrices } from '../../gateway/prices/sqlPrices.ts';
+import { RememberedPrices } from '../../gateway/prices/rememberedPrices.ts';
 import { PoolClient } from '../../gateway/relay/poolClient.ts';
 import { PoolRegistry } from '../../gateway/relay/poolRegistry.ts';
 import { PromptCounts } from '../../gateway/relay/promptCount.ts';
@@ -79,14 +79,19 @@ export class GatewayRig extends GatewayClient {
     const ledger = new SqlLedger(db);
     this.ledger = ledger;
     const metrics = new Metrics();
-    const target = { id: pool.id, url: pool.url, keyId: pool.keyId, secret: Buffer.from(pool.secretHex, 'hex') };
+    const target = {
+      id: pool.id,
+      url: pool.url,
+      keyId: pool.keyId,
+      secret: createSecretKey(Buffer.from(pool.secretHex, 'hex')),
+    };
     const configured = [{ client: new PoolClient(target, { fetch, clock, random }), models: [pool.model] }];
     const registry = new PoolRegistry(configured, clock);
     const log = jsonLog((line) => this.logged.push(line), clock.now);
     const keyring = createKeyring({
       adminKey: ADMIN_KEY,
-      namespaceSecret: Buffer.alloc(32, 1),
-      peppers: [{ version: 1, secret: Buffer.alloc(32, 2) }],
+      namespaceSecret: createSecretKey(Buffer.alloc(32, 1)),
+      peppers: [{ version: 1, secret: createSecretKey(Buffer.alloc(32, 2)) }],
     });
     const publicPrefixes = new PublicPrefixes(new SqlPrefixes(central), prefixes, keyring, log, new SerialTurns());
     const usage = new SqlUsage(central);
@@ -94,13 +99,13 @@ export class GatewayRig extends GatewayClient {
     this.ports = {
       settings: { ...SETTINGS, ...settings },
       ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log, tracer },
-      directory: new SqlDirectory(central, () => db.cutLog()),
+      directory: new CachedDirectory(central, () => db.cutLog()),
       pools: new PoolDirectory({
         ...{ store: new SqlPools(central), registry, configured, keyring, log },
         ports: { fetch, clock, random },
       }),
       usage,
-      prices: new SqlPrices(central),
+      prices: new RememberedPrices(central),
       adminKeys: new SqlAdminKeys(central),
       audit: new SqlAudit(central),
       counts: new PromptCounts(),

@@ -101,6 +101,16 @@ export function idempotencySuite(name: string, open: (limits: { idempotencyKeepM
       expect(host.pool.requests).toHaveLength(1);
     });
 
+    test.each([false, true])('what came in one go is given again whole (streamed: %s)', async (stream) => {
+      host.pool.script = { atOnce: true };
+      const first = await (await post('k', chat({ stream }))).text();
+      const replayed = await post('k', chat({ stream }));
+      expect(replayed.headers.get('idempotent-replayed')).toBe('true');
+      expect(await replayed.text()).toBe(first);
+      expect(first.match(/ w\d/g)?.join('')).toBe(' w0 w1 w2');
+      expect(tokensOf(await rows())).toEqual([[PROMPT, 3]]);
+    });
+
     test('a replay needs no pool and no room, and is refused with its key', async () => {
       await (await post('k')).text();
       await host.client.admin('PUT', `/projects/${tenant.id}/token_quotas`, [{ window: 'lifetime', limit_tokens: 12 }]);

@@ -23,6 +23,8 @@ export interface Script {
   beforeAnswer?: () => Promise<void>;
   /** JSON answers are signed by somebody else. */
   forgeAnswers?: boolean;
+  /** All events leave in one go, as one that is signed once. */
+  atOnce?: boolean;
   /** Awaited before each output token. */
   beforeToken?: (position: number) => Promise<void>;
   /** Refused before anything begins. */
@@ -274,19 +276,24 @@ export class ScriptedPool {
       if (receipt.outcome === 'running') receipt.outcome = 'cancelled';
     });
 
-    let sequence = 0;
+    let [told, sequence] = [0, 0];
+    let lines: string[] = [];
+    let key = Buffer.from(this.secretHex, 'hex');
     const emit = (event: PoolEvent) => {
       const { tamper } = script;
-      const now = tamper?.event === sequence ? tamper.how : null;
+      const now = tamper?.event === told++ ? tamper.how : null;
       if (now === 'cut') return void response.destroy();
-      const told = now === 'position' && event.type === 'delta' ? { ...event, position: event.position + 1 } : event;
+      const moved = now === 'position' && event.type === 'delta' ? { ...event, position: event.position + 1 } : event;
       const said =
-        now === 'receipt' && told.type === 'done'
-          ? { ...told, receipt: { ...told.receipt, request_id: 'req_other' } }
-          : told;
-      const data = JSON.stringify(said);
-      const key = now === 'signature' ? Buffer.alloc(32) : Buffer.from(this.secretHex, 'hex');
-      response.write(`id: ${signEvent(key, context.nonce, sequence++, data)}\ndata: ${data}\n\n`);
+        now === 'receipt' && moved.type === 'done'
+          ? { ...moved, receipt: { ...moved.receipt, request_id: 'req_other' } }
+          : moved;
+      lines.push(JSON.stringify(said));
+      if (now === 'signature') key = Buffer.alloc(32);
+      if (script.atOnce && event.type !== 'done' && event.type !== 'error') return;
+      const id = signEvent(key, context.nonce, sequence++, lines.join('\n'));
+      response.write(`id: ${id}\ndata: ${lines.join('\ndata: ')}\n\n`);
+      lines = [];
     };
     const end = (outcome: Receipt['outcome']) => {
       receipt.outcome = outcome;

@@ -93,14 +93,15 @@ async function* verified<T extends z.ZodType>(
   for await (const chunk of response.body) {
     rest += decoder.decode(chunk, { stream: true });
     for (let at = rest.indexOf('\n\n'); at >= 0; at = rest.indexOf('\n\n')) {
-      const frame = /^id: ([0-9a-f]{64})\ndata: (.*)$/.exec(rest.slice(0, at));
+      const sent = /^id: ([0-9a-f]{64})\ndata: (.*)$/s.exec(rest.slice(0, at));
       rest = rest.slice(at + 2);
-      const [, signature = '', data = ''] = frame ?? [];
-      invariant(verifyEvent(secret, nonce, sequence, data, signature), 'each event is signed in its place', {
+      const [, signature = '', lines = ''] = sent ?? [];
+      const data = lines.split('\ndata: ');
+      invariant(verifyEvent(secret, nonce, sequence, data.join('\n'), signature), 'each event is signed in its place', {
         sequence,
       });
       sequence += 1;
-      yield schema.parse(JSON.parse(data));
+      for (const line of data) yield schema.parse(JSON.parse(line));
     }
   }
   invariant(rest === '', 'a stream ends with a whole event');

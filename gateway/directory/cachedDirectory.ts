@@ -1,8 +1,9 @@
-// The directory with what every request asks of it kept in the isolate: D1 is a network away. A policy that was put, or a project archived,
-// by another isolate counts here a little later; a project's keys are the ledger's, and refused at once all the same.
+// The directory with what every request asks of it kept in memory: at the edge D1 is a network away, on Node a query is a noticeable part of
+// a request. What is changed through this one counts at once. A policy that was put, or a project archived, by another isolate counts here
+// a little later; a project's keys are the ledger's, and refused at once all the same.
 import { LRUCache } from 'lru-cache';
-import type { Directory, ProjectService, ServicePolicy } from '../directory/port.ts';
-import { SqlDirectory } from '../directory/sqlDirectory.ts';
+import type { Directory, ProjectService, ServicePolicy } from './port.ts';
+import { SqlDirectory } from './sqlDirectory.ts';
 
 const VALID_MS = 10_000;
 /** About 200 bytes each. */

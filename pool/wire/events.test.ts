@@ -1,0 +1,38 @@
+// The quick look at a delta never takes what the schema refuses, and takes what a pool sends.
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { isTextDelta, poolEvent } from './events.ts';
+
+const usage = { prompt_tokens: 3, cached_tokens: 0, completion_tokens: 1 };
+const delta = { type: 'delta', choice: 0, position: 0, ids: [17], text: ' a', usage };
+
+test('a delta of text is known at a look', () => {
+  for (const told of [
+    delta,
+    { ...delta, ids: [], text: '', finish_reason: 'stop' },
+    { ...delta, usage: { ...usage, accepted_prediction_tokens: 2, rejected_prediction_tokens: 0 } },
+  ])
+    expect([isTextDelta(told), poolEvent.safeParse(told).data]).toEqual([true, told]);
+});
+
+test('whatever the look takes, the schema takes, unchanged', () => {
+  const odd = fc.oneof(
+    fc.integer(),
+    fc.double(),
+    fc.string(),
+    fc.constantFrom(null, undefined, [], [1.5], ['1'], {}, true),
+  );
+  const field = fc.constantFrom('type', 'choice', 'position', 'ids', 'text', 'logprobs', 'finish_reason', 'usage');
+  const used = fc.constantFrom(...Object.keys(usage), 'accepted_prediction_tokens', 'rejected_prediction_tokens');
+  let taken = 0;
+  fc.assert(
+    fc.property(field, used, odd, fc.boolean(), (name, part, value, inside) => {
+      const told = inside ? { ...delta, usage: { ...usage, [part]: value } } : { ...delta, [name]: value };
+      if (!isTextDelta(told)) return;
+      taken += 1;
+      expect(poolEvent.parse(told)).toEqual(told);
+    }),
+    { numRuns: 2000 },
+  );
+  expect(taken).toBeGreaterThan(10);
+});
