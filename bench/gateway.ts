@@ -1,11 +1,27 @@
 // `npm run bench:gateway`: what the gateway adds to a request, with authentication, reservation, ledger and durable settlement on, beside
-// Portkey's gateway, in one run, in turn, before an upstream that answers at once. Options:
-//   --rounds N (3)   --requests N (3000) at concurrency 32, a sixth of it at 1   --json FILE   --no-peers   --idle N (1000 idle streams; 0: not)
-import { readFileSync } from 'node:fs';
+// Portkey's gateway and beside a hop that does nothing, in one run, in turn, before an upstream that answers at once; then what idle streams
+// take, and whether it stays as fast with many tenants and a long ledger. Options:
+//   --rounds N (3)   --requests N (3000) at concurrency 32, a sixth of it at 1   --json FILE (bench/results/…)   --no-peers
+//   --idle N (1000 idle streams; 0: not)   --tenants N (100,000)
+//   --rows N (10,000,000 settled requests in the long ledger, which take 5 GB and minutes; 0: neither many tenants nor a long ledger)
+import { mkdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type Contender, direct, MODEL, startHearth, startPortkey, startUpstream } from './gateway/contenders.ts';
+import { aims } from './gateway/aims.ts';
+import {
+  type Contender,
+  direct,
+  MODEL,
+  startBareHop,
+  startHearth,
+  startPortkey,
+  startUpstream,
+} from './gateway/contenders.ts';
 import { idleStreams } from './gateway/idle.ts';
 import { chatBody, type LoadResult, load, quantile } from './gateway/load.ts';
+import { scale } from './gateway/scale.ts';
+import { line } from './line.ts';
 import { median, type Row, report, save } from './report.ts';
 
 const { values: options } = parseArgs({
@@ -13,17 +29,21 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '3' },
     requests: { type: 'string', default: '3000' },
     idle: { type: 'string', default: '1000' },
+    tenants: { type: 'string', default: '100000' },
+    rows: { type: 'string', default: '10000000' },
     json: { type: 'string' },
     'no-peers': { type: 'boolean', default: false },
   },
 });
-const [rounds, requests, idle] = [options.rounds, options.requests, options.idle].map(Number) as [
-  number,
-  number,
-  number,
-];
-if (![rounds, requests].every((each) => Number.isInteger(each) && each >= 1) || !(idle >= 0))
-  throw new Error('--rounds and --requests take whole numbers from 1, --idle from 0');
+const number = (name: 'rounds' | 'requests' | 'idle' | 'tenants' | 'rows', least: number): number => {
+  const value = Number(options[name]);
+  if (!Number.isInteger(value) || value < least) throw new Error(`--${name} takes a whole number from ${least}`);
+  return value;
+};
+const rounds = number('rounds', 1);
+const requests = number('requests', 1);
+const idle = number('idle', 0);
+const size = { tenants: number('tenants', 1), rows: number('rows', 0) };
 
 /** Output tokens of each answer: a short one, so that the gateway's part is seen. */
 const TOKENS = 8;
@@ -38,6 +58,7 @@ const CELLS = [
 const upstream = await startUpstream(TOKENS, HOLD_OPEN_MS);
 const contenders: Contender[] = [
   direct(upstream),
+  await startBareHop(upstream),
   await startHearth(upstream, 'NORMAL'),
   await startHearth(upstream, 'FULL'),
   ...(options['no-peers'] ? [] : [await startPortkey(upstream)]),
@@ -73,11 +94,23 @@ try {
     }
   if (idle > 0)
     for (const { name, pid, target } of contenders.slice(1)) rows.push(...(await idleStreams(name, pid, target, idle)));
+  await stopContenders();
+  const filled = size.rows > 0 ? await scale(upstream, { rounds, requests, ...size }) : [];
   print(rows);
-  save(options.json, report('none', rows));
+  const aimed = [...aims(rows), ...filled];
+  for (const row of aimed) console.log(line(row));
+  const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-');
+  const file = options.json ?? fileURLToPath(new URL(`./results/gateway-${stamp}.json`, import.meta.url));
+  mkdirSync(dirname(file), { recursive: true });
+  save(file, report('none', [...rows, ...aimed]));
+  console.log(`\n${file}`);
 } finally {
-  for (const contender of contenders) await contender.stop();
+  await stopContenders();
   await upstream.stop();
+}
+
+async function stopContenders(): Promise<void> {
+  for (const contender of contenders.splice(0)) await contender.stop();
 }
 
 function print(rows: readonly Row[]): void {
@@ -93,7 +126,7 @@ function print(rows: readonly Row[]): void {
       (row) => row.name === name && row.gateway === gateway && row.mode === mode && row.concurrency === concurrency,
     )?.value ?? Number.NaN;
   for (const { name: mode, concurrency } of CELLS)
-    for (const { name: gateway } of contenders) {
+    for (const gateway of new Set(rows.filter((row) => row.mode === mode).map((row) => String(row.gateway)))) {
       const figure = (name: string): number => of(name, gateway, mode, concurrency);
       const added = figure('p50') - of('p50', 'no gateway', mode, concurrency);
       console.log(
@@ -101,8 +134,7 @@ function print(rows: readonly Row[]): void {
           `${figure('throughput').toFixed(0).padStart(16)}${figure('cpu').toFixed(2).padStart(9)}`,
       );
     }
-  for (const { name, value, unit, gateway, streams } of rows.filter(({ name }) => name.startsWith('idle')))
-    console.log(`${name}: ${value.toFixed(1)} ${unit} (${gateway}, ${streams} streams)`);
+  console.log();
 }
 
 function cells(values: readonly number[], digits: number, width: number): string {

@@ -11,7 +11,8 @@ import { DEFAULT_MODEL } from '../bin/defaultModel.ts';
 import { prepareAdapter, prepareModel, tuningFile } from '../bin/prepare.ts';
 import { ProgressLine } from '../bin/progressLine.ts';
 import type { Bench } from './bench.ts';
-import { ofAim, plot } from './plot.ts';
+import { line } from './line.ts';
+import { plot } from './plot.ts';
 import { ContenderProcess } from './process.ts';
 import { type Row, report, save } from './report.ts';
 import { SCENARIOS } from './scenarios/scenarios.ts';
@@ -96,13 +97,4 @@ try {
   console.log(`\n${file}\n${picture}`);
 } finally {
   for (const each of contenders) each.end();
-}
-
-function line(row: Row): string {
-  const { name, value, unit, engine = '', aim, most } = row;
-  const share = ofAim(row);
-  const goal = aim !== undefined ? `aim ≥ ${aim}` : `aim ≤ ${most}`;
-  const verdict = share === null ? '' : `   ${goal} ${share >= 1 ? '' : 'MISSED'}`;
-  const digits = value < 1 ? value.toFixed(3) : value.toFixed(1);
-  return `${name.padEnd(46)}${String(engine).padEnd(18)}${digits.padStart(9)} ${unit.padEnd(8)}${verdict}`.trimEnd();
 }

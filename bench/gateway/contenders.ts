@@ -1,5 +1,5 @@
 // The processes of the gateway bench: the upstream, Hearth's gateway with everything on (authentication, reservation, durable settlement)
-// in two strengths of durability, and Portkey's, which has none of that.
+// in two strengths of durability, Portkey's, which has none of that, and a hop that does nothing.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -83,6 +83,10 @@ export async function startHearth(
     await end(child);
     rmSync(dataDir, { recursive: true, force: true });
   };
+  await until(
+    async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok,
+    `a gateway with its pool on port ${port}`,
+  );
   const target = { port, path: '/v1/chat/completions', headers: { authorization: `Bearer ${apiKey}` } };
   return { name, pid: child.pid ?? 0, target, dataDir, stop };
 }
@@ -103,7 +107,7 @@ export async function startPortkey(upstream: Upstream): Promise<Contender> {
     [join(folder, 'node_modules/@portkey-ai/gateway/build/start-server.js'), `--port=${port}`, '--headless'],
     { stdio: 'ignore', env: { ...process.env, NODE_ENV: 'production', TRUSTED_CUSTOM_HOSTS: '127.0.0.1,localhost' } },
   );
-  await untilListening(port);
+  await until(async () => (await fetch(`http://127.0.0.1:${port}/`)).status > 0, `a gateway on port ${port}`);
   const target = {
     ...{ port, path: '/v1/chat/completions' },
     headers: {
@@ -115,19 +119,23 @@ export async function startPortkey(upstream: Upstream): Promise<Contender> {
   return { name: 'portkey', pid: child.pid ?? 0, target, stop: () => end(child) };
 }
 
+/** What the same server and client take that do nothing between them. */
+export async function startBareHop({ openaiPort }: Upstream): Promise<Contender> {
+  const child = spawn(process.execPath, [here('./bareHop.ts'), JSON.stringify({ openaiPort })], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const { port } = JSON.parse(await firstLine(child));
+  const target = { port, path: '/v1/chat/completions', headers: {} };
+  return { name: 'bare hop', pid: child.pid ?? 0, target, stop: () => end(child) };
+}
+
 export function direct({ openaiPort, pid }: Upstream): Contender {
   const target = { port: openaiPort, path: '/v1/chat/completions', headers: {} };
   return { name: 'no gateway', pid, target, stop: async () => {} };
 }
 
-async function untilListening(port: number): Promise<void> {
-  for (const began = performance.now(); performance.now() - began < START_TIMEOUT_MS; await sleep(50)) {
-    try {
-      await fetch(`http://127.0.0.1:${port}/`);
-      return;
-    } catch {
-      // Not yet.
-    }
-  }
-  throw new Error(`nothing listens on port ${port} after ${START_TIMEOUT_MS} ms`);
+async function until(answers: () => Promise<boolean>, what: string): Promise<void> {
+  for (const began = performance.now(); performance.now() - began < START_TIMEOUT_MS; await sleep(50))
+    if (await answers().catch(() => false)) return;
+  throw new Error(`there is no ${what} after ${START_TIMEOUT_MS} ms`);
 }

@@ -64,7 +64,13 @@ export async function idleStreams(gateway: string, pid: number, target: Target, 
   await sleep(SETTLE_MS);
   firstEventMs.sort((a, b) => a - b);
   return [
-    { name: 'idle_memory', value: (after - before) / 2 ** 20, unit: 'MiB', gateway, streams },
-    { name: 'idle_first_event_p50', value: quantile(firstEventMs, 0.5), unit: 'ms', gateway, streams },
+    { name: `memory of ${streams} idle streams`, value: (after - before) / 1e6, unit: 'MB', engine: gateway, streams },
+    {
+      name: `first event as ${streams} open`,
+      value: quantile(firstEventMs, 0.5),
+      unit: 'ms',
+      engine: gateway,
+      streams,
+    },
   ];
 }

@@ -1,0 +1,80 @@
+// Whether a gateway gets slower as it fills: with ten tenants and an empty ledger, with many tenants, and with a long ledger, in turn. Each
+// request is of a tenant drawn from all of them, so that of many tenants most are asked for the first time since the start.
+
+import { median, type Row } from '../report.ts';
+import { type Contender, MODEL, startHearth, type Upstream } from './contenders.ts';
+import { fill } from './fill.ts';
+import { chatBody, type LoadResult, load, quantile, type Target } from './load.ts';
+
+const FEW_TENANTS = 10;
+/** Of the throughput with few tenants and an empty ledger. */
+const FLAT = 0.9;
+const CONCURRENCY = 32;
+
+interface Arm {
+  tenants: number;
+  rows: number;
+  contender: Contender;
+  targets: Target[];
+  results: LoadResult[];
+}
+
+/** 32-bit LCG (Numerical Recipes): the same tenants in every run. */
+function* draws(most: number): Generator<number, never> {
+  for (let state = 1; ; state = (Math.imul(state, 1664525) + 1013904223) >>> 0) yield state % most;
+}
+
+async function arm(upstream: Upstream, tenants: number, rows: number): Promise<Arm> {
+  let keys: string[] = [];
+  const contender = await startHearth(upstream, 'NORMAL', async (dataDir) => {
+    const began = performance.now();
+    keys = await fill(dataDir, tenants, rows);
+    const seconds = ((performance.now() - began) / 1000).toFixed(0);
+    console.log(`filled a ledger with ${tenants} tenants and ${rows} settled requests by SQL in ${seconds} s`);
+  });
+  const targets = keys.map((key) => ({ ...contender.target, headers: { authorization: `Bearer ${key}` } }));
+  return { tenants, rows, contender, targets, results: [] };
+}
+
+export async function scale(
+  upstream: Upstream,
+  { rounds, requests, tenants, rows }: { rounds: number; requests: number; tenants: number; rows: number },
+): Promise<Row[]> {
+  const arms: Arm[] = [];
+  try {
+    arms.push(await arm(upstream, FEW_TENANTS, 0), await arm(upstream, tenants, 0));
+    arms.push(await arm(upstream, FEW_TENANTS, rows));
+    for (let round = 0; round <= rounds; round++)
+      for (const { contender, targets, results } of round % 2 ? arms.toReversed() : arms) {
+        const draw = draws(targets.length);
+        const drawn = Array.from({ length: requests }, () => targets[draw.next().value] ?? contender.target);
+        const work = { body: chatBody(MODEL, false), requests, concurrency: CONCURRENCY };
+        const result = await load(drawn, contender.pid, work);
+        // The first round warms compilers and files.
+        if (round > 0) results.push(result);
+      }
+    return rowsOf(arms);
+  } finally {
+    for (const { contender } of arms) await contender.stop();
+  }
+}
+
+function rowsOf(arms: readonly Arm[]): Row[] {
+  const [first] = arms;
+  const throughput = ({ results }: Arm) => median(results.map((result) => result.requestsPerSecond));
+  return arms.flatMap((one) => {
+    const { tenants, rows, results } = one;
+    const filled = `${tenants} tenants, ${rows} rows`;
+    const row = (name: string, unit: string, value: number): Row => ({
+      ...{ name: `${filled}: ${name}`, value, unit, engine: 'hearth', tenants, rows },
+    });
+    return [
+      row('requests/s', '/s', throughput(one)),
+      row('p99', 'ms', median(results.map(({ latencyMs }) => quantile(latencyMs, 0.99)))),
+      row('CPU', 'ms', median(results.map(({ cpuMs }) => cpuMs))),
+      ...(first && one !== first
+        ? [{ ...row('throughput / first', '×', throughput(one) / throughput(first)), aim: FLAT }]
+        : []),
+    ];
+  });
+}
