@@ -31,6 +31,7 @@ app.post('/v1/chat/completions', async (c) => {
   return new Response(body, { headers: { 'content-type': answer.headers.get('content-type') ?? '' } });
 });
 
+process.on('disconnect', () => process.exit(0));
 const server = createAdaptorServer({ fetch: app.fetch, createServer });
 server.listen(0, '127.0.0.1', () => {
   const address = server.address();

@@ -122,7 +122,7 @@ export async function startPortkey(upstream: Upstream): Promise<Contender> {
 /** What the same server and client take that do nothing between them. */
 export async function startBareHop({ openaiPort }: Upstream): Promise<Contender> {
   const child = spawn(process.execPath, [here('./bareHop.ts'), JSON.stringify({ openaiPort })], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   const { port } = JSON.parse(await firstLine(child));
   const target = { port, path: '/v1/chat/completions', headers: {} };
