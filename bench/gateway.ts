@@ -95,8 +95,8 @@ try {
   if (idle > 0)
     for (const { name, pid, target } of contenders.slice(1)) rows.push(...(await idleStreams(name, pid, target, idle)));
   await stopContenders();
-  const filled = size.rows > 0 ? await scale(upstream, { rounds, requests, ...size }) : [];
   print(rows);
+  const filled = size.rows > 0 ? await scale(upstream, { rounds, requests, ...size }) : [];
   const aimed = [...aims(rows), ...filled];
   for (const row of aimed) console.log(line(row));
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-');

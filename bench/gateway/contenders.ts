@@ -83,10 +83,7 @@ export async function startHearth(
     await end(child);
     rmSync(dataDir, { recursive: true, force: true });
   };
-  await until(
-    async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok,
-    `a gateway with its pool on port ${port}`,
-  );
+  await untilReady(port);
   const target = { port, path: '/v1/chat/completions', headers: { authorization: `Bearer ${apiKey}` } };
   return { name, pid: child.pid ?? 0, target, dataDir, stop };
 }
@@ -107,7 +104,7 @@ export async function startPortkey(upstream: Upstream): Promise<Contender> {
     [join(folder, 'node_modules/@portkey-ai/gateway/build/start-server.js'), `--port=${port}`, '--headless'],
     { stdio: 'ignore', env: { ...process.env, NODE_ENV: 'production', TRUSTED_CUSTOM_HOSTS: '127.0.0.1,localhost' } },
   );
-  await until(async () => (await fetch(`http://127.0.0.1:${port}/`)).status > 0, `a gateway on port ${port}`);
+  await until(async () => (await fetch(`http://127.0.0.1:${port}/`)).status > 0, `gateway on port ${port}`);
   const target = {
     ...{ port, path: '/v1/chat/completions' },
     headers: {
@@ -132,6 +129,11 @@ export async function startBareHop({ openaiPort }: Upstream): Promise<Contender>
 export function direct({ openaiPort, pid }: Upstream): Contender {
   const target = { port: openaiPort, path: '/v1/chat/completions', headers: {} };
   return { name: 'no gateway', pid, target, stop: async () => {} };
+}
+
+/** Its pool is known and answers. */
+export async function untilReady(port: number): Promise<void> {
+  await until(async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok, `gateway with a pool on port ${port}`);
 }
 
 async function until(answers: () => Promise<boolean>, what: string): Promise<void> {

@@ -1,8 +1,9 @@
 // Whether a gateway gets slower as it fills: with ten tenants and an empty ledger, with many tenants, and with a long ledger, in turn. Each
 // request is of a tenant drawn from all of them, so that of many tenants most are asked for the first time since the start.
 
+import { execFileSync } from 'node:child_process';
 import { median, type Row } from '../report.ts';
-import { type Contender, MODEL, startHearth, type Upstream } from './contenders.ts';
+import { type Contender, MODEL, startHearth, type Upstream, untilReady } from './contenders.ts';
 import { fill } from './fill.ts';
 import { chatBody, type LoadResult, load, quantile, type Target } from './load.ts';
 
@@ -44,8 +45,11 @@ export async function scale(
   try {
     arms.push(await arm(upstream, FEW_TENANTS, 0), await arm(upstream, tenants, 0));
     arms.push(await arm(upstream, FEW_TENANTS, rows));
+    // What filling left to be written would be written while others are measured.
+    execFileSync('sync');
     for (let round = 0; round <= rounds; round++)
       for (const { contender, targets, results } of round % 2 ? arms.toReversed() : arms) {
+        await untilReady(contender.target.port);
         const draw = draws(targets.length);
         const drawn = Array.from({ length: requests }, () => targets[draw.next().value] ?? contender.target);
         const work = { body: chatBody(MODEL, false), requests, concurrency: CONCURRENCY };
