@@ -24,6 +24,13 @@ export interface TraceRequest {
   tenant: string;
 }
 
+/** A request as a file has it: when it came, and what it was, where that is told. */
+export interface RecordedRequest extends TraceRequest {
+  arrivalMs: number | null;
+  inputTokens: number | null;
+  outputTokens: number | null;
+}
+
 export interface Trace {
   requests: TraceRequest[];
   /** Different blocks. */
@@ -32,6 +39,7 @@ export interface Trace {
 
 /** A trace as a file has it. */
 export interface RecordedTrace extends Trace {
+  requests: RecordedRequest[];
   /** Tokens of a block; null where no `input_length` tells. */
   blockTokens: number | null;
   /** Requests whose `input_length` is missing or fits no such blocks: their last block counts as full. */
@@ -70,7 +78,14 @@ export class BlockNumbering {
 
 const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 
-function parseLine(text: string): { ids: number[]; tokens: number | null } | string {
+interface Line {
+  ids: number[];
+  tokens: number | null;
+  arrivalMs: number | null;
+  outputTokens: number | null;
+}
+
+function parseLine(text: string): Line | string {
   let line: unknown;
   try {
     line = JSON.parse(text);
@@ -78,10 +93,11 @@ function parseLine(text: string): { ids: number[]; tokens: number | null } | str
     return `is not JSON: ${(error as Error).message}`;
   }
   if (typeof line !== 'object' || line === null) return 'is not an object';
-  const { hash_ids: ids, input_length: tokens = null } = line as { hash_ids?: unknown; input_length?: unknown };
+  const { hash_ids: ids, input_length: tokens = null, timestamp, output_length } = line as Record<string, unknown>;
   if (!Array.isArray(ids) || !ids.every(isWhole)) return '"hash_ids" must be a list of whole numbers from 0 to 2^53';
   if (tokens !== null && !isWhole(tokens)) return '"input_length" must be a whole number of tokens, or missing';
-  return { ids, tokens };
+  const known = (value: unknown): number | null => (isWhole(value) ? value : null);
+  return { ids, tokens, arrivalMs: known(timestamp), outputTokens: known(output_length) };
 }
 
 const fits = (tokens: number, blocks: number, blockTokens: number) => Math.ceil(tokens / blockTokens) === blocks;
@@ -90,7 +106,7 @@ const fits = (tokens: number, blocks: number, blockTokens: number) => Math.ceil(
 export async function readTrace(file: string): Promise<RecordedTrace> {
   const stream = createReadStream(file);
   const numbering = new BlockNumbering();
-  const read: { blocks: Int32Array; tokens: number | null }[] = [];
+  const read: (Omit<Line, 'ids'> & { blocks: Int32Array })[] = [];
   const fitting = BLOCK_TOKENS.map(() => 0);
   let lineNumber = 0;
   for await (const text of linesOf(file, stream)) {
@@ -98,20 +114,21 @@ export async function readTrace(file: string): Promise<RecordedTrace> {
     if (text.trim() === '') continue;
     const line = parseLine(text);
     if (typeof line === 'string') throw new TraceError(file, lineNumber, line);
-    const { ids, tokens } = line;
+    const { ids, tokens, ...others } = line;
     if (numbering.count + ids.length > MAX_BLOCKS / 2)
       throw new TraceError(file, lineNumber, `more than ${MAX_BLOCKS / 2} different blocks`);
     if (ids.length === 0) continue;
-    read.push({ blocks: numbering.number('', ids), tokens });
+    read.push({ blocks: numbering.number('', ids), tokens, ...others });
     if (tokens === null) continue;
     for (const [i, size] of BLOCK_TOKENS.entries()) if (fits(tokens, ids.length, size)) fitting[i]! += 1;
   }
   if (read.length === 0) throw new TraceError(file, lineNumber, 'no requests');
   const most = Math.max(...fitting);
   const blockTokens = most > 0 ? BLOCK_TOKENS[fitting.indexOf(most)]! : null;
-  const requests = read.map(({ blocks, tokens }) => {
+  const requests = read.map(({ blocks, tokens, arrivalMs, outputTokens }) => {
     const isMeasured = blockTokens !== null && tokens !== null && fits(tokens, blocks.length, blockTokens);
-    return { blocks, endsPartial: isMeasured && tokens % blockTokens !== 0, tenant: '' };
+    const endsPartial = isMeasured && tokens % blockTokens !== 0;
+    return { blocks, endsPartial, tenant: '', arrivalMs, inputTokens: tokens, outputTokens };
   });
   return { requests, blockCount: numbering.count, blockTokens, unmeasured: read.length - most };
 }
