@@ -17,7 +17,7 @@ const {
   models: poolModels,
 } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
-const { mode, defaults, limits, billing, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
+const { mode, defaults, limits, billing, routing, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
 const { maxBodyBytes, ...gatewayLimits } = limits.unwrap().shape;
 const { id, activations, kvFormat, contextLength, kvBlocks, kvWeight, speculation } = poolModels.element.shape;
 
@@ -105,7 +105,14 @@ const poolEntry = z.strictObject({
 });
 export type PoolConfig = z.infer<typeof poolEntry>;
 
-const gateway = z.strictObject({ ...defaults.unwrap().shape, ...gatewayLimits, synchronous, billing, publicPrefixes });
+const gateway = z.strictObject({
+  ...defaults.unwrap().shape,
+  ...gatewayLimits,
+  synchronous,
+  billing,
+  routing,
+  publicPrefixes,
+});
 
 export const hearthConfig = z
   .strictObject({

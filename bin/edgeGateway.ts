@@ -23,7 +23,7 @@ async function startEdge(section: GatewaySection, log: Log): Promise<GatewayHost
   mkdirSync(section.dataDir, { recursive: true, mode: 0o700 });
   const unlock = lockFolder(section.dataDir);
   const secrets = openSecrets(section, (count) => randomBytes(count));
-  const { limits, billing, publicPrefixes } = section;
+  const { limits, billing, routing, publicPrefixes } = section;
   const { devTokensPerDay, ...defaults } = section.defaults;
   const workerd = new Miniflare({
     ...workerSettings(root),
@@ -46,7 +46,7 @@ async function startEdge(section: GatewaySection, log: Log): Promise<GatewayHost
       HEARTH_NAMESPACE_SECRET: secrets.namespaceSecretHex,
       HEARTH_PEPPERS: JSON.stringify(secrets.peppers),
       HEARTH_POOLS: JSON.stringify(section.pools),
-      HEARTH_SETTINGS: JSON.stringify({ defaults, limits, billing, publicPrefixes }),
+      HEARTH_SETTINGS: JSON.stringify({ defaults, limits, billing, routing, publicPrefixes }),
     },
   });
   const url = (await workerd.ready).origin;

@@ -89,10 +89,18 @@ export function gatewaySectionOf(
   port: number | null,
 ): GatewaySectionInput {
   const { mode, host, dataDir, tls, behindTls, drainMs, maxBodyBytes } = config.server;
-  const { chatMaxTokens, completionMaxTokens, devTokensPerDay, synchronous, billing, publicPrefixes, ...limits } =
-    config.gateway;
+  const {
+    chatMaxTokens,
+    completionMaxTokens,
+    devTokensPerDay,
+    synchronous,
+    billing,
+    routing,
+    publicPrefixes,
+    ...limits
+  } = config.gateway;
   return {
-    ...{ mode, host, dataDir, drainMs, synchronous, billing, publicPrefixes },
+    ...{ mode, host, dataDir, drainMs, synchronous, billing, routing, publicPrefixes },
     port: port ?? config.server.port,
     trustProxy: behindTls,
     ...(tls && { tls }),

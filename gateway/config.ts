@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { declarationBytes, PREFIX_LIMITS, prefixDeclaration } from '../pool/wire/publicPrefixes.ts';
 import { ADMIN_KEY_MIN_LENGTH } from './keys/adminKey.ts';
+import { ROUTING_POLICY_NAMES } from './routing/policies.ts';
 
 export const secretHex = z.string().regex(/^([0-9a-f]{2}){32,64}$/, 'must be 32 to 64 bytes in lower-case hex');
 const milliseconds = z.int().min(1).max(86_400_000);
@@ -69,6 +70,11 @@ export const billingSchema = z.strictObject({
     .describe('Who bills, as FOCUS exports name it: issuer, provider and publisher.'),
 });
 
+export const routingSchema = z
+  .enum(ROUTING_POLICY_NAMES)
+  .default('prefix-affine')
+  .describe('Which of several pools gets a request (docs/pools.md).');
+
 const tls = z.strictObject({
   certFile: z.string().min(1).describe('PEM file of the certificate and its chain. Read again when it changes.'),
   keyFile: z.string().min(1).describe('PEM file of its private key.'),
@@ -115,6 +121,7 @@ export const gatewaySection = z
     defaults: defaultsSchema.prefault({}),
     limits: limitsSchema.prefault({}),
     billing: billingSchema.prefault({}),
+    routing: routingSchema,
     publicPrefixes: z
       .array(prefixDeclaration)
       .max(PREFIX_LIMITS.prefixes)

@@ -32,6 +32,7 @@ import { PromptCounts } from './relay/promptCount.ts';
 import { PublicPrefixes } from './relay/publicPrefixes.ts';
 import { acknowledgeBooked } from './relay/receipts.ts';
 import { Settler } from './relay/settler.ts';
+import { ROUTING_POLICIES } from './routing/policies.ts';
 import { openSecrets } from './secrets.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
 import { gatewayTracer } from './trace.ts';
@@ -75,7 +76,12 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     const target = { id, url: url.replace(/\/+$/, ''), keyId, secret: createSecretKey(secretHex, 'hex') };
     return { client: new PoolClient(target, poolPorts), ...rest };
   };
-  const registry = new PoolRegistry(section.pools.map(known), clock, (pool) => void publicPrefixes.publish(pool));
+  const registry = new PoolRegistry(
+    section.pools.map(known),
+    clock,
+    (pool) => void publicPrefixes.publish(pool),
+    ROUTING_POLICIES[section.routing](Math.random),
+  );
   const pools = new PoolDirectory({
     ...{ store: new SqlPools(central), registry, keyring, log },
     configured: section.pools.map(known),

@@ -12,6 +12,7 @@ import {
   limitsSchema,
   peppersSchema,
   poolSchema,
+  routingSchema,
   secretHex,
 } from '../config.ts';
 import type { Keyring } from '../keys/keyring.ts';
@@ -30,6 +31,7 @@ const settingsSchema = z.strictObject({
   defaults: defaultsSchema.omit({ devTokensPerDay: true }).prefault({}),
   limits: limitsSchema.prefault({}),
   billing: billingSchema.prefault({}),
+  routing: routingSchema,
   publicPrefixes: z.array(prefixDeclaration).max(64).default([]),
   upkeep: z
     .strictObject({

@@ -15,6 +15,7 @@ import { PoolRegistry, type PoolState } from '../relay/poolRegistry.ts';
 import { PromptCounts } from '../relay/promptCount.ts';
 import { PublicPrefixes } from '../relay/publicPrefixes.ts';
 import { collectReceipts } from '../relay/receipts.ts';
+import { ROUTING_POLICIES } from '../routing/policies.ts';
 import { gatewayTracer } from '../trace.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
 import { CachedPrices } from './cachedPrices.ts';
@@ -62,7 +63,8 @@ export class EdgeHost {
       run: (_pool, work) => work(), // two pushes at once are harmless; waiting for another request's promise is not
     });
     const configured = poolClients(pools, clock);
-    const registry = new PoolRegistry(configured, clock, (pool) => later(this.#publish(pool)));
+    const policy = ROUTING_POLICIES[settings.routing](Math.random);
+    const registry = new PoolRegistry(configured, clock, (pool) => later(this.#publish(pool)), policy);
     this.#pools = new PoolDirectory({
       ...{ store: new SqlPools(central), registry, configured, keyring, log },
       ports: webPorts(clock),

@@ -7,6 +7,7 @@ import type { PoolState } from '../../pool/wire/states.ts';
 import { systemClock } from '../clock.ts';
 import { Leases } from '../leases.ts';
 import { billOf } from '../ledger/bill.ts';
+import { PrefixAffine } from '../routing/prefixAffine.ts';
 import { boundOfChat, boundOfCompletion } from './bound.ts';
 import { PoolClient } from './poolClient.ts';
 import { choosePool, type PoolState as KnownPool } from './poolRegistry.ts';
@@ -49,7 +50,7 @@ const warm = (id: string, running: number) => pool(id, {}, { running });
 
 describe('choosing a pool', () => {
   const chosen = (pools: KnownPool[], model = 'tiny') => {
-    const choice = choosePool(pools, model, NOW);
+    const choice = choosePool(pools, model, NOW, new PrefixAffine());
     return choice.kind === 'pool' ? choice.pool.client.target.id : choice.kind;
   };
   test.each<[string, KnownPool[], string]>([

@@ -4,6 +4,8 @@ import type { PoolStatus, ServedModel } from '../../pool/wire/events.ts';
 import { distanceToWarm } from '../../pool/wire/states.ts';
 import type { Clock } from '../clock.ts';
 import { Leases } from '../leases.ts';
+import type { Pieces, RoutingPolicy } from '../routing/policy.ts';
+import { PrefixAffine } from '../routing/prefixAffine.ts';
 import type { PoolClient } from './poolClient.ts';
 
 const POLL_INTERVAL_MS = 1000;
@@ -26,8 +28,15 @@ export interface PoolState {
   inFlight: Leases;
 }
 
+/** Of a request that has its pool: what the policy is told when it has been served. */
+export interface Route {
+  pieces: Pieces;
+  /** Of the pool, when it was chosen. */
+  load: number;
+}
+
 export type Choice =
-  | { kind: 'pool'; pool: PoolState; model: ServedModel }
+  | { kind: 'pool'; pool: PoolState; model: ServedModel; route: Route }
   | { kind: 'none_ready' }
   | { kind: 'unknown_model' };
 
@@ -38,9 +47,15 @@ export function isReady(pool: PoolState, nowMs: number): boolean {
   );
 }
 
-/** The least loaded ready pool that serves the model; one that would have to wake for it counts as loaded. A model that nobody can have heard of yet counts as not ready. */
-export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: number): Choice {
-  let best: { pool: PoolState; model: ServedModel; load: number } | undefined;
+interface Able {
+  pool: PoolState;
+  model: ServedModel;
+  load: number;
+}
+
+/** Ready pools that serve the model; one that would have to wake for it counts as loaded. A model that nobody can have heard of yet counts as not ready. */
+function ablePools(pools: readonly PoolState[], modelId: string, nowMs: number): { able: Able[]; known: boolean } {
+  const able: Able[] = [];
   let known = false;
   for (const pool of pools) {
     if (pool.retired) continue;
@@ -51,11 +66,25 @@ export function choosePool(pools: readonly PoolState[], modelId: string, nowMs: 
     const distance = distanceToWarm(model.state);
     if (distance === null) continue;
     const busy = Math.max(pool.inFlight.count(nowMs), pool.status.running + pool.status.waiting);
-    const load = busy + distance * WAKE_LOAD;
-    if (!best || load < best.load) best = { pool, model, load };
+    able.push({ pool, model, load: busy + distance * WAKE_LOAD });
   }
-  if (best) return { kind: 'pool', pool: best.pool, model: best.model };
-  return { kind: known ? 'none_ready' : 'unknown_model' };
+  return { able, known };
+}
+
+/** The one of the able pools that the policy takes. `piecesOf`: of the prompt; asked where there is a choice. */
+export function choosePool(
+  pools: readonly PoolState[],
+  modelId: string,
+  nowMs: number,
+  policy: RoutingPolicy,
+  piecesOf: () => Pieces = () => [],
+): Choice {
+  const { able, known } = ablePools(pools, modelId, nowMs);
+  if (able.length === 0) return { kind: known ? 'none_ready' : 'unknown_model' };
+  const pieces = able.length > 1 ? piecesOf() : [];
+  const candidates = able.map(({ pool, load }) => ({ id: pool.client.target.id, load }));
+  const { pool, model, load } = able[policy.choose(candidates, pieces)]!;
+  return { kind: 'pool', pool, model, route: { pieces, load } };
 }
 
 /** A pool as the operator knows it. */
@@ -68,15 +97,22 @@ export interface KnownPool {
 export class PoolRegistry {
   readonly #clock: Clock;
   readonly #onStatus: (pool: PoolState) => void;
+  readonly #policy: RoutingPolicy;
   #pools: readonly PoolState[] = [];
   /** Set by `run`: ends all loops. */
   #signal: AbortSignal | null = null;
   readonly #loops = new Map<PoolState, { end: AbortController; ended: Promise<void> }>();
 
   /** `onStatus`: a pool has told its status; the registry waits for nothing that follows from it. */
-  constructor(pools: readonly KnownPool[], clock: Clock, onStatus: (pool: PoolState) => void = () => {}) {
+  constructor(
+    pools: readonly KnownPool[],
+    clock: Clock,
+    onStatus: (pool: PoolState) => void = () => {},
+    policy: RoutingPolicy = new PrefixAffine(),
+  ) {
     this.#clock = clock;
     this.#onStatus = onStatus;
+    this.#policy = policy;
     this.replace(pools);
   }
 
@@ -111,16 +147,26 @@ export class PoolRegistry {
   heard(id: string, status: PoolStatus, atMs: number): void {
     const pool = this.byId(id);
     if (!pool || pool.statusAtMs >= atMs) return;
-    Object.assign(pool, { status, statusAtMs: atMs });
-    this.#onStatus(pool);
+    this.#take(pool, status, atMs);
   }
 
   byId(id: string): PoolState | undefined {
     return this.pools.find((pool) => pool.client.target.id === id);
   }
 
-  choose(modelId: string): Choice {
-    return choosePool(this.pools, modelId, this.#clock.now());
+  /** `piecesOf`: of the prompt; asked where there is more than one pool to choose from. */
+  choose(modelId: string, piecesOf?: () => Pieces): Choice {
+    return choosePool(this.pools, modelId, this.#clock.now(), this.#policy, piecesOf);
+  }
+
+  /** The pool has computed a request's prompt. */
+  computed({ client }: PoolState, { pieces }: Route): void {
+    this.#policy.computed?.(client.target.id, pieces);
+  }
+
+  /** Its first token came after so long. */
+  answered({ client }: PoolState, { load }: Route, firstTokenMs: number): void {
+    this.#policy.answered?.(client.target.id, load, firstTokenMs);
   }
 
   /** Models as last told, by id; the first pool's word counts. */
@@ -137,7 +183,8 @@ export class PoolRegistry {
     const ids = new Set(
       current.flatMap((pool) => [...pool.declaredModels, ...(pool.status?.models ?? []).map((m) => m.id)]),
     );
-    return ids.size > 0 && [...ids].every((id) => this.choose(id).kind === 'pool');
+    const nowMs = this.#clock.now();
+    return ids.size > 0 && [...ids].every((id) => ablePools(this.pools, id, nowMs).able.length > 0);
   }
 
   /** A pool whose connection failed is not chosen again before it has answered a status. */
@@ -147,13 +194,18 @@ export class PoolRegistry {
 
   async refresh(pool: PoolState): Promise<void> {
     try {
-      pool.status = await pool.client.status();
-      pool.statusAtMs = this.#clock.now();
+      const status = await pool.client.status();
       pool.failures = 0;
+      this.#take(pool, status, this.#clock.now());
     } catch {
       pool.failures += 1;
-      return;
     }
+  }
+
+  #take(pool: PoolState, status: PoolStatus, atMs: number): void {
+    const isAnother = pool.status !== null && pool.status.started_at_ms !== status.started_at_ms;
+    if (isAnother) this.#policy.forget?.(pool.client.target.id);
+    Object.assign(pool, { status, statusAtMs: atMs });
     this.#onStatus(pool);
   }
 

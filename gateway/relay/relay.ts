@@ -12,7 +12,7 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { billAttributes, childSpan, type Span, spanFailed, type Tracer, traced } from '../trace.ts';
 import type { Inference } from './poolClient.ts';
-import type { PoolRegistry, PoolState } from './poolRegistry.ts';
+import type { PoolRegistry, PoolState, Route } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import { SIGN_WITHIN_MS } from './resolve.ts';
 import type { Settling } from './settling.ts';
@@ -39,6 +39,7 @@ export interface Admitted {
   requestId: string;
   tenant: string;
   pool: PoolState;
+  route: Route;
   inference: Inference;
   choices: number;
   hold: HoldBounds;
@@ -91,6 +92,7 @@ export async function* relay(
     switch (event.type) {
       case 'prompt':
         hold = { ...hold, inputTokens: Math.min(hold.inputTokens, event.prompt_tokens) };
+        registry.computed(pool, admitted.route);
         // Nobody waits for it. Where the end has come with it, settling ends the hold whole.
         if (!batch.some(({ type }) => type === 'done')) shrunk = ledger.shrink({ tenant, requestId, ...hold });
         shrunk.catch(() => {}); // told with the next batch, unless the client leaves before
@@ -98,7 +100,9 @@ export async function* relay(
       case 'delta':
         if (!released.add(event)) throw broken('the stream skips or repeats positions');
         if (released.first) {
-          metrics.firstToken((clock.now() - startedAtMs) / 1000);
+          const firstTokenMs = clock.now() - startedAtMs;
+          metrics.firstToken(firstTokenMs / 1000);
+          registry.answered(pool, admitted.route, firstTokenMs);
           span.addEvent('first_token');
         }
         return event;

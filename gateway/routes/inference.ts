@@ -19,6 +19,7 @@ import { type Admitted, relay } from '../relay/relay.ts';
 import { replay, respondStreaming, respondWhole } from '../relay/respond.ts';
 import { serviceGrant } from '../relay/serviceGrant.ts';
 import { readJson } from '../requestBody.ts';
+import { promptPieces, sharingScope } from '../routing/promptPieces.ts';
 import { holdAttributes, type Span, traced } from '../trace.ts';
 import { ConcurrencyLimit, Exchange } from './exchange.ts';
 
@@ -106,13 +107,15 @@ async function reserve(
       return { requestId: recalled.requestId, asked, headers: recalled.headers, work: recalled.body };
     attempt = recalled.attempt;
   }
-  const choice = registry.choose(inference.request.model);
+  const choice = registry.choose(inference.request.model, () =>
+    promptPieces(inference, sharingScope(service, key, inference.request)),
+  );
   if (choice.kind === 'unknown_model') throw modelNotFound(inference.request.model);
   if (choice.kind === 'none_ready') {
     await authenticateFor(inference.request.model, key, ports);
     throw noPoolReady(inference.request.model);
   }
-  const { pool, model } = choice;
+  const { pool, model, route } = choice;
   const id = attempt?.id ?? requestId;
   settler.watch(id);
   const about = { 'hearth.project.id': tenant, 'gen_ai.request.model': model.id, 'hearth.choices': choices };
@@ -141,7 +144,7 @@ async function reserve(
       answer: answerOf(head, inference, asked),
       attempt,
       admitted: {
-        ...{ requestId: id, tenant, pool, choices, hold, startedAtMs, deadlineMs, span },
+        ...{ requestId: id, tenant, pool, route, choices, hold, startedAtMs, deadlineMs, span },
         inference: forPool(inference, outputTokens, granted.seed ?? seed),
         service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
       },

@@ -1,8 +1,10 @@
 // A prompt as routers compare it. The gateway has no tokeniser and no template, so a piece is so many characters of what a template would be
-// given; its digest goes over everything before it, too, and begins with the namespace: what two tenants send alike is not alike here.
+// given; its digest goes over everything before it, too, and begins with who may share it: what two tenants send alike is not alike here.
 import { hash } from 'node:crypto';
 import type { ChatMessage, CompletionRequest } from '../../pool/wire/inference.ts';
 import { contentText, promptsOf } from '../../pool/wire/inference.ts';
+import type { ProjectService } from '../directory/port.ts';
+import type { KeyPresented } from '../ledger/port.ts';
 import type { Inference } from '../relay/poolClient.ts';
 import type { Pieces } from './policy.ts';
 
@@ -12,10 +14,24 @@ const PIECE_TOKENS = 128;
 /** Pieces of one prompt: beyond 128 k tokens all pools count alike. */
 const MAX_PIECES = 1024;
 
-/** `namespace`: of the tenant's cache; null: nothing may be shared, so nothing is compared. */
-export function promptPieces({ kind, request }: Inference, namespace: string | null): Pieces {
-  if (namespace === null) return [];
-  const root = digest(`${namespace}\n${request.model}`);
+/**
+ * Requests of one scope may find each other's prompts in a pool's cache: as serviceGrant.ts narrows them, without deriving the namespace. null: nothing
+ * may be shared.
+ */
+export function sharingScope(
+  { policy, cacheSalt }: ProjectService,
+  { tenant, hashes }: KeyPresented,
+  { cache, cache_salt }: Inference['request'],
+): string | null {
+  if (cacheSalt === null || policy.cacheScope === 'none' || cache === false) return null;
+  const key = policy.cacheScope === 'api_key' ? hashes[0]?.hash : undefined;
+  return JSON.stringify([tenant, key ?? null, cache_salt ?? null]);
+}
+
+/** `scope`: who may share; null: nobody, so nothing is compared. */
+export function promptPieces({ kind, request }: Inference, scope: string | null): Pieces {
+  if (scope === null) return [];
+  const root = digest(`${scope}\n${request.model}`);
   return kind === 'chat' ? textPieces(root, textOf(request.messages)) : completionPieces(root, request.prompt);
 }
 
