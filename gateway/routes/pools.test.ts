@@ -39,7 +39,7 @@ test('a pool that misses its heartbeats is out, and back with the next', async (
     expect(await present()).toBe(false);
     await rig.announce(far.heartbeat());
     expect(await present()).toBe(true);
-    rig.db.exec(`UPDATE pools SET heard_ms = heard_ms - ${OUT_AFTER_MS}`);
+    rig.db.exec(`UPDATE pools SET heard_ms = heard_ms - ${OUT_AFTER_MS + 1}`);
     expect(await present()).toBe(false);
     expect(await rig.admin('GET', '/pools/far')).toMatchObject({ ready: false, state: 'warm' });
     await rig.announce(far.heartbeat({}, Date.now() + 1));
