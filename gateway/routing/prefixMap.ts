@@ -12,7 +12,9 @@ export class PrefixMap {
 
   constructor(maxDigests = MAX_DIGESTS) {
     this.#pools = new LRUCache({
-      max: maxDigests,
+      // As a sum of sizes, for which nothing is allocated ahead: most registries, such as those of tenants' objects, never route.
+      maxSize: maxDigests,
+      sizeCalculation: () => 1,
       dispose: (pools) => {
         for (const pool of pools) this.#count(pool, -1);
       },
