@@ -100,7 +100,7 @@ function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, row
     for (let first = 0; first < rows; first += TOKEN_GROUP) {
       const count = Math.min(rows - first, TOKEN_GROUP);
       const group = first / TOKEN_GROUP;
-      for (const [i, bytes] of groupBytes.entries()) offsets[i] = group * bytes;
+      for (let i = 0; i < groupBytes.length; i++) offsets[i] = group * groupBytes[i]!;
       const columns = family.columnsFor(count);
       const pipeline = family.pipeline(columns);
       if (pipeline !== set) pass.setPipeline(pipeline);

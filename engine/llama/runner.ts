@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
-import { type Activations, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { type Activations, TOKEN_GROUP, wholeGroups } from '../../wgsl/matmul/variant.ts';
 import { RESULT_WORDS } from '../../wgsl/sample/row.ts';
 import { DeviceLost, identityOf, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';
@@ -93,7 +93,7 @@ export async function buildLlamaRunner(options: RunnerOptions, remains: Remains 
   const onWeights = (done: number, total: number) => options.onProgress?.('weights', done, total);
   const weights = await uploadWeights(device, file, matrices, onWeights, remains?.weights);
   const contextLength = Math.min(options.contextLength ?? file.config.contextLength, file.config.contextLength);
-  const maxLogits = Math.ceil((options.maxStepLogits ?? 16) / TOKEN_GROUP) * TOKEN_GROUP;
+  const maxLogits = wholeGroups(options.maxStepLogits ?? TOKEN_GROUP);
   const limits = {
     maxTokens: options.maxStepTokens,
     maxLogits,
