@@ -44,7 +44,7 @@ export const usage = z.object({
 });
 export type Usage = z.infer<typeof usage>;
 
-/** Error envelope as OpenAI's; `status` is the HTTP status that goes with it. */
+/** Error envelope as OpenAI's; `status` is the HTTP status that goes with it. The last two are between pool and gateway. */
 export const wireError = z.object({
   status: z.int(),
   message: z.string(),
@@ -52,6 +52,11 @@ export const wireError = z.object({
   param: z.string().nullable(),
   code: z.string().nullable(),
   retry_after_ms: z.number().optional(),
+  /**
+   * Nothing is wrong with the request: the pool, its engine or its room failed it, and a pool whose model has the same fingerprint may go on
+   * where its events ended (`resume` of the request). Absent: it would fail there, too, or nobody knows.
+   */
+  resumable: z.literal(true).optional(),
 });
 export type WireError = z.infer<typeof wireError>;
 

@@ -1,7 +1,9 @@
 // The inference requests, as OpenAI's clients send them: one schema for both sides, so that what the gateway admits the pool
-// understands. Unknown fields are refused by name, because a parameter that is silently ignored is a wrong answer.
+// understands. A pool also takes `resume`, which only the gateway knows. Unknown fields are refused by name, because a parameter that is
+// silently ignored is a wrong answer.
 import { z } from 'zod';
-import { listOf, mapOf, tokenIds } from './lists.ts';
+import { finishReason, usage } from './events.ts';
+import { anyTokenIds, listOf, mapOf, tokenIds } from './lists.ts';
 
 /** Bounds on what one request may hold; each keeps a single request from occupying a process. */
 export const LIMITS = {
@@ -115,6 +117,35 @@ export const completionRequest = z.strictObject({
   best_of: z.literal(1).nullish(),
 });
 export type CompletionRequest = z.infer<typeof completionRequest>;
+
+/**
+ * What another pool, or an earlier life of this one, told of a request that it began: with it a pool of the same fingerprint goes on, and
+ * sends what is behind that and nothing twice. The gateway's word, never a client's.
+ */
+export const resume = z.strictObject({
+  /** Of the model that began it. */
+  fingerprint: z.string().min(1).max(256),
+  /** As the `prompt` event told them. They stand in place of rendering and tokenising: a template may know the date. */
+  prompts: listOf(tokenIds, { min: 1, max: LIMITS.prompts }),
+  /** Each choice's output ids so far, over all its deltas, and how it ended if it did. */
+  choices: listOf(z.strictObject({ ids: anyTokenIds, finish_reason: finishReason.nullable() }), {
+    min: 1,
+    max: LIMITS.prompts,
+  }),
+  /** Per prompt: tokens that its `prompt_logprobs` events told; 0 where it had none. */
+  prompt_logprobs: listOf(z.int().min(0), { min: 1, max: LIMITS.prompts }),
+  /** The last running usage, of which these count; before the first, `cached_tokens` is 0. */
+  usage: usage.pick({ cached_tokens: true, accepted_prediction_tokens: true, rejected_prediction_tokens: true }),
+});
+export type Resume = z.infer<typeof resume>;
+
+const resumable = { resume: resume.nullish() };
+
+/** The requests as the gateway sends them to a pool. */
+export const poolChatRequest = chatRequest.extend(resumable);
+export type PoolChatRequest = z.infer<typeof poolChatRequest>;
+export const poolCompletionRequest = completionRequest.extend(resumable);
+export type PoolCompletionRequest = z.infer<typeof poolCompletionRequest>;
 
 /** Body of POST /pool/count: what to count, as the inference request would be rendered. */
 export const countRequest = z.union([

@@ -52,11 +52,15 @@ function isMap(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Token ids, one or more. Not an element schema: a batch has a million of them. */
-export const tokenIds = z
-  .array(z.unknown().meta({ type: 'integer', minimum: 0, description: 'A token id.' }))
-  .min(1)
-  .transform((entries, context): number[] => {
+/** Token ids, none or more. Not an element schema: a batch has a million of them. */
+export const anyTokenIds = tokenIdsFrom(0);
+
+/** Token ids, one or more. */
+export const tokenIds = tokenIdsFrom(1);
+
+function tokenIdsFrom(min: number) {
+  const list = z.array(z.unknown().meta({ type: 'integer', minimum: 0, description: 'A token id.' })).min(min);
+  return list.transform((entries, context): number[] => {
     const wrong = entries.findIndex((entry) => !Number.isSafeInteger(entry) || (entry as number) < 0);
     if (wrong === -1) return entries as number[];
     context.issues.push({
@@ -68,3 +72,4 @@ export const tokenIds = z
     });
     return z.NEVER;
   });
+}
