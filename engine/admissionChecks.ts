@@ -14,14 +14,22 @@ export function checkConsistent(
 ): void {
   invariant(requests.length > 0, 'a request has a choice');
   const ids = new Set<string>();
-  for (const { id, tenant, weight, promptIds, maxTokens } of requests) {
+  for (const { id, tenant, weight, promptIds, outputIds, scored = 0, maxTokens, eosIds, promptLogprobs } of requests) {
     invariant(!ids.has(id) && !lives(id), 'a sequence id is unique while it lives', { id });
     invariant(tenant === requests[0]!.tenant, 'the choices of a request are one tenant’s', { id });
     invariant(weight > 0 && Number.isFinite(weight), 'a weight is positive', { weight });
     invariant(promptIds.length > 0 && maxTokens >= 0, 'a prompt has a token', { id, maxTokens });
     for (const token of promptIds)
       invariant(token >= 0 && token < vocabSize, 'a token is of the vocabulary', { token });
+    invariant(scored >= 0 && scored <= promptIds.length, 'no more is scored than the prompt', { id, scored });
     ids.add(id);
+    if (!outputIds?.length) continue;
+    invariant(outputIds.length < maxTokens, 'who goes on has something to draw', { id, maxTokens });
+    invariant(promptLogprobs === null || scored === promptIds.length, 'a prompt is scored before its output', { id });
+    for (const token of outputIds) {
+      invariant(token >= 0 && token < vocabSize, 'a token is of the vocabulary', { token });
+      invariant(!eosIds.includes(token), 'who goes on has not ended', { id });
+    }
   }
 }
 

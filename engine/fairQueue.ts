@@ -199,7 +199,7 @@ export class FairQueue {
     }
   }
 
-  /** The sequence is admitted: what is unpaid of its prompt will be computed. */
+  /** The sequence is admitted: what is unpaid of what it was given will be computed. */
   owe(sequence: Sequence): void {
     this.#promise(sequence, sequence.unpaid);
   }
@@ -216,7 +216,7 @@ export class FairQueue {
     this.#moved(tenant);
   }
 
-  /** Tokens of a running sequence that were computed and released. A prompt token is charged once, however often it is computed. */
+  /** Tokens of a running sequence that were computed and released. A given token is charged once, as a prompt's, however often it is computed. */
   charge(sequence: Sequence, computed: number, released: number): void {
     const tenant = this.tenantOf(sequence);
     const paid = Math.min(sequence.unpaid, computed);

@@ -59,7 +59,14 @@ export interface SequenceRequest {
   /** null: the prefix cache is neither read nor written. */
   cache: RequestCache | null;
   promptIds: Int32Array;
-  /** Most output positions; 0 scores the prompt only. */
+  /**
+   * Output that was drawn and told in an earlier life of the sequence, here or on an equal runner: it is computed like the prompt, counts
+   * as drawn, and is not told again. Fewer than maxTokens, without an end among them. Absent: none.
+   */
+  outputIds?: Int32Array;
+  /** Leading prompt positions whose logprobs were told before; absent: 0. With `outputIds`, all whose logprobs are wanted. */
+  scored?: number;
+  /** Most output positions, `outputIds` included; 0 scores the prompt only. */
   maxTokens: number;
   sampling: SamplingParams;
   /** Generation ends with reason `stop` after one of these; it is still a released position. */
@@ -92,7 +99,7 @@ export interface SequenceOutput {
   logprobs?: PositionLogprob[];
   /** Consecutive prompt positions when asked for, going on where the last ended; the first has logprob null. */
   promptLogprobs?: PositionLogprob[];
-  /** Prompt tokens answered from the cache: set once, with the first output. */
+  /** Prompt tokens answered from this engine's cache: set once, with the first output. */
   cachedTokens?: number;
   /** In a step that computed drafts: how many were drawn, which are the first of `ids`, and how many were not. */
   drafts?: { accepted: number; rejected: number };

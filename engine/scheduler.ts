@@ -350,7 +350,7 @@ export class Scheduler {
     this.#running.push(sequence);
     sequence.slot = this.#freeSlots.pop() ?? this.#running.length - 1;
     sequence.table = table;
-    if (sequence.cachedTokens === null) sequence.unpaid = sequence.promptLength;
+    if (sequence.cachedTokens === null) sequence.unpaid = sequence.given;
     this.#answered(sequence, table.cachedPositions);
     if (this.#load(sequence)) loads.push(sequence);
     this.#inFlight.lead(sequence, this.#publicPositions(sequence));
@@ -364,10 +364,10 @@ export class Scheduler {
     sequence.computed = positions;
     sequence.scheduled = positions;
     if (fresh) {
-      sequence.cachedTokens = positions;
-      this.queue.chargeCached(sequence, positions - before);
+      sequence.cachedTokens = Math.min(positions, sequence.promptLength);
+      this.queue.chargeCached(sequence, sequence.cachedTokens - before);
     }
-    sequence.unpaid = Math.min(sequence.unpaid, Math.max(0, sequence.promptLength - positions));
+    sequence.unpaid = Math.min(sequence.unpaid, Math.max(0, sequence.given - positions));
     this.queue.owe(sequence);
   }
 

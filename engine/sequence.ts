@@ -34,6 +34,8 @@ export class Sequence {
   /** Prompt, then output; [promptLength + maxTokens] of which `length` are known. */
   readonly tokens: Int32Array;
   length: number;
+  /** Tokens that the request brought: the prompt, and output of an earlier life. */
+  readonly given: number;
   /** Positions that have KV. */
   computed = 0;
   /** Positions that will have KV once all planned steps are done. */
@@ -63,7 +65,7 @@ export class Sequence {
   preemptions = 0;
   /** Tokens computed for it in all, recomputed ones included. */
   computedTokens = 0;
-  /** Prompt tokens that its tenant is still to be charged for; set at the first admission. */
+  /** Given tokens that its tenant is still to be charged for; set at the first admission. */
   unpaid = 0;
   /** Prompt tokens answered from the cache at the first admission; null before it. */
   cachedTokens: number | null = null;
@@ -72,13 +74,18 @@ export class Sequence {
   end: SequenceEnd | null = null;
 
   constructor(request: SequenceRequest, arrival: number) {
+    const { promptIds, outputIds = [], scored = 0, maxTokens, sampling } = request;
     this.request = request;
     this.arrival = arrival;
-    this.tokens = new Int32Array(request.promptIds.length + request.maxTokens);
-    this.tokens.set(request.promptIds);
-    this.length = request.promptIds.length;
-    this.noiseKey = seedKey(request.sampling.seed);
-    this.adjustments = adjustmentsOf(request.sampling, request.promptIds);
+    this.tokens = new Int32Array(promptIds.length + maxTokens);
+    this.tokens.set(promptIds);
+    this.length = promptIds.length;
+    this.scored = scored;
+    this.noiseKey = seedKey(sampling.seed);
+    this.adjustments = adjustmentsOf(sampling, promptIds);
+    // One that goes on elsewhere begins as one that was preempted: its output is known and has no KV.
+    for (const id of outputIds) this.append(id);
+    this.given = this.length;
   }
 
   get promptLength(): number {

@@ -1,5 +1,6 @@
 // One choice's output: ids in, released positions and certain text out. It decides where the choice ends: at the engine's word, or at
-// the token that completes a stop string. What the engine computed beyond that token is never released.
+// the token that completes a stop string. What the engine computed beyond that token is never released. A choice that somebody began goes on
+// with the same half characters and half stop strings held back as there.
 import { invariant } from '../engine/invariant.ts';
 import type { SequenceOutput } from '../engine/request.ts';
 import { Detokenizer, type TokenTexts } from './detokenizer.ts';
@@ -35,6 +36,18 @@ export class ChoiceStream {
 
   get finish(): FinishReason | null {
     return this.#finish;
+  }
+
+  /**
+   * Takes up what was released elsewhere, whose text was sent. False where it can't be so: the ids of a choice without a finish hold a whole
+   * stop string.
+   */
+  resume(ids: readonly number[], finish: FinishReason | null): boolean {
+    invariant(this.#released === 0 && ids.length <= this.#maxTokens, 'a choice is taken up before it begins');
+    this.#released = ids.length;
+    this.#finish = finish;
+    if (finish === null) for (const id of ids) this.#scanner.push(this.#detokenizer.push(id));
+    return !this.#scanner.stopped;
   }
 
   /** `end` other than stop and length is the caller's affair: the whole request ends with it. */

@@ -118,7 +118,9 @@ export class EngineClient implements EnginePort {
     invariant(!this.#down, 'nothing is submitted to a dead engine');
     const ticket = this.#nextTicket++;
     this.#tickets.set(ticket, onAnswer);
-    const buffers = sequences.map((sequence) => sequence.promptIds.buffer).filter((b) => b instanceof ArrayBuffer);
+    const buffers = sequences
+      .flatMap(({ promptIds, outputIds }) => [promptIds.buffer, ...(outputIds ? [outputIds.buffer] : [])])
+      .filter((b) => b instanceof ArrayBuffer);
     this.#post({ type: 'submit', ticket, model, sequences }, buffers);
   }
 

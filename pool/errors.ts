@@ -84,6 +84,17 @@ export function duplicateRequest(requestId: string): PoolError {
   });
 }
 
+/** 409: what began the request computes other bits than this pool's model does, so here it can't go on as it would have. */
+export function fingerprintMismatch(model: string): PoolError {
+  return new PoolError({
+    status: 409,
+    message: `The request was begun by another fingerprint than that of '${model}' here. Resume it where the fingerprint is equal.`,
+    type: 'invalid_request_error',
+    param: 'resume.fingerprint',
+    code: 'fingerprint_mismatch',
+  });
+}
+
 /** 503: refused at once because a bounded queue is full, or the pool is draining. */
 export function overloaded(message: string, retryAfterMs: number): PoolError {
   return new PoolError({
@@ -93,6 +104,7 @@ export function overloaded(message: string, retryAfterMs: number): PoolError {
     param: null,
     code: 'overloaded',
     retry_after_ms: Math.max(1, Math.ceil(retryAfterMs)),
+    resumable: true,
   });
 }
 
@@ -105,7 +117,25 @@ export function refusalError(refusal: Refusal): PoolError {
 
 /** 503: the pool stopped under a running request. What was released before is in the receipt. */
 export function poolStopping(message: string): PoolError {
-  return new PoolError({ status: 503, message, type: 'server_error', param: null, code: 'no_pool_ready' });
+  return new PoolError({
+    status: 503,
+    message,
+    type: 'server_error',
+    param: null,
+    code: 'no_pool_ready',
+    resumable: true,
+  });
+}
+
+/** The caller left: nobody is there to be answered, or to go on elsewhere. */
+export function requestClosed(): PoolError {
+  return new PoolError({
+    status: 503,
+    message: 'The client closed the request.',
+    type: 'server_error',
+    param: null,
+    code: 'no_pool_ready',
+  });
 }
 
 /** 503: the model is not warm, and the caller doesn't wait for it. */

@@ -3,9 +3,10 @@
 import { invariant } from '../engine/invariant.ts';
 import type { SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import { ChoiceStream } from './choiceStream.ts';
-import { deadlineExceeded, engineLost, internalError, type PoolError } from './errors.ts';
+import { deadlineExceeded, engineLost, internalError, invalidRequest, type PoolError } from './errors.ts';
 import { echoedToken, wireLogprob } from './logprobText.ts';
 import type { Grant, Plan, PlannedChoice } from './plan.ts';
+import { hasBegun } from './resume.ts';
 import type { PoolModel } from './servedModel.ts';
 import { StopSet } from './stopStrings.ts';
 import type { Outcome, PoolEvent, TokenLogprob, Usage } from './wire/events.ts';
@@ -34,18 +35,25 @@ export class Generation {
   readonly #cachedByPrompt: number[];
   #events: PoolEvent[] = [];
   #dirty = new Set<Choice>();
-  readonly #drafts = { accepted: 0, rejected: 0, changed: false };
+  readonly #drafts: { accepted: number; rejected: number; changed: boolean };
   #failure: Failure | null = null;
 
+  /** Throws PoolError (400) for a plan that goes on behind a stop string. */
   constructor(model: PoolModel, plan: Plan, grant: Grant, sequences: ReadonlyMap<number, SequenceRequest>) {
     this.model = model;
     this.plan = plan;
     this.grant = grant;
     this.#cachedByPrompt = plan.prompts.map(() => 0);
+    this.#drafts = { ...plan.billed.drafts, changed: false };
     const stops = new StopSet(plan.stops);
     this.#choices = plan.choices.map((planned) => {
       const sequenceId = sequences.get(planned.choice)?.id ?? null;
       const stream = new ChoiceStream(model.text, stops, planned.maxTokens);
+      if (!stream.resume(planned.released, planned.finish))
+        throw invalidRequest(
+          'The ids hold a stop string: a choice that has one has a finish_reason.',
+          `resume.choices.${planned.choice}.ids`,
+        );
       return { ...planned, stream, sequenceId, gone: sequenceId === null };
     });
     for (const choice of this.#choices) if (choice.sequenceId !== null) this.#bySequence.set(choice.sequenceId, choice);
@@ -61,9 +69,11 @@ export class Generation {
 
   get usage(): Usage {
     const { accepted, rejected } = this.#drafts;
+    const { promptTokens, billed } = this.plan;
+    const cached = this.#cachedByPrompt.reduce((sum, tokens) => sum + tokens, billed.cachedTokens);
     return {
-      prompt_tokens: this.plan.promptTokens,
-      cached_tokens: this.#cachedByPrompt.reduce((sum, tokens) => sum + tokens, 0),
+      prompt_tokens: promptTokens,
+      cached_tokens: Math.min(cached, promptTokens),
       completion_tokens: this.#choices.reduce((sum, choice) => sum + choice.stream.released, 0),
       ...(accepted + rejected > 0 && { accepted_prediction_tokens: accepted, rejected_prediction_tokens: rejected }),
     };
@@ -78,9 +88,9 @@ export class Generation {
     return this.#choices.flatMap((choice) => (choice.gone || choice.sequenceId === null ? [] : choice.sequenceId));
   }
 
-  /** The exact prompt, the echoed text where no logprobs will bring it, and the end of choices that have nothing to compute. */
+  /** The exact prompt, the echoed text where no logprobs will bring it, and the end of choices that have nothing left to compute. */
   stageStart(): void {
-    const { prompts, promptTokens, echo } = this.plan;
+    const { prompts, promptTokens, echo, told } = this.plan;
     this.#events.push({ type: 'prompt', prompts, prompt_tokens: promptTokens });
     const scored = new Set(this.#choices.filter((c) => c.promptLogprobs !== null).map((c) => c.prompt));
     if (echo)
@@ -88,10 +98,11 @@ export class Generation {
         if (!scored.has(prompt))
           this.#stagePromptTokens(
             prompt,
-            ids.map((id) => echoedToken(this.model.text, id)),
+            ids.slice(told[prompt]).map((id) => echoedToken(this.model.text, id)),
           );
     for (const choice of this.#choices)
-      if (choice.sequenceId === null) this.#release(choice, { id: '', ids: [], position: 0, end: 'length' });
+      if (choice.sequenceId === null && choice.stream.finish === null)
+        this.#release(choice, { id: '', ids: [], position: 0, end: 'length' });
   }
 
   /** Takes one output of the engine. Returns sequences to cancel: the engine computes on what is already over. */
@@ -152,9 +163,10 @@ export class Generation {
     return events;
   }
 
-  /** A prompt is billed once, so its cached part is that of its first choice alone. */
+  /** A prompt is billed once, so its cached part is that of its first choice alone, where that choice began. */
   #noteCached(choice: Choice, cachedTokens: number): void {
     if (choice.choice % (this.#choices.length / this.plan.prompts.length) !== 0) return;
+    if (hasBegun(choice) || (choice.promptLogprobs !== null && this.plan.told[choice.prompt]! > 0)) return;
     this.#cachedByPrompt[choice.prompt] = cachedTokens;
     this.#dirty.add(choice);
   }

@@ -88,6 +88,7 @@ const REFUSAL_CODES = [
   'model_not_found',
   'not_found',
   'duplicate_request',
+  'fingerprint_mismatch',
   'overloaded',
   'no_pool_ready',
   'wrong_state',
@@ -111,6 +112,7 @@ export class PoolMetrics {
     'outcome',
     OUTCOMES,
   );
+  readonly resumed = new Counter('hearth_pool_resumed_requests_total', 'Accepted requests that had begun before.');
   readonly refusals = new Counter('hearth_pool_refusals_total', 'Requests refused, by code.', 'code', REFUSAL_CODES);
   readonly stepSeconds = new Histogram('hearth_pool_step_seconds', 'Duration of engine steps.', SECONDS);
   readonly stepTokens = new Histogram('hearth_pool_step_tokens', 'Tokens computed in one step.', STEP_TOKENS);
@@ -129,6 +131,7 @@ export class PoolMetrics {
       this.cachedTokens,
       this.outputTokens,
       this.requests,
+      this.resumed,
       this.refusals,
       this.stepSeconds,
       this.stepTokens,

@@ -1,15 +1,26 @@
 // Decides what a checked request asks of the engine: its prompts, and one sequence per choice with bounds that neither the context
-// nor the gateway's hold can be passed with. Pure: seed and serial number come in.
+// nor the gateway's hold can be passed with, from its beginning or where it goes on. Pure: seed and serial number come in.
 //
 //   choice c = prompt × n + i; all choices together: prompt tokens + Σ maxTokens ≤ hold
 import type { CacheAccount } from '../engine/eviction/policy.ts';
 import { NEUTRAL_RETENTION, type RequestCache, type SamplingParams, type SequenceRequest } from '../engine/request.ts';
 import { contextExceeded, invalidRequest } from './errors.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
+import { resumedPrompts, takeUp } from './resume.ts';
 import type { PoolModel } from './servedModel.ts';
-import { type ChatRequest, type CompletionRequest, LIMITS } from './wire/inference.ts';
+import type { FinishReason } from './wire/events.ts';
+import {
+  type ChatRequest,
+  type CompletionRequest,
+  LIMITS,
+  type PoolChatRequest,
+  type PoolCompletionRequest,
+  promptsOf,
+} from './wire/inference.ts';
 
-export type Inference = { kind: 'chat'; request: ChatRequest } | { kind: 'completion'; request: CompletionRequest };
+export type Inference =
+  | { kind: 'chat'; request: PoolChatRequest }
+  | { kind: 'completion'; request: PoolCompletionRequest };
 
 /** What the signed headers allow this request. */
 export interface Grant {
@@ -32,12 +43,21 @@ export interface PlannedChoice {
   maxTokens: number;
   /** Alternatives per prompt token that the client sees; null: none. Only the first choice of a prompt has them. */
   promptLogprobs: number | null;
+  /** Output ids released before, and how the choice ended if it did. */
+  released: readonly number[];
+  finish: FinishReason | null;
 }
 
 export interface Plan {
   prompts: number[][];
   promptTokens: number;
   choices: PlannedChoice[];
+  /** Whether somebody began it before. */
+  resumed: boolean;
+  /** Per prompt: leading tokens that were told with their texts before. */
+  told: readonly number[];
+  /** Where the bill stands beside `released`. */
+  billed: { cachedTokens: number; drafts: { accepted: number; rejected: number } };
   /** Alternatives per output token; null: no logprobs. */
   logprobs: number | null;
   /** The prompts' tokens are told with their text even without logprobs: the gateway has no tokeniser. */
@@ -47,36 +67,50 @@ export interface Plan {
   cache: RequestCache | null;
 }
 
-/** Throws PoolError (400). `drawSeed` is asked only when the request has no seed. */
+/** Throws PoolError: 400, and 409 for a request that a model of another fingerprint began. `drawSeed` is asked only when the request has no seed. */
 export function planRequest(model: PoolModel, inference: Inference, grant: Grant, drawSeed: () => bigint): Plan {
-  const wants = inference.kind === 'chat' ? chatWants(inference.request) : completionWants(inference.request);
-  const prompts =
-    inference.kind === 'chat'
-      ? [chatPrompt(model, inference.request.messages)]
-      : completionPrompts(model, inference.request.prompt);
   const { request } = inference;
+  const { resume } = request;
+  const wants = inference.kind === 'chat' ? chatWants(inference.request) : completionWants(inference.request);
+  const prompts = promptIds(model, inference);
   const n = request.n ?? 1;
   if (prompts.length * n > LIMITS.prompts)
     throw invalidRequest(`${prompts.length} prompts × n = ${n} are more than ${LIMITS.prompts} choices.`, 'n');
   const promptTokens = prompts.reduce((sum, ids) => sum + ids.length, 0);
   const shares = sharesOfHold(grant.holdTokens - promptTokens, prompts.length * n);
+  const param = resume ? 'resume.prompts' : wants.param;
   const choices = prompts.flatMap((ids, prompt) =>
     Array.from({ length: n }, (_, i): PlannedChoice => {
       const choice = prompt * n + i;
-      const maxTokens = outputBound(model, ids.length, wants.maxTokens, shares(choice), wants.param);
-      return { choice, prompt, maxTokens, promptLogprobs: i === 0 ? wants.promptLogprobs : null };
+      const maxTokens = outputBound(model, ids.length, wants.maxTokens, shares(choice), param);
+      const promptLogprobs = i === 0 ? wants.promptLogprobs : null;
+      return { choice, prompt, maxTokens, promptLogprobs, released: [], finish: null };
     }),
   );
-  return {
+  const plan: Plan = {
     prompts,
     promptTokens,
     choices,
+    resumed: false,
+    told: prompts.map(() => 0),
+    billed: { cachedTokens: 0, drafts: { accepted: 0, rejected: 0 } },
     logprobs: wants.logprobs,
     echo: wants.echo,
     stops: typeof request.stop === 'string' ? [request.stop] : (request.stop ?? []),
     sampling: samplingOf(model, request, drawSeed),
     cache: cacheOf(request, grant),
   };
+  return resume ? takeUp(model, resume, plan) : plan;
+}
+
+function promptIds(model: PoolModel, { kind, request }: Inference): number[][] {
+  const { resume } = request;
+  if (resume && typeof request.seed !== 'number')
+    throw invalidRequest("A request goes on only with the 'seed' that it began with.", 'seed');
+  if (kind === 'chat') return resume ? resumedPrompts(model, resume, 1) : [chatPrompt(model, request.messages)];
+  return resume
+    ? resumedPrompts(model, resume, promptsOf(request.prompt).length)
+    : completionPrompts(model, request.prompt);
 }
 
 interface Wants {
@@ -166,7 +200,7 @@ function cacheOf(request: ChatRequest | CompletionRequest, { cache }: Grant): Re
   return { ...cache, extra: '', retention: request.cache_retention ?? NEUTRAL_RETENTION };
 }
 
-/** The engine's sequences, by choice; a choice that has nothing to compute has none. */
+/** The engine's sequences, by choice; a choice that is over, or has nothing to compute, has none. */
 export function sequencesOf(
   plan: Plan,
   grant: Grant,
@@ -174,8 +208,11 @@ export function sequencesOf(
   serial: number,
 ): Map<number, SequenceRequest> {
   const sequences = new Map<number, SequenceRequest>();
-  for (const { choice, prompt, maxTokens, promptLogprobs } of plan.choices) {
-    if (maxTokens === 0 && promptLogprobs === null) continue;
+  for (const { choice, prompt, maxTokens, released, finish, ...planned } of plan.choices) {
+    const ids = plan.prompts[prompt]!;
+    const scored = plan.told[prompt]!;
+    const promptLogprobs = scored < ids.length ? planned.promptLogprobs : null;
+    if (finish !== null || (released.length === maxTokens && promptLogprobs === null)) continue;
     sequences.set(choice, {
       // The serial keeps a late output of a refused attempt from being taken for the next attempt's.
       id: `${grant.requestId}#${serial}/${choice}`,
@@ -185,12 +222,14 @@ export function sequencesOf(
       priority: grant.priority,
       account: grant.account,
       cache: plan.cache,
-      promptIds: Int32Array.from(plan.prompts[prompt] ?? []),
+      promptIds: Int32Array.from(ids),
+      ...(released.length > 0 && { outputIds: Int32Array.from(released) }),
       maxTokens,
       sampling: plan.sampling,
       eosIds: [...eosIds],
       logprobs: plan.logprobs,
       promptLogprobs,
+      ...(promptLogprobs !== null && { scored }),
       deadlineMs: grant.deadlineMs,
     });
   }

@@ -111,7 +111,7 @@ export class ReceiptBook {
 
   #start(handle: number, receipt: Receipt): void {
     const earlier = this.#byRequest.get(receipt.request_id);
-    if (earlier) this.#forget(earlier.handle); // its acknowledgement is damaged: the id was free to be used again
+    if (earlier) this.#forget(earlier.handle); // the request goes on, or its acknowledgement is damaged: the id was free to be used again
     const entry: Entry = { handle, receipt: { ...receipt, choices: [...receipt.choices] } };
     this.#byHandle.set(handle, entry);
     this.#byRequest.set(receipt.request_id, entry);

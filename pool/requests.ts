@@ -11,8 +11,8 @@ import {
   internalError,
   overloaded,
   type PoolError,
-  poolStopping,
   refusalError,
+  requestClosed,
 } from './errors.ts';
 import type { EventSink } from './eventStream.ts';
 import { type Failure, Generation } from './generation.ts';
@@ -23,9 +23,13 @@ import { type Grant, type Plan, sequencesOf } from './plan.ts';
 import type { JournalRecord } from './receipts.ts';
 import type { PoolModel } from './servedModel.ts';
 import { type Journalled, startRecord, stepRecords } from './stepRecords.ts';
+import type { Outcome, Receipt } from './wire/events.ts';
 
 /** A gateway that asks again while the pool drains or its ledger lags: often enough to notice, seldom enough not to hurt. */
 const RETRY_AFTER_MS = 1000;
+
+/** A request that ended like this may be taken up where it ended: its receipt is then part of the new one. */
+const RESUMABLE: ReadonlySet<Outcome> = new Set(['lost', 'failed', 'cancelled']);
 
 /** Longest timer of Node: 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -74,7 +78,7 @@ export class Requests {
 
   /** Hands the plan to the engine. Resolves when it is taken and its first event is sent; throws PoolError when it is refused. */
   start(model: PoolModel, plan: Plan, grant: Grant, sink: EventSink): Promise<void> {
-    this.#refuse(grant.requestId);
+    this.#refuse(grant.requestId, plan.resumed);
     const startedAtMs = this.#options.now();
     if (startedAtMs >= grant.deadlineMs) throw deadlineExceeded();
     const sequences = sequencesOf(plan, grant, model.text.eosIds, this.#serial++);
@@ -98,7 +102,7 @@ export class Requests {
   abort(requestId: string): void {
     const running = this.#running.get(requestId);
     if (!running) return;
-    running.generation.fail({ error: poolStopping('The client closed the request.'), outcome: 'cancelled' });
+    running.generation.fail({ error: requestClosed(), outcome: 'cancelled' });
     this.#commit([running]);
   }
 
@@ -132,13 +136,14 @@ export class Requests {
     for (const [{ generation }, ids] of abandoned) this.#options.engine.cancel(generation.model.id, ids);
   }
 
-  #refuse(requestId: string): void {
+  #refuse(requestId: string, resumed: boolean): void {
     const { journal, maxReceipts } = this.#options;
     if (this.#closed) throw this.#closed;
     if (!journal.healthy) throw internalError(requestId);
-    if (this.#running.has(requestId) || journal.book.handleOf(requestId) !== undefined)
+    const earlier = journal.book.get(requestId);
+    if (this.#running.has(requestId) || (earlier && !(resumed && RESUMABLE.has(earlier.outcome))))
       throw duplicateRequest(requestId);
-    if (journal.book.size >= maxReceipts)
+    if (!earlier && journal.book.size >= maxReceipts)
       throw overloaded('Too many receipts wait for acknowledgement by the gateway.', RETRY_AFTER_MS);
   }
 
@@ -170,6 +175,7 @@ export class Requests {
     running.handle = journal.book.nextHandle;
     generation.stageStart();
     metrics.promptTokens.add(generation.plan.promptTokens);
+    if (generation.plan.resumed) metrics.resumed.add(1);
     this.#commit([running], [startRecord(generation, running.handle, poolId, running.startedAtMs)]);
     running.taken.resolve();
   }
@@ -233,7 +239,7 @@ export class Requests {
       const { generation, handle } = running;
       const cause = generation.failure?.outcome === 'cancelled' ? generation.failure : null;
       generation.discard(cause ?? { error: internalError(generation.grant.requestId), outcome: 'failed' });
-      if (handle !== null && journal.book.get(generation.grant.requestId))
+      if (handle !== null && this.#receiptOf(running))
         journal.applyUnrecorded([
           { kind: 'end', handle, outcome: generation.failure?.outcome ?? 'failed', timeMs: now() },
         ]);
@@ -244,17 +250,24 @@ export class Requests {
   #finish(running: Running): void {
     const { generation, sink } = running;
     if (this.#running.get(generation.grant.requestId) !== running) return; // its reader left while its last events were sent
-    const { engine, journal, metrics } = this.#options;
-    const receipt = journal.book.get(generation.grant.requestId);
+    const { engine, metrics } = this.#options;
+    const receipt = this.#receiptOf(running);
     this.#forget(running);
     engine.cancel(generation.model.id, generation.liveSequences);
     const { failure } = generation;
     metrics.requests.add(1, receipt?.outcome ?? failure?.outcome ?? 'failed');
-    metrics.cachedTokens.add(receipt?.cached_tokens ?? 0);
+    if (receipt) metrics.cachedTokens.add(receipt.cached_tokens - generation.plan.billed.cachedTokens);
     if (failure) running.taken.reject(failure.error);
     if (failure) sink.send({ type: 'error', error: failure.error.wire, ...(receipt && { receipt }) });
     else if (receipt) sink.send({ type: 'done', usage: generation.usage, receipt });
     sink.end();
+  }
+
+  /** Undefined before it is taken, and where that could not be recorded: what the journal has then is of an earlier life. */
+  #receiptOf({ generation, handle }: Running): Receipt | undefined {
+    const { book } = this.#options.journal;
+    const { requestId } = generation.grant;
+    return handle !== null && book.handleOf(requestId) === handle ? book.get(requestId) : undefined;
   }
 
   #forget(running: Running): void {

@@ -17,7 +17,7 @@ import type { PoolModel } from './servedModel.ts';
 import { parseBody } from './validate.ts';
 import { kvEvents, statusOf } from './watchRoutes.ts';
 import { acknowledgeBody, moveBody } from './wire/events.ts';
-import { chatRequest, completionRequest, countRequest } from './wire/inference.ts';
+import { countRequest, poolChatRequest, poolCompletionRequest } from './wire/inference.ts';
 import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
 import { signAnswer } from './wire/signing.ts';
 
@@ -126,8 +126,8 @@ async function infer(pool: Pool, request: Signed, raw: Request, kind: Inference[
   const grant = grantOf(request.context);
   const inference: Inference =
     kind === 'chat'
-      ? { kind, request: parseBody(chatRequest, request.body) }
-      : { kind, request: parseBody(completionRequest, request.body) };
+      ? { kind, request: parseBody(poolChatRequest, request.body) }
+      : { kind, request: parseBody(poolCompletionRequest, request.body) };
   const model = modelOf(pool, inference.request.model);
   const plan = planRequest(model, inference, withPriority(grant, request.context, inference), parts.drawSeed);
   const stream = new EventStream(request.secret, request.context.nonce, () => parts.requests.abort(grant.requestId));

@@ -1,5 +1,5 @@
-// What the journal is told of running requests: one start record when a request is taken, then per step one record of all releases
-// together, and one per request that ended with it.
+// What the journal is told of running requests: one start record when a request is taken, which holds what an earlier life released, then
+// per step one record of all releases together, and one per request that ended with it.
 import type { Generation } from './generation.ts';
 import type { JournalRecord } from './receipts.ts';
 
@@ -11,6 +11,7 @@ export interface Journalled {
 
 export function startRecord(generation: Generation, handle: number, poolId: string, timeMs: number): JournalRecord {
   const { grant, plan, model } = generation;
+  const { prompt_tokens, cached_tokens, completion_tokens: _, ...predictions } = generation.usage;
   return {
     kind: 'start',
     handle,
@@ -19,9 +20,10 @@ export function startRecord(generation: Generation, handle: number, poolId: stri
       pool_id: poolId,
       tenant: grant.tenant,
       model: model.id,
-      prompt_tokens: plan.promptTokens,
-      cached_tokens: 0,
-      choices: plan.choices.map(() => 0),
+      prompt_tokens,
+      cached_tokens,
+      choices: plan.choices.map(({ released }) => released.length),
+      ...predictions,
       outcome: 'running',
       started_at_ms: timeMs,
       updated_at_ms: timeMs,

@@ -1,7 +1,7 @@
 // Where requests wait for an engine that is not warm yet: few enough, for a short time, in the order in which they came. When it is warm
 // all of them start at once. Who waits too long, or finds no seat, is told when to come again.
 import { invariant } from '../../engine/invariant.ts';
-import { type PoolError, poolNotReady, poolStopping } from '../errors.ts';
+import { type PoolError, poolNotReady, requestClosed } from '../errors.ts';
 
 interface Waiting {
   start: () => Promise<void>;
@@ -37,7 +37,7 @@ export class WaitingRoom {
       throw poolNotReady('This model is asleep, and enough requests wait for it.', retryAfterMs());
     const { promise, resolve } = Promise.withResolvers<void>();
     const refuse = (error: PoolError) => waiting.settle(Promise.reject(error));
-    const leave = () => refuse(poolStopping('The client closed the request.'));
+    const leave = () => refuse(requestClosed());
     const timer = setTimeout(
       () => refuse(poolNotReady('This model did not wake in time.', retryAfterMs())),
       Math.max(0, Math.min(waitMs, limitMs)),
