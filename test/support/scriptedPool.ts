@@ -1,12 +1,19 @@
 // A pool for the gateway's tests: a real HTTP server on loopback that speaks the signed wire protocol and keeps receipts, with a
-// model of one token per character and answers that the test scripts. It can be slow, refuse, lie, and die like a killed process.
+// model of one token per character and answers that the test scripts. It can be slow, refuse, lie, die like a killed process, and go on with
+// what another began.
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { invariant } from '../../engine/invariant.ts';
 import type { PoolEvent, PoolStatus, Receipt, TokenLogprob, WireError } from '../../pool/wire/events.ts';
 import { acknowledgeBody } from '../../pool/wire/events.ts';
 import { HEARTBEAT_PATH, type Heartbeat } from '../../pool/wire/heartbeat.ts';
-import { chatRequest, completionRequest, contentText, countRequest, promptsOf } from '../../pool/wire/inference.ts';
+import {
+  contentText,
+  countRequest,
+  poolChatRequest,
+  poolCompletionRequest,
+  promptsOf,
+} from '../../pool/wire/inference.ts';
 import {
   digestOfSet,
   type PrefixDeclaration,
@@ -44,6 +51,7 @@ export class ScriptedPool {
   secretHex = '5a'.repeat(32);
   readonly model = 'tiny';
   contextLength = 4096;
+  fingerprint = 'fp_scripted';
   script: Script = {};
   state: PoolStatus['state'] = 'warm';
   /** Every inference that was accepted or refused, in order. */
@@ -160,7 +168,7 @@ export class ScriptedPool {
       context_length: this.contextLength,
       template_tokens_per_message: PER_MESSAGE,
       template_tokens_per_prompt: PER_PROMPT,
-      fingerprint: 'fp_scripted',
+      fingerprint: this.fingerprint,
       state: this.state,
     };
     return {
@@ -213,6 +221,14 @@ export class ScriptedPool {
     return { status: 200, value: { receipts: ended.slice(0, limit), has_more: ended.length > limit } };
   }
 
+  /** Why a request with this id, begun under this fingerprint if it was, can't begin here. */
+  #conflict(requestId: string, fingerprint: string | undefined): 'duplicate_request' | 'fingerprint_mismatch' | null {
+    if (fingerprint !== undefined && fingerprint !== this.fingerprint) return 'fingerprint_mismatch';
+    const earlier = this.#receipts.get(requestId)?.outcome;
+    const over = earlier === undefined || (fingerprint !== undefined && !['running', 'completed'].includes(earlier));
+    return over ? null : 'duplicate_request';
+  }
+
   /** One id per character: its code point. */
   chatIds(messages: readonly { content: Parameters<typeof contentText>[0]; name?: string | undefined }[]): number[] {
     const overhead = Array.from({ length: PER_PROMPT + messages.length * PER_MESSAGE }, () => 1);
@@ -231,8 +247,8 @@ export class ScriptedPool {
     json: (status: number, value: unknown) => void,
   ): Promise<void> {
     const isChat = path === '/v1/chat/completions';
-    const chat = isChat ? chatRequest.parse(value) : undefined;
-    const completion = isChat ? undefined : completionRequest.parse(value);
+    const chat = isChat ? poolChatRequest.parse(value) : undefined;
+    const completion = isChat ? undefined : poolCompletionRequest.parse(value);
     const request = chat ?? completion;
     invariant(request && typeof value === 'object' && value !== null, 'an inference request');
     this.requests.push({ context, body: { ...value } });
@@ -243,11 +259,25 @@ export class ScriptedPool {
       const { status, retry_after_ms: _, ...error } = script.refuse;
       return json(status, { error });
     }
-    const prompts = chat ? [this.chatIds(chat.messages)] : this.promptIds(completion?.prompt ?? '');
+    const { resume } = request;
+    const conflict = this.#conflict(context.requestId ?? '', resume?.fingerprint);
+    if (conflict) {
+      const error = { message: 'It can not begin here.', type: 'invalid_request_error', param: null, code: conflict };
+      return json(409, { error });
+    }
+    const rendered = chat ? [this.chatIds(chat.messages)] : this.promptIds(completion?.prompt ?? '');
+    const prompts = resume?.prompts ?? rendered;
     const n = request.n ?? 1;
     const maxTokens = (chat ? chat.max_completion_tokens : completion?.max_tokens) ?? 0;
     const promptTokens = prompts.reduce((sum, ids) => sum + ids.length, 0);
     const choices = prompts.length * n;
+    const begun = resume?.choices ?? Array.from({ length: choices }, () => ({ ids: [], finish_reason: null }));
+    const scored = resume?.prompt_logprobs ?? prompts.map(() => 0);
+    invariant(
+      begun.length === choices && scored.length === prompts.length && prompts.length === rendered.length,
+      'what was told is of this request',
+    );
+    const { cached_tokens: cached = 0, ...drafts } = resume?.usage ?? {};
     const { requestId = '', tenant = '', holdTokens = 0, deadlineMs = 0 } = context;
     invariant(holdTokens >= promptTokens + choices * maxTokens, 'the hold covers prompt and output', {
       holdTokens,
@@ -263,8 +293,9 @@ export class ScriptedPool {
       tenant,
       model: request.model,
       prompt_tokens: promptTokens,
-      cached_tokens: Math.min(2, promptTokens),
-      choices: Array.from({ length: choices }, () => 0),
+      cached_tokens: begun.some(({ ids }) => ids.length > 0) ? cached : Math.min(2, promptTokens),
+      choices: begun.map(({ ids }) => ids.length),
+      ...drafts,
       outcome: 'running',
       started_at_ms: Date.now(),
       updated_at_ms: Date.now(),
@@ -303,21 +334,25 @@ export class ScriptedPool {
       prompt_tokens: promptTokens,
       cached_tokens: receipt.cached_tokens,
       completion_tokens: receipt.choices.reduce((sum, one) => sum + one, 0),
+      ...drafts,
     });
 
     emit({ type: 'prompt', prompts, prompt_tokens: promptTokens });
     if (completion?.echo)
-      for (const [prompt, ids] of prompts.entries())
-        emit({
-          type: 'prompt_logprobs',
-          prompt,
-          tokens: ids.map((id, i) => logprobOf(String.fromCodePoint(id), i === 0 ? null : -0.5)),
-        });
+      for (const [prompt, ids] of prompts.entries()) {
+        const tokens = ids.map((id, i) => logprobOf(String.fromCodePoint(id), i === 0 ? null : -0.5));
+        const left = tokens.slice(scored[prompt]);
+        if (left.length > 0) emit({ type: 'prompt_logprobs', prompt, tokens: left });
+      }
     const wantsLogprobs = chat ? chat.logprobs === true : typeof completion?.logprobs === 'number';
     const most = Math.min(maxTokens, script.tokens?.length ?? maxTokens);
-    for (let position = 0; position < most; position++) {
+    const open = begun.flatMap(({ ids, finish_reason }, choice) =>
+      finish_reason === null ? [{ choice, from: ids.length }] : [],
+    );
+    for (let position = Math.min(...open.map(({ from }) => from)); position < most; position++) {
       await script.beforeToken?.(position);
-      for (let choice = 0; choice < choices; choice++) {
+      for (const { choice, from } of open) {
+        if (position < from) continue;
         if (left() || receipt.outcome !== 'running') return;
         if (script.failAfter && usage().completion_tokens >= script.failAfter.tokens) {
           end('failed');
