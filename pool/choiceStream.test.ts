@@ -51,6 +51,37 @@ describe('a choice', () => {
     );
   });
 
+  it('goes on from any token as it would have: no text twice, none lost, half characters and half stop strings kept', () => {
+    const pieces = fc.array(fc.uint8Array({ minLength: 1, maxLength: 3 }), { minLength: 1, maxLength: 16 });
+    const texts = fc.array(string({ minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 8 });
+    const cutTexts = texts.map((all) => Array.from(Buffer.from(all.join('')), (byte) => Uint8Array.of(byte)));
+    const stops = fc.array(string({ minLength: 1, maxLength: 3 }), { maxLength: 3 });
+    let held = 0;
+    fc.assert(
+      fc.property(fc.oneof(pieces, cutTexts), stops, fc.nat(), (pieces, stops, at) => {
+        const tokens = { tokenBytes: (id: number) => pieces[id]!, isControl: () => false };
+        const set = new StopSet(stops);
+        const ids = pieces.map((_, id) => id);
+        const whole = new ChoiceStream(tokens, set, ids.length);
+        const cut = at % ids.length;
+        const before = whole.accept({ ids: ids.slice(0, cut), position: 0 });
+        const later = new ChoiceStream(tokens, set, ids.length);
+        expect(later.resume(before.ids, before.finish)).toBe(true);
+        expect([later.released, later.finish]).toEqual([whole.released, whole.finish]);
+        if (before.finish !== null) {
+          // Without its finish it is told apart from one that goes on.
+          expect(new ChoiceStream(tokens, set, ids.length).resume(before.ids, null)).toBe(false);
+          return;
+        }
+        const rest = { ids: ids.slice(cut), position: cut, end: 'length' as const };
+        expect(later.accept(rest)).toEqual(whole.accept(rest));
+        if (before.text !== Buffer.concat(pieces.slice(0, cut)).toString()) held += 1;
+      }),
+      { numRuns: 3000 },
+    );
+    expect(held).toBeGreaterThan(300);
+  });
+
   it('flushes what it held back when it ends: half a stop string, half a character', () => {
     const pieces = [Buffer.from('ab'), Buffer.from('EN'), Uint8Array.of(0xe2)];
     expect(run(pieces, [1, 1, 1], ['END'])).toEqual({ text: 'abEN\ufffd', ids: 3, finish: 'length' });

@@ -101,6 +101,7 @@ describe('a stream', () => {
       error: { code: 'deadline_exceeded' },
       receipt: { outcome: 'cancelled', choices: [released] },
     });
+    expect(error?.error).not.toHaveProperty('resumable');
   });
 
   it('is the same for eight at once as for each alone', async () => {
@@ -152,7 +153,7 @@ describe('a pool that dies', () => {
     const error = ofType(events, 'error')[0];
     expect(events.at(-1)).toBe(error);
     const released = ofType(events, 'delta').flatMap((delta) => delta.ids).length;
-    expect(error?.receipt).toMatchObject({ outcome: 'failed', choices: [released] });
+    expect(error).toMatchObject({ error: { resumable: true }, receipt: { outcome: 'failed', choices: [released] } });
     await eventually(
       'a new process',
       async () => (await statusOf(pool)).state === 'warm' && pool.supervisor.pid !== first,
@@ -168,7 +169,7 @@ describe('a pool that is asked to stop', () => {
     await readIds(running.events, 2);
     const stopped = pool.supervisor.stop();
     await eventually('the drain', async () => (await fetch(`${pool.address.url}/health/ready`)).status === 503);
-    expect(await generate(pool, 3)).toMatchObject({ status: 503 });
+    expect(await generate(pool, 3)).toMatchObject({ status: 503, json: { error: { resumable: true } } });
     expect(ofType(await collect(running), 'done')[0]?.receipt.choices).toEqual([30]);
     await stopped;
     expect(pool.log.some((line) => line.includes('"stopped"'))).toBe(true);
@@ -180,7 +181,7 @@ describe('a pool that is asked to stop', () => {
     await readIds(running.events, 2);
     const stopped = pool.supervisor.stop();
     expect(ofType(await collect(running), 'error')[0]).toMatchObject({
-      error: { status: 503 },
+      error: { status: 503, resumable: true },
       receipt: { outcome: 'cancelled' },
     });
     await stopped;

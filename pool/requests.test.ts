@@ -250,6 +250,72 @@ describe('running requests', () => {
     expect(engine.cancelled).toEqual([engine.submitted[0]?.id]);
   });
 
+  it('that go on stand in the journal as they stood, and replace what an earlier life left', async () => {
+    const seen = { ids: [...Buffer.from('on')], finish_reason: null };
+    const over = { ids: [...Buffer.from('x')], finish_reason: 'stop' as const };
+    const resume = (cached: number) => ({
+      ...{ fingerprint: 'f', prompts: [[...Buffer.from('abc')]], prompt_logprobs: [0], choices: [seen, over] },
+      usage: { cached_tokens: cached, accepted_prediction_tokens: 2, rejected_prediction_tokens: 1 },
+    });
+    const body = { n: 2, seed: 1, stop: 'END', resume: resume(1) };
+    const predictions = { accepted_prediction_tokens: 2, rejected_prediction_tokens: 1 };
+    const { sink, taken } = start('a', body);
+    await taken;
+    expect(engine.submitted).toMatchObject([{ choice: 0, outputIds: Int32Array.from(seen.ids), maxTokens: 10 }]);
+    expect(journal.book.get('a')).toMatchObject({
+      choices: [2, 1],
+      cached_tokens: 1,
+      outcome: 'running',
+      ...predictions,
+    });
+    step(output(0, 'eE', { position: 2, cachedTokens: 3, drafts: { accepted: 1, rejected: 0 } }));
+    expect(sink.events.slice(1)).toMatchObject([
+      {
+        choice: 0,
+        position: 2,
+        text: 'e',
+        usage: { cached_tokens: 1, completion_tokens: 5, accepted_prediction_tokens: 3 },
+      },
+    ]);
+    requests.failAll({ error: poolStopping('The pool is lost.'), outcome: 'failed' });
+    expect(journal.book.get('a')).toMatchObject({ choices: [4, 1], outcome: 'failed' });
+    // Its gateway saw less than the journal has: it goes on from there, and the bill is that of what it is told.
+    const again = start('a', body);
+    await again.taken;
+    expect(journal.book.get('a')).toMatchObject({ choices: [2, 1], outcome: 'running' });
+    step(output(1, 'eE!', { position: 2, end: 'stop' }));
+    expect(again.sink.events.at(-1)).toMatchObject({ type: 'done', receipt: { choices: [5, 1], cached_tokens: 1 } });
+    expect(journal.book.size).toBe(1);
+    journal.close();
+    journal = new Journal({ folder, fsync: 'none', segmentBytes: 1 << 20, now: () => now });
+    expect(journal.book.get('a')).toMatchObject({ choices: [5, 1], outcome: 'completed', ...predictions });
+  });
+
+  it('that go on and are not taken leave the receipt of their earlier life as it was', async () => {
+    const first = start('a');
+    await first.taken;
+    step(output(0, 'xy'));
+    requests.abort('a');
+    const before = journal.book.get('a');
+    expect(before).toMatchObject({ outcome: 'cancelled', choices: [2] });
+    const usage = { cached_tokens: 0 };
+    const choices = [{ ids: [120], finish_reason: null }];
+    const resume = { ...{ fingerprint: 'f', prompts: [[97, 98, 99]], prompt_logprobs: [0] }, choices, usage };
+    engine.answer = { kind: 'refused', refusal: { code: 'overloaded', message: 'full' } };
+    await expect(start('a', { seed: 1, resume }).taken).rejects.toMatchObject({ wire: { resumable: true } });
+    engine.answer = null;
+    const waiting = start('a', { seed: 1, resume });
+    requests.abort('a');
+    await expect(waiting.taken).rejects.toThrow();
+    engine.answer = { kind: 'taken' };
+    failing = true;
+    const unrecorded = start('a', { seed: 1, resume });
+    await expect(unrecorded.taken).rejects.toMatchObject({ wire: { status: 500 } });
+    for (const { sink } of [waiting, unrecorded])
+      expect(sink.events).toEqual([{ type: 'error', error: expect.anything() }]);
+    expect(journal.book.get('a')).toEqual(before);
+  });
+
   it('that are aborted before the engine answered leave no receipt and nothing in the engine', async () => {
     engine.answer = null;
     const { taken } = start('a');

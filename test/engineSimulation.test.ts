@@ -1,8 +1,8 @@
 // A model-based fuzz of the whole engine core: random requests, cancellations, deadlines and a small arena, so that blocks run out all
 // the time; steps planned ahead or not; blocks that come from a tier late, in part or not at all; every eviction policy; prefixes that become
-// public and cease to be; rows that are not finite; keys destroyed; no drafts, by n-gram, or of one who knows and errs. After each step the structures check themselves, and a reader of the
-// index's changes can follow. In the end every sequence must have been told exactly what it is told alone with a cold cache, or a prefix
-// of that when it was cut off.
+// public and cease to be; rows that are not finite; keys destroyed; no drafts, by n-gram, or of one who knows and errs; sequences that another
+// engine began. After each step the structures check themselves, and a reader of the index's changes can follow. In the end every sequence
+// must have been told exactly what it is told alone with a cold cache, or a prefix of that when it was cut off.
 import { setImmediate as nextTurn, setImmediate as yieldToEvents } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createEvictionPolicy, EVICTION_POLICIES } from '../engine/eviction/policies.ts';
@@ -90,6 +90,20 @@ function randomRequest(dice: Dice, id: string, nowMs: number): SequenceRequest {
   };
 }
 
+/** The request as it goes on when the engine that began it has died anywhere, and what is still to be told of it. */
+function takenUp(dice: Dice, request: SequenceRequest, alone: Told): { request: SequenceRequest; rest: Told } {
+  const scoring = request.promptLogprobs !== null && dice.chance(60);
+  const scored = dice.below(request.promptIds.length + 1);
+  if (scoring)
+    return { request: { ...request, scored }, rest: { ...alone, promptLogprobs: alone.promptLogprobs.slice(scored) } };
+  const from = dice.below(Math.max(1, alone.ids.length));
+  const rest = { ...alone, from, ids: alone.ids.slice(from), logprobs: alone.logprobs.slice(from), promptLogprobs: [] };
+  return {
+    request: { ...request, promptLogprobs: null, outputIds: Int32Array.from(alone.ids.slice(0, from)) },
+    rest,
+  };
+}
+
 /** Drafts of as many kinds; `texts`: how the sequences go on, as far as they are known. */
 function speculationOf(dice: Dice, texts: readonly number[][]): SpeculationOptions | undefined {
   const errPercent = dice.pick([0, 10, 40]);
@@ -155,15 +169,18 @@ async function simulate(seed: number) {
   const asked = new Map<string, SequenceRequest>();
   const expected = new Map<string, Told>();
   const cancelled = new Set<string>();
+  let resumed = 0;
   for (let round = 0; round < 160; round++) {
     const living = [...asked.keys()].filter((id) => !harness.told.get(id)?.end && !cancelled.has(id));
     if (dice.chance(6)) operate(dice, publicPrefixes, tiers);
     if (dice.chance(30)) {
-      const request = randomRequest(dice, `r${round}`, harness.nowMs);
+      const whole = randomRequest(dice, `r${round}`, harness.nowMs);
+      const alone = await solo(whole, { follows });
+      const { request, rest } = dice.chance(30) ? takenUp(dice, whole, alone) : { request: whole, rest: alone };
       if (!engine.submit(request)) {
-        const alone = await solo(request, { follows });
+        if (request !== whole) resumed += 1;
         asked.set(request.id, request);
-        expected.set(request.id, alone);
+        expected.set(request.id, rest);
         texts.push([...request.promptIds, ...alone.ids]);
       }
     } else if (dice.chance(4) && living.length > 0) {
@@ -205,6 +222,7 @@ async function simulate(seed: number) {
   return {
     ...status,
     sequences: asked.size,
+    resumed,
     cut: cancelled.size,
     failed,
     loadedBlocks: tiers?.loadedBlocks ?? 0,
@@ -217,7 +235,7 @@ async function simulate(seed: number) {
 describe('engine simulation', () => {
   it(`tells every sequence what it is told alone, in ${RUNS} random schedules`, async () => {
     const sum = {
-      ...{ sequences: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0, failed: 0 },
+      ...{ sequences: 0, resumed: 0, preemptions: 0, evictions: 0, cachedTokens: 0, cut: 0, failed: 0 },
       ...{ loadedBlocks: 0, abortedLoads: 0, ahead: 0, draftedTokens: 0, acceptedTokens: 0, acceptedAhead: 0 },
     };
     for (let seed = FIRST_SEED; seed < FIRST_SEED + RUNS; seed++) {
@@ -230,6 +248,7 @@ describe('engine simulation', () => {
     }
     // The schedules must have met what they are for.
     expect(sum.sequences).toBeGreaterThan(RUNS * 20);
+    expect(sum.resumed).toBeGreaterThan(RUNS * 5);
     expect(sum.preemptions).toBeGreaterThan(RUNS);
     expect(sum.evictions).toBeGreaterThan(RUNS * 10);
     expect(sum.cachedTokens).toBeGreaterThan(RUNS * 100);

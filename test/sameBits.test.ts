@@ -28,6 +28,7 @@ const SAMPLED: SamplingParams = {
   topP: 0.95,
   topK: 80,
   frequencyPenalty: 0.4,
+  presencePenalty: 0.2,
   repetitionPenalty: 1.1,
   logitBias: [[7, 1.5]],
   seed: '18446744073709551615',
@@ -45,6 +46,7 @@ const promptOf = (length: number): number[] => Array.from({ length }, () => Math
 interface Answer {
   ids: number[];
   logprobs: PositionLogprob[];
+  promptLogprobs: PositionLogprob[];
   cachedTokens: number;
   end: SequenceEnd | null;
 }
@@ -63,7 +65,7 @@ function narrowed(runner: ModelRunner, maxStepTokens: number): ModelRunner {
 /** Serves the requests together. */
 async function serve(engine: Engine, answers: Map<string, Answer>, requests: SequenceRequest[]): Promise<void> {
   for (const one of requests) {
-    answers.set(one.id, { ids: [], logprobs: [], cachedTokens: 0, end: null });
+    answers.set(one.id, { ids: [], logprobs: [], promptLogprobs: [], cachedTokens: 0, end: null });
     expect(engine.submit(one)).toBeNull();
   }
   while (await engine.step());
@@ -83,6 +85,7 @@ function engineOver(
         const answer = answers.get(output.id)!;
         answer.ids.push(...output.ids);
         answer.logprobs.push(...(output.logprobs ?? []));
+        answer.promptLogprobs.push(...(output.promptLogprobs ?? []));
         answer.cachedTokens = output.cachedTokens ?? answer.cachedTokens;
         answer.end = output.end ?? null;
       }
@@ -187,6 +190,46 @@ describe.each([
     expect(answers.get(other.id)?.ids).toEqual(roomy.answers.get(other.id)?.ids);
     expect(engine.status().preemptions).toBeGreaterThan(0);
     drafted(engine);
+  });
+
+  it('taken up by another engine at any position, two choices each at its own, whatever its cache has', async () => {
+    const [first, second] = [ours(), ours({ id: 'second', choice: 1 })];
+    const whole = engineOver(runner);
+    await serve(whole.engine, whole.answers, [first, second]);
+    const { ids = [], logprobs, end } = whole.answers.get('second')!;
+    texts.push([...prompt, ...ids]);
+    for (let cut = 0; cut < MAX_TOKENS; cut++) {
+      const other = MAX_TOKENS - 1 - cut;
+      const { engine, answers } = engineOver(runner, speculation);
+      // Nothing, what the first life left of the prompt, and its output, too.
+      if (cut % 3 > 0) await serve(engine, answers, [ours({ id: 'before', maxTokens: cut % 3 === 1 ? 1 : cut + 1 })]);
+      await serve(engine, answers, [
+        { ...first, outputIds: Int32Array.from(expected.ids.slice(0, cut)) },
+        { ...second, outputIds: Int32Array.from(ids.slice(0, other)) },
+      ]);
+      expect(answers.get('ours'), `from ${cut}`).toMatchObject({
+        ...{ ids: expected.ids.slice(cut), logprobs: expected.logprobs.slice(cut), end: expected.end },
+      });
+      expect(answers.get('second'), `from ${other}`).toMatchObject({
+        ...{ ids: ids.slice(other), logprobs: logprobs.slice(other), end },
+      });
+      for (const { cachedTokens } of answers.values()) expect(cachedTokens).toBeLessThanOrEqual(prompt.length);
+    }
+  });
+
+  it('with a prompt that is scored on from any of its tokens', async () => {
+    const whole = engineOver(runner);
+    await serve(whole.engine, whole.answers, [ours({ promptLogprobs: 2 })]);
+    same(whole.answers.get('ours'));
+    const { promptLogprobs } = whole.answers.get('ours')!;
+    expect(promptLogprobs).toHaveLength(prompt.length);
+    for (const scored of [1, 15, 16, 17, 63, 64, 99, 100]) {
+      const { engine, answers } = engineOver(runner, speculation);
+      if (scored > 50) await serve(engine, answers, [ours({ id: 'before' })]);
+      await serve(engine, answers, [ours({ promptLogprobs: 2, scored })]);
+      same(answers.get('ours'));
+      expect(answers.get('ours')?.promptLogprobs).toEqual(promptLogprobs.slice(scored));
+    }
   });
 
   it('with steps submitted ahead', async () => {

@@ -50,6 +50,8 @@ export function request(
 
 /** All that a sequence was told. */
 export interface Told {
+  /** Output position of the first id. */
+  from: number;
   ids: number[];
   logprobs: PositionLogprob[];
   promptLogprobs: PositionLogprob[];
@@ -114,6 +116,7 @@ export class EngineHarness {
     let told = this.told.get(output.id);
     if (!told) {
       told = {
+        from: output.position,
         ids: [],
         logprobs: [],
         promptLogprobs: [],
@@ -124,7 +127,8 @@ export class EngineHarness {
       this.told.set(output.id, told);
     }
     if (told.end) throw new Error(`${output.id} was told something after its end`);
-    if (output.position !== told.ids.length) throw new Error(`${output.id}: position ${output.position} out of turn`);
+    if (output.position !== told.from + told.ids.length)
+      throw new Error(`${output.id}: position ${output.position} out of turn`);
     told.ids.push(...output.ids);
     told.logprobs.push(...(output.logprobs ?? []));
     told.promptLogprobs.push(...(output.promptLogprobs ?? []));
