@@ -99,6 +99,37 @@ describe('engine', () => {
     expect(harness.of('turn2').ids).toEqual((await solo(request('turn2', next))).ids);
   });
 
+  it('output of an earlier life is computed and charged like a prompt, and is none of what is cached or told', async () => {
+    const harness = new EngineHarness();
+    const whole = request('whole', prompt(20), { maxTokens: 30 });
+    harness.engine.submit(whole);
+    await harness.finish();
+    const { ids } = harness.of('whole');
+    const outputIds = Int32Array.from(ids.slice(0, 24));
+    harness.engine.submit({ ...whole, id: 'warm', outputIds });
+    harness.engine.submit({ ...whole, id: 'cold', tenant: 'b', cache: cacheOf('scope-b'), outputIds });
+    await harness.finish();
+    const rest = { from: 24, ids: ids.slice(24), end: 'length' };
+    expect(harness.of('warm')).toMatchObject({ ...rest, cachedTokens: 20 });
+    expect(harness.of('cold')).toMatchObject({ ...rest, cachedTokens: 0 });
+    const { tenants } = harness.engine.attribution();
+    const [a, b] = ['a', 'b'].map((name) => tenants.find(({ tenant }) => tenant === name)!);
+    expect(b).toMatchObject({ computedTokens: 44 + 5, outputTokens: 6, served: 44 + 6 * 2 });
+    // The cache has all that it may answer of 44 positions: one is computed.
+    expect(a).toMatchObject({ computedTokens: 20 + 29 + 1 + 5, outputTokens: 36 });
+    expect(a!.served).toBeCloseTo(20 + 30 * 2 + 20 * 0.1 + 1 + 6 * 2, 9);
+  });
+
+  it.each([
+    ['as many outputs as it may have', { outputIds: Int32Array.of(1, 2, 3, 4) }],
+    ['an output outside the vocabulary', { outputIds: Int32Array.of(64) }],
+    ['an end among its outputs', { outputIds: Int32Array.of(1, 7), eosIds: [7] }],
+    ['outputs behind a prompt that is not scored', { outputIds: Int32Array.of(1), promptLogprobs: 0, scored: 19 }],
+    ['more scored than its prompt', { promptLogprobs: 0, scored: 21 }],
+  ])('who goes on never has %s', (_, over) => {
+    expect(() => new EngineHarness().engine.submit(request('r', prompt(20), over))).toThrow();
+  });
+
   it('no tenant hits what another cached', async () => {
     const harness = new EngineHarness();
     harness.engine.submit(request('a', prompt(40)));

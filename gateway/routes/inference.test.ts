@@ -216,6 +216,12 @@ describe('refusals', () => {
     ['bad JSON', '{', 400, { type: 'invalid_request_error', param: null, code: null }],
     ['an unknown field', chat({ temprature: 1 }), 400, { param: 'temprature', code: 'unsupported_parameter' }],
     [
+      'where a pool goes on, which is for the gateway to say',
+      chat({ resume: { fingerprint: 'f', prompts: [[1]], choices: [], prompt_logprobs: [], usage: {} } }),
+      400,
+      { param: 'resume', code: 'unsupported_parameter' },
+    ],
+    [
       'a nested unknown field',
       chat({ messages: [{ role: 'user', content: 'x', x: 1 }] }),
       400,
@@ -318,11 +324,11 @@ describe('refusals', () => {
   });
 
   test("the pool's own refusal reaches the client, and costs nothing", async () => {
-    const error = { message: 'Too many.', type: 'server_error', param: null, code: 'overloaded', status: 503 };
-    rig.pool.script = { refuse: error };
+    const error = { message: 'Too many.', type: 'server_error', param: null, code: 'overloaded' };
+    rig.pool.script = { refuse: { ...error, status: 503, resumable: true } };
     const response = await post('/v1/chat/completions', chat());
     expect(response.status).toBe(503);
-    expect((await bodyOf(response)).error).toMatchObject({ code: 'overloaded', message: 'Too many.' });
+    expect((await bodyOf(response)).error, 'without what is between pool and gateway').toEqual(error);
     expect((await rig.limits(tenant.key))[0]).toMatchObject({ used: 0, held: 0 });
     expect(await rig.entries()).toMatchObject([{ outcome: 'refused', inputTokens: 0, outputTokens: 0 }]);
   });

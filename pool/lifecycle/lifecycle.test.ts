@@ -224,7 +224,9 @@ describe('a pool whose GPU is lost', () => {
     const pool = await start({ model: { stepMs: 10, throwAtStep: 12 } });
     const pid = pool.supervisor.pid;
     const lost = await answered(complete(pool, { max_tokens: 60 }));
-    expect(lost.error).toMatchObject({ status: 503, code: 'no_pool_ready', retry_after_ms: expect.any(Number) });
+    expect(lost.error).toMatchObject({
+      ...{ status: 503, code: 'no_pool_ready', resumable: true, retry_after_ms: expect.any(Number) },
+    });
     expect((await answered(complete(pool, { max_tokens: 60 }))).ids).toHaveLength(60);
     expect(pool.supervisor.pid).toBe(pid);
     expect(transitions(pool).slice(2)).toEqual(['warm→loading', 'loading→warm']);

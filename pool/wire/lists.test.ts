@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { chatRequest, completionRequest } from './inference.ts';
+import { chatRequest, completionRequest, poolCompletionRequest } from './inference.ts';
 import { listOf, mapOf, tokenIds } from './lists.ts';
 
 const issuesOf = (schema: z.ZodType, value: unknown) =>
@@ -33,6 +33,7 @@ test.each([[[-1]], [[1.5]], [['1']], [[null]], [[2 ** 53]], [[]], ['text']])('%j
 describe('what fits a body of 8 MiB is refused with few issues, within a second', () => {
   const many = (count: number, entry: unknown) => Array.from({ length: count }, () => entry);
   const completion = (prompt: unknown) => [completionRequest, { model: 'm', prompt }] as const;
+  const resume = (over: object) => [poolCompletionRequest, { model: 'm', prompt: '', resume: over }] as const;
   const chat = (messages: unknown) => [chatRequest, { model: 'm', messages }] as const;
   test.each([
     ['empty prompts', completion(many(2_600_000, ''))],
@@ -41,6 +42,10 @@ describe('what fits a body of 8 MiB is refused with few issues, within a second'
     ['ids of which the last is wrong', completion([...many(4_000_000, 1), -1])],
     ['messages', chat(many(2_600_000, ''))],
     ['text parts', chat(many(2048, { role: 'user', content: many(1200, '') }))],
+    ['choices to go on with', resume({ choices: many(2_600_000, {}) })],
+    ['their ids', resume({ choices: many(128, { ids: many(30_000, ''), finish_reason: null }) })],
+    ['prompts as they were told', resume({ prompts: many(2_600_000, []) })],
+    ['how much of them was told', resume({ prompt_logprobs: many(4_000_000, -1) })],
     ['stop strings', [completionRequest, { model: 'm', prompt: '', stop: many(2_600_000, '') }] as const],
   ])('%s', (_, [schema, value]) => {
     const began = performance.now();
