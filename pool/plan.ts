@@ -1,9 +1,9 @@
-// Decides what a checked request asks of the engine: its prompts, and one sequence per choice with bounds that neither the context
-// nor the gateway's hold can be passed with, from its beginning or where it goes on. Pure: seed and serial number come in.
+// Decides what a checked request asks for: its prompts, and choices with bounds that neither the context nor the gateway's hold can be
+// passed with, from their beginning or where they go on. Pure: the seed comes in.
 //
 //   choice c = prompt × n + i; all choices together: prompt tokens + Σ maxTokens ≤ hold
 import type { CacheAccount } from '../engine/eviction/policy.ts';
-import { NEUTRAL_RETENTION, type RequestCache, type SamplingParams, type SequenceRequest } from '../engine/request.ts';
+import { NEUTRAL_RETENTION, type RequestCache, type SamplingParams } from '../engine/request.ts';
 import { contextExceeded, invalidRequest } from './errors.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
 import { resumedPrompts, takeUp } from './resume.ts';
@@ -67,7 +67,10 @@ export interface Plan {
   cache: RequestCache | null;
 }
 
-/** Throws PoolError: 400, and 409 for a request that a model of another fingerprint began. `drawSeed` is asked only when the request has no seed. */
+/**
+ * Throws PoolError: 400, and 409 for a request that a model of another fingerprint began. `drawSeed` is asked only when the request has no
+ * seed.
+ */
 export function planRequest(model: PoolModel, inference: Inference, grant: Grant, drawSeed: () => bigint): Plan {
   const { request } = inference;
   const { resume } = request;
@@ -198,40 +201,4 @@ function cacheOf(request: ChatRequest | CompletionRequest, { cache }: Grant): Re
   if (cache === null || request.cache === false) return null;
   // Adapters and other modalities, which would make KV depend on more than tokens, are not served: nothing extra.
   return { ...cache, extra: '', retention: request.cache_retention ?? NEUTRAL_RETENTION };
-}
-
-/** The engine's sequences, by choice; a choice that is over, or has nothing to compute, has none. */
-export function sequencesOf(
-  plan: Plan,
-  grant: Grant,
-  eosIds: ReadonlySet<number>,
-  serial: number,
-): Map<number, SequenceRequest> {
-  const sequences = new Map<number, SequenceRequest>();
-  for (const { choice, prompt, maxTokens, released, finish, ...planned } of plan.choices) {
-    const ids = plan.prompts[prompt]!;
-    const scored = plan.told[prompt]!;
-    const promptLogprobs = scored < ids.length ? planned.promptLogprobs : null;
-    if (finish !== null || (released.length === maxTokens && promptLogprobs === null)) continue;
-    sequences.set(choice, {
-      // The serial keeps a late output of a refused attempt from being taken for the next attempt's.
-      id: `${grant.requestId}#${serial}/${choice}`,
-      choice,
-      tenant: grant.tenant,
-      weight: grant.weight,
-      priority: grant.priority,
-      account: grant.account,
-      cache: plan.cache,
-      promptIds: Int32Array.from(ids),
-      ...(released.length > 0 && { outputIds: Int32Array.from(released) }),
-      maxTokens,
-      sampling: plan.sampling,
-      eosIds: [...eosIds],
-      logprobs: plan.logprobs,
-      promptLogprobs,
-      ...(promptLogprobs !== null && { scored }),
-      deadlineMs: grant.deadlineMs,
-    });
-  }
-  return sequences;
 }

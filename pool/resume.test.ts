@@ -155,6 +155,15 @@ describe('behind every event of', () => {
     expect(bill(rest)).toEqual(bill(whole));
   });
 
+  it('one that has all its ids, and whose end got lost: what was held back, and its end', async () => {
+    const body = { prompt: 'abc', max_tokens: 3, stop: 'bbx' };
+    const all = { ids: [...Buffer.from('abb')], finish_reason: null };
+    const resume = { ...resumeOf(FINGERPRINT, [], 1), prompts: [[97, 98, 99]], prompt_logprobs: [0], choices: [all] };
+    const rest = await run(second, { ...body, resume });
+    expect(ofType(rest, 'delta')).toMatchObject([{ position: 3, ids: [], text: 'bb', finish_reason: 'length' }]);
+    expect(bill(rest)).toMatchObject({ choices: [3], outcome: 'completed' });
+  });
+
   it('one that takes its ids as they were told, not as the text would be read now', async () => {
     const events = await run(first, { prompt: 'abc', max_tokens: 9, logit_bias: NEVER_EOS });
     const resume = resumeOf(FINGERPRINT, events.slice(0, 3), 1);
