@@ -216,7 +216,7 @@ export class FairQueue {
     this.#moved(tenant);
   }
 
-  /** Tokens of a running sequence that were computed and released. A given token is charged once, as a prompt's, however often it is computed. */
+  /** Tokens of a running sequence that were computed and released. A given token is charged once, however often it is computed. */
   charge(sequence: Sequence, computed: number, released: number): void {
     const tenant = this.tenantOf(sequence);
     const paid = Math.min(sequence.unpaid, computed);
