@@ -55,6 +55,9 @@ export const limitsSchema = z.strictObject({
     .max(30 * 86_400_000)
     .default(86_400_000)
     .describe('So long an Idempotency-Key stands for its request, and its answer is given again.'),
+  failoverWaitMs: milliseconds
+    .default(15_000)
+    .describe('A request whose pool failed waits so long for another, or the same again, to go on at.'),
   headersTimeoutMs: milliseconds.default(15_000).describe('A request’s headers must have come within this.'),
   bodyTimeoutMs: milliseconds.default(60_000).describe('A request must have come whole within this.'),
 });

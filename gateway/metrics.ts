@@ -47,6 +47,11 @@ export class Metrics {
     this.#add('hearth_gateway_pool_failures_total', { pool }, 1);
   }
 
+  /** A request went on at another pool, or began there anew. */
+  rerouted(how: 'resumed' | 'retried'): void {
+    this.#add('hearth_gateway_reroutes_total', { how }, 1);
+  }
+
   firstToken(seconds: number): void {
     this.#ttft.sum += seconds;
     this.#ttft.count += 1;

@@ -169,6 +169,14 @@ const STEPS: readonly SchemaStep[] = [
     ALTER TABLE tenants ADD COLUMN kept_answer_bytes INTEGER NOT NULL DEFAULT 0 CHECK (kept_answer_bytes >= 0);
     `,
   },
+  {
+    // Requests that go on at another pool: how often, since when they are at this one, and what those before it had released.
+    ledger: `
+    ALTER TABLE holds ADD COLUMN leg INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE holds ADD COLUMN leg_ms INTEGER;
+    ALTER TABLE holds ADD COLUMN released TEXT;
+    `,
+  },
 ];
 
 /** Of a database that holds everything. */

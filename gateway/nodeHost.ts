@@ -101,6 +101,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     counts: new PromptCounts(),
     gauges: () => holdGauges(ledger),
     freshenUsage: async () => void (await feedUsage(ledger, usage)),
+    freshenPools: async () => {}, // a loop does
     hangUp: hangUp.signal,
   };
 

@@ -32,6 +32,8 @@ export interface GatewaySettings {
   keepAliveMs: number;
   /** So long an Idempotency-Key stands for its request. */
   idempotencyKeepMs: number;
+  /** A request whose pool failed waits so long for one to go on at. */
+  failoverWaitMs: number;
   billing: FocusParties;
 }
 
@@ -58,6 +60,8 @@ export interface GatewayPorts {
   gauges: () => Promise<Gauge[]>;
   /** Brings the usage store up to what is settled now; of these projects only, where the host can't do it for all. */
   freshenUsage: (projects: readonly string[] | undefined) => Promise<void>;
+  /** Brings what is known of pools up to now, where the host does not do so by itself. */
+  freshenPools: () => Promise<void>;
   /** Aborts when the host can't wait for running requests any longer; null: this host never stops by itself. */
   hangUp: AbortSignal | null;
 }

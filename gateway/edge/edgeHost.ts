@@ -14,7 +14,8 @@ import type { GatewayPorts } from '../ports.ts';
 import { PoolRegistry, type PoolState } from '../relay/poolRegistry.ts';
 import { PromptCounts } from '../relay/promptCount.ts';
 import { PublicPrefixes } from '../relay/publicPrefixes.ts';
-import { collectReceipts } from '../relay/receipts.ts';
+import { type Collecting, collectReceipts } from '../relay/receipts.ts';
+import { isUnfinished } from '../relay/resolve.ts';
 import { ROUTING_POLICIES } from '../routing/policies.ts';
 import { gatewayTracer } from '../trace.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
@@ -31,6 +32,9 @@ import { EdgeSettling } from './settling.ts';
 const PREFIXES_VALID_MS = 60_000;
 /** Another isolate may have heard a pool, or an administrator removed one. */
 const POOLS_VALID_MS = 3000;
+
+/** What a pool failed under is for its relay, or its tenant's object, as long as that may live. */
+const UNFINISHED_FOR_MS = 3_600_000;
 
 /** Routes whose answer depends on the state of pools. */
 const NEEDS_POOLS =
@@ -88,6 +92,7 @@ export class EdgeHost {
       freshenUsage: async (projects = []) => {
         await Promise.all(projects.map((project) => ledger.object(project).feed()));
       },
+      freshenPools: () => this.#freshenPools(),
       hangUp: null,
     };
     this.#log = log;
@@ -101,10 +106,7 @@ export class EdgeHost {
   async answer(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
     if (NEEDS_PREFIXES.test(pathname)) await this.#loadPrefixes();
-    if (NEEDS_POOLS.test(pathname)) {
-      await this.#pools.fresh(POOLS_VALID_MS, this.#later);
-      await this.#watch.fresh(this.#later);
-    }
+    if (NEEDS_POOLS.test(pathname)) await this.#freshenPools();
     return this.#app.fetch(request);
   }
 
@@ -114,8 +116,19 @@ export class EdgeHost {
    */
   async collect(): Promise<void> {
     await this.#pools.refresh();
-    const settle = this.#settling.settle.bind(this.#settling);
-    await Promise.all(this.#registry.pools.map((pool) => collectReceipts(pool, settle, this.#log)));
+    const nowMs = this.#clock.now();
+    const collecting: Collecting = {
+      settle: (tenant, requestId, bill, word) => this.#settling.settle(tenant, requestId, bill, { word }),
+      // A relay may be taking it to another pool; where none is, the tenant's object settles it.
+      leave: (receipt) => isUnfinished(receipt) && nowMs - receipt.updated_at_ms < UNFINISHED_FOR_MS,
+      log: this.#log,
+    };
+    await Promise.all(this.#registry.pools.map((pool) => collectReceipts(pool, collecting)));
+  }
+
+  async #freshenPools(): Promise<void> {
+    await this.#pools.fresh(POOLS_VALID_MS, this.#later);
+    await this.#watch.fresh(this.#later);
   }
 
   async #loadPrefixes(): Promise<void> {

@@ -2,9 +2,8 @@
 // get lost with the invocation, the object's alarm looks after the hold by itself. Since that judges by the pool's word and by how long a
 // request may be signed, it needs not know which requests are watched.
 import type { Bill } from '../ledger/bill.ts';
-import type { SealedAnswer } from '../ledger/idempotency.ts';
 import type { Settlement } from '../ledger/port.ts';
-import { book, type LeftHold, type Settling } from '../relay/settling.ts';
+import { book, type LeftHold, type SettleMore, type Settling } from '../relay/settling.ts';
 import type { LedgerClient } from './ledgerClient.ts';
 
 type BookPorts = Parameters<typeof book>[0];
@@ -24,8 +23,8 @@ export class EdgeSettling implements Settling {
 
   unwatch(): void {}
 
-  settle(tenant: string, requestId: string, bill: Bill, answer?: SealedAnswer | null): Promise<Settlement> {
-    return book(this.#ports, tenant, requestId, bill, answer);
+  settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement> {
+    return book(this.#ports, tenant, requestId, bill, more);
   }
 
   leave({ tenant, requestId }: LeftHold): void {

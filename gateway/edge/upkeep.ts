@@ -85,16 +85,20 @@ export class Upkeep {
       if (pool) await registry.refresh(pool);
       let reachable = pool !== undefined && pool.failures === 0;
       for (const hold of holds) {
-        const signedBeforeMs = this.looks.leftAtMs(hold.requestId) ?? hold.reservedAtMs + SIGN_WITHIN_MS;
-        const times = { signedBeforeMs, nowMs: clock.now() };
-        const answer = reachable ? await askAboutHold(pool, hold, times) : 'unreachable';
+        const leftAtMs = this.looks.leftAtMs(hold.requestId);
+        const signedBeforeMs = leftAtMs ?? hold.legFromMs + SIGN_WITHIN_MS;
+        const evidence = { signedBeforeMs, nowMs: clock.now(), mayGoOn: leftAtMs === null };
+        const answer = reachable ? await askAboutHold(pool, hold, evidence) : 'unreachable';
         if (answer === 'unreachable') reachable = false;
         if (typeof answer === 'string') {
           this.looks.looked(hold, clock.now());
           continue;
         }
-        await ledger.settle({ tenant: hold.tenant, requestId: hold.requestId, bill: answer, nowMs: clock.now() });
-        log.info('settled_by_alarm', { request: hold.requestId, outcome: answer.outcome });
+        const { tenant, requestId, leg } = hold;
+        const word = { pool: hold.pool, leg };
+        const settlement = await ledger.settle({ tenant, requestId, bill: answer, nowMs: clock.now(), word });
+        if (settlement === 'elsewhere') this.looks.looked(hold, clock.now());
+        else log.info('settled_by_alarm', { request: requestId, outcome: answer.outcome });
       }
     }
   }

@@ -23,6 +23,34 @@ export function billOf(receipt: Receipt): Bill {
   return { inputTokens, cachedInputTokens, outputTokens, outcome, positions };
 }
 
+/** What a request has released so far, as its gateway was told: billed however the rest of it goes. */
+export interface Released {
+  inputTokens: number;
+  cachedInputTokens: number;
+  /** Per choice. */
+  positions: readonly number[];
+}
+
+/** A bill that says no less than what was released before the pool that it is of had the request. */
+export function atLeast(bill: Bill, before: Released | null): Bill {
+  if (!before) return bill;
+  const { positions: own = [] } = bill;
+  const choices = Math.max(own.length, before.positions.length);
+  const positions = Array.from({ length: choices }, (_, i) => Math.max(own[i] ?? 0, before.positions[i] ?? 0));
+  // The prompt's cached part is that of the pool that told it first; one that knows the request goes on from it.
+  const { inputTokens, cachedInputTokens } = bill.inputTokens >= before.inputTokens ? bill : before;
+  return {
+    outcome: bill.outcome,
+    inputTokens,
+    cachedInputTokens,
+    outputTokens: Math.max(
+      bill.outputTokens,
+      positions.reduce((sum, released) => sum + released, 0),
+    ),
+    positions,
+  };
+}
+
 /** The part of a bill that its hold covers. A pool never releases more than the hold; if one did, the excess is not the tenant's. */
 export function withinHold(bill: Bill, hold: HoldBounds): Bill {
   const inputTokens = Math.min(bill.inputTokens, hold.inputTokens);

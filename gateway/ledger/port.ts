@@ -6,7 +6,7 @@
 //                            └─ past its expiry ─▶ unresolved: still counts, until a receipt or proof of no use settles it
 import type { KeyHash } from '../keys/apiKey.ts';
 import type { Price } from '../prices/price.ts';
-import type { Bill } from './bill.ts';
+import type { Bill, Released } from './bill.ts';
 import type { Demand, HoldBounds, RefusalKind } from './decide.ts';
 import type { KeyConflict, PresentedKey, SealedAnswer } from './idempotency.ts';
 import type { LimitRule, LimitState } from './limits.ts';
@@ -119,6 +119,21 @@ export interface Hold extends HoldBounds {
   deadlineMs: number;
   expiresMs: number;
   state: 'held' | 'unresolved';
+  /** How often it has gone on at another pool, or begun there again; it may be signed for `pool` from `legFromMs` on. */
+  leg: number;
+  legFromMs: number;
+  /** What the pools before this one had released of it; null: nothing. */
+  released: Released | null;
+}
+
+export interface RerouteCommand {
+  tenant: string;
+  requestId: string;
+  /** Where it goes on. */
+  pool: string;
+  /** So far; null: nothing. */
+  released: Released | null;
+  nowMs: number;
 }
 
 export interface SettleCommand {
@@ -126,12 +141,17 @@ export interface SettleCommand {
   requestId: string;
   bill: Bill;
   nowMs: number;
+  /** Whose word it is, where the request's own relay does not say it: it counts for the pool that has the request, and for that leg of it. */
+  word?: { pool: string; leg?: number };
   /** To be replayed to who comes again under its key. */
   answer?: SealedAnswer;
 }
 
-/** `booked`: this call made the entry. `already`: an earlier one did; nothing changed. `unknown`: no such hold or entry here. */
-export type Settlement = 'booked' | 'already' | 'unknown';
+/**
+ * `booked`: this call made the entry. `already`: an earlier one did; nothing changed. `unknown`: no such hold or entry here. `elsewhere`: the
+ * request has gone on at another pool, or at this one anew; nothing changed.
+ */
+export type Settlement = 'booked' | 'already' | 'unknown' | 'elsewhere';
 
 /** One request's row: written once, never changed. */
 export interface LedgerEntry extends Bill {
@@ -177,6 +197,11 @@ export interface Ledger {
   keyStatus(command: KeyPresented & { nowMs: number }): Promise<KeyStatus>;
   /** Lowers a hold's bounds to these; raising, or a hold that is gone, changes nothing. */
   shrink(command: { tenant: string; requestId: string } & HoldBounds): Promise<void>;
+  /**
+   * The request goes on at another pool, or begins there again: from now on that pool's word counts, and what was released before is billed
+   * in any case. False: its hold has ended, so it must not.
+   */
+  reroute(command: RerouteCommand): Promise<boolean>;
   /** Ends a hold, whatever its state. Idempotent by request id. */
   settle(command: SettleCommand): Promise<Settlement>;
 

@@ -4,7 +4,7 @@ import { invariant } from '../invariant.ts';
 import type { KeyHash } from '../keys/apiKey.ts';
 import { costOf } from '../prices/price.ts';
 import { int, type Sql, textOrNull } from '../sql.ts';
-import { withinHold } from './bill.ts';
+import { atLeast, withinHold } from './bill.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
 import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
 import { amountOf, type LimitState, type Metric, unitsOf } from './limits.ts';
@@ -24,6 +24,7 @@ import type {
   LimitSet,
   RecallCommand,
   Recollection,
+  RerouteCommand,
   SettleCommand,
   Settlement,
 } from './port.ts';
@@ -129,14 +130,22 @@ export class SqlLedger implements LedgerStore {
     });
   }
 
+  async reroute({ tenant, requestId, pool, released, nowMs }: RerouteCommand): Promise<boolean> {
+    return this.#db.commit(() => {
+      const stored = released && JSON.stringify(released);
+      return this.#statements.reroute.get(pool, nowMs, stored, tenant, requestId) !== undefined;
+    });
+  }
+
   async settle(command: SettleCommand): Promise<Settlement> {
-    const { tenant, requestId, nowMs } = command;
+    const { tenant, requestId, nowMs, word } = command;
     return this.#db.commit((): Settlement => {
       const hold = this.#hold(tenant, requestId);
       if (!hold && !this.#statements.selectEntry.get(tenant, requestId)) return 'unknown';
+      if (hold && word && (word.pool !== hold.pool || (word.leg ?? hold.leg) !== hold.leg)) return 'elsewhere';
       if (command.answer) this.#idempotency.keep(tenant, requestId, command.answer);
       if (!hold) return 'already';
-      const whole = command.bill;
+      const whole = atLeast(command.bill, hold.released);
       const { keyHash } = hold;
       const bill = withinHold(keyHash === null ? whole : this.#idempotency.bill(tenant, keyHash, whole), hold);
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;

@@ -1,8 +1,8 @@
 // Rows of holds and entries as the port's values, and their statements.
 import { invariant } from '../invariant.ts';
 import type { Price } from '../prices/price.ts';
-import { int, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
-import type { BilledOutcome } from './bill.ts';
+import { int, intOrNull, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
+import type { BilledOutcome, Released } from './bill.ts';
 import type { Hold, LedgerEntry } from './port.ts';
 
 export type LedgerStatements = Record<
@@ -10,6 +10,7 @@ export type LedgerStatements = Record<
   | 'selectHold'
   | 'selectHolds'
   | 'updateHold'
+  | 'reroute'
   | 'deleteHold'
   | 'countHolds'
   | 'selectExpired'
@@ -35,6 +36,9 @@ export function prepareLedger(db: Sql): LedgerStatements {
     selectHold: db.prepare('SELECT * FROM holds WHERE tenant = ? AND request_id = ?'),
     selectHolds: db.prepare('SELECT * FROM holds WHERE request_id > ? ORDER BY request_id LIMIT ?'),
     updateHold: db.prepare('UPDATE holds SET input_tokens = ?, output_tokens = ? WHERE request_id = ?'),
+    reroute: db.prepare(
+      'UPDATE holds SET pool = ?, leg = leg + 1, leg_ms = ?, released = ? WHERE tenant = ? AND request_id = ? RETURNING 1',
+    ),
     deleteHold: db.prepare('DELETE FROM holds WHERE request_id = ?'),
     countHolds: db.prepare(
       `SELECT count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'unresolved') AS unresolved FROM holds`,
@@ -88,12 +92,19 @@ export function holdOf(row: Row): HeldRow {
     outputTokens: int(row, 'output_tokens'),
     price: priceOf(row),
     reservedAtMs: int(row, 'reserved_ms'),
+    leg: int(row, 'leg'),
+    legFromMs: intOrNull(row, 'leg_ms') ?? int(row, 'reserved_ms'),
+    released: releasedOf(textOrNull(row, 'released')),
     second: int(row, 'booked_second'),
     keyHash: textOrNull(row, 'key_hash'),
     deadlineMs: int(row, 'deadline_ms'),
     expiresMs: int(row, 'expires_ms'),
     state: text(row, 'state') === 'held' ? 'held' : 'unresolved',
   };
+}
+
+function releasedOf(stored: string | null): Released | null {
+  return stored === null ? null : (JSON.parse(stored) as Released);
 }
 
 /** Rows of `entries`, and of `usage` under the ledger's names. */

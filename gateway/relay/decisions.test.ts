@@ -7,6 +7,7 @@ import type { PoolState } from '../../pool/wire/states.ts';
 import { systemClock } from '../clock.ts';
 import { Leases } from '../leases.ts';
 import { billOf } from '../ledger/bill.ts';
+import { Breaker } from '../routing/breaker.ts';
 import { PrefixAffine } from '../routing/prefixAffine.ts';
 import { boundOfChat, boundOfCompletion } from './bound.ts';
 import { PoolClient } from './poolClient.ts';
@@ -39,6 +40,7 @@ function pool(id: string, extra: Partial<KnownPool> = {}, status: Partial<PoolSt
       status: told,
       statusAtMs: NOW,
       failures: 0,
+      breaker: new Breaker(),
       inFlight: inFlight(0),
       ...extra,
     },
@@ -93,6 +95,7 @@ describe('a hold that nobody watches', () => {
     signedBeforeMs: NOW,
     deadlineMs: NOW + 600_000,
     nowMs: NOW + 1000,
+    mayGoOn: false,
   };
   test('waits for a running request', () => {
     expect(resolveHold({ ...unknown, receipt: { ...receipt, outcome: 'running' } })).toBeNull();

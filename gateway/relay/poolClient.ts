@@ -88,8 +88,10 @@ export class PoolClient {
     return (await this.#ask('POST', '/pool/public_prefixes/render', renderAnswer, declaration)).tokens;
   }
 
-  receipts(limit: number): Promise<{ receipts: Receipt[]; has_more: boolean }> {
-    return this.#ask('GET', `/pool/receipts?limit=${limit}`, receiptsAnswer);
+  /** Of requests that have ended, oldest end first, behind that of request `after` where it is still there. */
+  receipts(limit: number, after?: string): Promise<{ receipts: Receipt[]; has_more: boolean }> {
+    const behind = after === undefined ? '' : `&after=${encodeURIComponent(after)}`;
+    return this.#ask('GET', `/pool/receipts?limit=${limit}${behind}`, receiptsAnswer);
   }
 
   /** What the pool knows of one request, also while it runs; undefined when it signs that it knows nothing. */

@@ -4,11 +4,14 @@ import type { PoolStatus, ServedModel } from '../../pool/wire/events.ts';
 import { distanceToWarm } from '../../pool/wire/states.ts';
 import type { Clock } from '../clock.ts';
 import { Leases } from '../leases.ts';
+import { Breaker } from '../routing/breaker.ts';
 import type { Pieces, RoutingPolicy } from '../routing/policy.ts';
 import { PrefixAffine } from '../routing/prefixAffine.ts';
 import type { PoolClient } from './poolClient.ts';
 
 const POLL_INTERVAL_MS = 1000;
+/** A pool that failed is asked again so soon, then in pauses that double. */
+const FIRST_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 10_000;
 /** A status older than this says nothing about now. Longer than an interval and a slow answer together. */
 const STATUS_VALID_MS = 8000;
@@ -23,7 +26,9 @@ export interface PoolState {
   retired: boolean;
   status: PoolStatus | null;
   statusAtMs: number;
+  /** Questions and requests that failed since its last status. */
   failures: number;
+  breaker: Breaker;
   /** Requests that this gateway has at the pool. */
   inFlight: Leases;
 }
@@ -35,8 +40,15 @@ export interface Route {
   load: number;
 }
 
+/** Where a request is served. */
+export interface Place {
+  pool: PoolState;
+  model: ServedModel;
+  route: Route;
+}
+
 export type Choice =
-  | { kind: 'pool'; pool: PoolState; model: ServedModel; route: Route }
+  | ({ kind: 'pool' } & Place)
   | { kind: 'none_ready' }
   | { kind: 'unknown_model' };
 
@@ -71,15 +83,29 @@ function ablePools(pools: readonly PoolState[], modelId: string, nowMs: number):
   return { able, known };
 }
 
-/** The one of the able pools that the policy takes. `piecesOf`: of the prompt; asked where there is a choice. */
+export interface Wish {
+  /** Of the prompt; asked where there is more than one pool to choose from. */
+  piecesOf?: () => Pieces;
+  /** Narrows the pools that it may be. */
+  accepts?: (pool: PoolState, model: ServedModel) => boolean;
+}
+
+/** Those whose breakers are closed; where that would be fewer than half of them, all: then it is not the pools. */
+function unbroken(able: readonly Able[], nowMs: number): readonly Able[] {
+  const closed = able.filter(({ pool }) => pool.breaker.closed(nowMs));
+  return closed.length * 2 >= able.length ? closed : able;
+}
+
+/** The one of the able pools that the policy takes. */
 export function choosePool(
   pools: readonly PoolState[],
   modelId: string,
   nowMs: number,
   policy: RoutingPolicy,
-  piecesOf: () => Pieces = () => [],
+  { piecesOf = () => [], accepts = () => true }: Wish = {},
 ): Choice {
-  const { able, known } = ablePools(pools, modelId, nowMs);
+  const { able: all, known } = ablePools(pools, modelId, nowMs);
+  const able = unbroken(all, nowMs).filter(({ pool, model }) => accepts(pool, model));
   if (able.length === 0) return { kind: known ? 'none_ready' : 'unknown_model' };
   const pieces = able.length > 1 ? piecesOf() : [];
   const candidates = able.map(({ pool, load }) => ({ id: pool.client.target.id, load }));
@@ -102,6 +128,8 @@ export class PoolRegistry {
   /** Set by `run`: ends all loops. */
   #signal: AbortSignal | null = null;
   readonly #loops = new Map<PoolState, { end: AbortController; ended: Promise<void> }>();
+  /** Ends the pause of a pool's loop. */
+  readonly #naps = new Map<PoolState, AbortController>();
 
   /** `onStatus`: a pool has told its status; the registry waits for nothing that follows from it. */
   constructor(
@@ -126,8 +154,8 @@ export class PoolRegistry {
       const known = this.#pools.find((pool) => isSame(pool.client, client));
       if (known) return Object.assign(known, { declaredModels: models, retired });
       return {
-        ...{ client, declaredModels: models, retired, status: null, failures: 0, inFlight: new Leases() },
-        statusAtMs: Number.NEGATIVE_INFINITY,
+        ...{ client, declaredModels: models, retired, status: null, failures: 0 },
+        ...{ inFlight: new Leases(), breaker: new Breaker(), statusAtMs: Number.NEGATIVE_INFINITY },
       };
     });
     for (const [pool, { end }] of this.#loops) if (!this.#pools.includes(pool)) end.abort();
@@ -154,18 +182,21 @@ export class PoolRegistry {
     return this.pools.find((pool) => pool.client.target.id === id);
   }
 
-  /** `piecesOf`: of the prompt; asked where there is more than one pool to choose from. */
-  choose(modelId: string, piecesOf?: () => Pieces): Choice {
-    return choosePool(this.pools, modelId, this.#clock.now(), this.#policy, piecesOf);
+  choose(modelId: string, wish?: Wish): Choice {
+    const nowMs = this.#clock.now();
+    const choice = choosePool(this.pools, modelId, nowMs, this.#policy, wish);
+    if (choice.kind === 'pool') choice.pool.breaker.given(nowMs);
+    return choice;
   }
 
   /** The pool has computed a request's prompt. */
-  computed({ client }: PoolState, { pieces }: Route): void {
+  computed({ pool: { client }, route: { pieces } }: Place): void {
     this.#policy.computed?.(client.target.id, pieces);
   }
 
   /** Its first token came after so long. */
-  answered({ client }: PoolState, { load }: Route, firstTokenMs: number): void {
+  answered({ pool: { client, breaker }, route: { load } }: Place, firstTokenMs: number): void {
+    breaker.succeeded(this.#clock.now());
     this.#policy.answered?.(client.target.id, load, firstTokenMs);
   }
 
@@ -187,9 +218,11 @@ export class PoolRegistry {
     return ids.size > 0 && [...ids].every((id) => ablePools(this.pools, id, nowMs).able.length > 0);
   }
 
-  /** A pool whose connection failed is not chosen again before it has answered a status. */
+  /** A pool that failed a request is not chosen again before it has answered a status, for which it is asked soon. */
   reportFailure(pool: PoolState): void {
     pool.failures += 1;
+    pool.breaker.failed(this.#clock.now());
+    this.#naps.get(pool)?.abort('ask now');
   }
 
   async refresh(pool: PoolState): Promise<void> {
@@ -204,7 +237,10 @@ export class PoolRegistry {
 
   #take(pool: PoolState, status: PoolStatus, atMs: number): void {
     const isAnother = pool.status !== null && pool.status.started_at_ms !== status.started_at_ms;
-    if (isAnother) this.#policy.forget?.(pool.client.target.id);
+    if (isAnother) {
+      this.#policy.forget?.(pool.client.target.id);
+      pool.breaker.reset();
+    }
     Object.assign(pool, { status, statusAtMs: atMs });
     this.#onStatus(pool);
   }
@@ -230,9 +266,13 @@ export class PoolRegistry {
   async #watch(pool: PoolState, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.refresh(pool);
-      const waitMs = Math.min(MAX_BACKOFF_MS, POLL_INTERVAL_MS * 2 ** Math.min(pool.failures, 10));
-      await this.#clock.sleep(pool.failures === 0 ? POLL_INTERVAL_MS : waitMs / 2, signal);
+      const nap = new AbortController();
+      this.#naps.set(pool, nap);
+      const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(pool.failures - 1, 10));
+      const pauseMs = pool.failures === 0 ? POLL_INTERVAL_MS : backoffMs;
+      await this.#clock.sleep(pauseMs, AbortSignal.any([signal, nap.signal]));
     }
+    this.#naps.delete(pool);
   }
 }
 

@@ -1,11 +1,12 @@
 // What pools have to say about requests that nobody watches any more: one by one for open holds, or everything that ended and was not
 // acknowledged. A receipt is acknowledged, and so forgotten by its pool, only after it is booked.
+import type { Receipt } from '../../pool/wire/events.ts';
 import { type Bill, billOf } from '../ledger/bill.ts';
-import type { LedgerEntry, Settlement } from '../ledger/port.ts';
+import type { LedgerEntry, SettleCommand, Settlement } from '../ledger/port.ts';
 import type { Log } from '../log.ts';
 import type { PoolRegistry, PoolState } from './poolRegistry.ts';
 import { PoolRequestError } from './poolRequest.ts';
-import { resolveHold } from './resolve.ts';
+import { type HoldEvidence, resolveHold } from './resolve.ts';
 import type { LeftHold } from './settling.ts';
 
 /** Receipts per question, and acknowledgements per answer. */
@@ -13,20 +14,28 @@ const RECEIPT_PAGE = 500;
 /** Pages of receipts per pool and round, so that one pool's backlog doesn't keep the others waiting. */
 const PAGES_PER_ROUND = 20;
 
-export type SettleReceipt = (tenant: string, requestId: string, bill: Bill) => Promise<Settlement>;
+export interface Collecting {
+  settle: (tenant: string, requestId: string, bill: Bill, word: SettleCommand['word']) => Promise<Settlement>;
+  /** It stays at its pool for now: somebody else is about to say how its request ends. */
+  leave: (receipt: Receipt) => boolean;
+  log: Log;
+}
 
 /** Books everything that has ended at a pool. A pool that doesn't answer is asked again by the next round. */
-export async function collectReceipts(pool: PoolState, settle: SettleReceipt, log: Log): Promise<void> {
+export async function collectReceipts(pool: PoolState, { settle, leave, log }: Collecting): Promise<void> {
+  const { id } = pool.client.target;
   try {
+    let after: string | undefined;
     for (let page = 0; page < PAGES_PER_ROUND; page++) {
-      const { receipts, has_more } = await pool.client.receipts(RECEIPT_PAGE);
-      if (receipts.length === 0) return;
-      for (const receipt of receipts) {
-        const settlement = await settle(receipt.tenant, receipt.request_id, billOf(receipt));
-        if (settlement === 'unknown')
-          log.warn('receipt_unknown', { pool: pool.client.target.id, request: receipt.request_id });
+      const { receipts, has_more } = await pool.client.receipts(RECEIPT_PAGE, after);
+      const ended = receipts.filter((receipt) => !leave(receipt));
+      after = receipts.findLast(leave)?.request_id ?? after;
+      for (const receipt of ended) {
+        const { tenant, request_id: request } = receipt;
+        const settlement = await settle(tenant, request, billOf(receipt), { pool: id });
+        if (settlement === 'unknown') log.warn('receipt_unknown', { pool: id, request });
       }
-      await pool.client.acknowledge(receipts.map((receipt) => receipt.request_id));
+      if (ended.length > 0) await pool.client.acknowledge(ended.map((receipt) => receipt.request_id));
       if (!has_more) return;
     }
   } catch (error) {
@@ -53,13 +62,13 @@ export async function acknowledgeBooked(
 export async function askAboutHold(
   pool: PoolState | undefined,
   hold: LeftHold,
-  times: { signedBeforeMs: number; nowMs: number },
+  evidence: Pick<HoldEvidence, 'signedBeforeMs' | 'nowMs' | 'mayGoOn'>,
 ): Promise<Bill | 'open' | 'unreachable'> {
   if (!pool) return 'unreachable';
   try {
     const receipt = (await pool.client.receiptOf(hold.requestId)) ?? null;
     const poolStartedAtMs = pool.status?.started_at_ms ?? null;
-    return resolveHold({ receipt, poolStartedAtMs, deadlineMs: hold.deadlineMs, ...times }) ?? 'open';
+    return resolveHold({ receipt, poolStartedAtMs, deadlineMs: hold.deadlineMs, ...evidence }) ?? 'open';
   } catch (error) {
     if (error instanceof PoolRequestError) return 'unreachable';
     throw error;

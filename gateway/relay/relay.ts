@@ -1,21 +1,28 @@
-// One admitted request on its way through a pool: passes its events on, checks that they follow from one another, shrinks the hold at
-// the first, and settles at the last before anybody hears of it. However it ends, the hold ends with it: by the receipt that came, or
-// by the settler, to whom it is left.
+// One admitted request on its way through pools: passes their events on, checks that they follow from one another, shrinks the hold at
+// the first, and settles at the last before anybody hears of it. Where a pool fails under it, it goes on at another, from what was told; the
+// client sees one stream. However it ends, the hold ends with it: by the receipt that came, or by the settler, to whom it is left.
+//
+//   leg ──done──▶ settle ─▶ end
+//    ▲ └──cut──▶ (onward.ts) a place to go on? ──no──▶ settle, or leave to the settler ─▶ error
+//    └──reroute, durable──────┘ yes
 import type { PoolEvent, Receipt } from '../../pool/wire/events.ts';
+import type { Share } from '../byteBudget.ts';
 import type { Clock } from '../clock.ts';
-import { fromPool, poolFailed } from '../errors.ts';
-import { type Bill, billOf, NOTHING_RELEASED, withinHold } from '../ledger/bill.ts';
+import { fromPool, type GatewayError, poolFailed } from '../errors.ts';
+import { atLeast, type Bill, billOf, NOTHING_RELEASED, withinHold } from '../ledger/bill.ts';
 import type { HoldBounds } from '../ledger/decide.ts';
 import type { SealedAnswer } from '../ledger/idempotency.ts';
 import type { Ledger } from '../ledger/port.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { billAttributes, childSpan, type Span, spanFailed, type Tracer, traced } from '../trace.ts';
+import { type Cut, GaveUp, type Onward } from './onward.ts';
 import type { Inference } from './poolClient.ts';
-import type { PoolRegistry, PoolState, Route } from './poolRegistry.ts';
+import type { Place, PoolRegistry } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import { SIGN_WITHIN_MS } from './resolve.ts';
 import type { Settling } from './settling.ts';
+import { Told } from './told.ts';
 
 /**
  * When the client leaves before the pool has answered, the answer is awaited this long before the connection is given up: a request that
@@ -29,6 +36,7 @@ export interface RelayPorts {
   ledger: Ledger;
   registry: PoolRegistry;
   settler: Settling;
+  onward: Onward;
   clock: Clock;
   log: Log;
   metrics: Metrics;
@@ -38,8 +46,7 @@ export interface RelayPorts {
 export interface Admitted {
   requestId: string;
   tenant: string;
-  pool: PoolState;
-  route: Route;
+  place: Place;
   inference: Inference;
   choices: number;
   hold: HoldBounds;
@@ -51,152 +58,255 @@ export interface Admitted {
   keep: ((done: Extract<PoolEvent, { type: 'done' }>, bill: Bill) => Promise<SealedAnswer | null>) | null;
   /** What the pool may do for it beyond its tokens: order, share, cache. */
   service: ServiceGrant;
+  /** For what was told, should another pool have to go on from it. */
+  memory: Share;
+  /** Nothing was told yet, and it goes to another pool, whose model has this fingerprint. */
+  moved: (fingerprint: string) => void;
 }
 
-/** What the client's side gets: the pool's events, and at the end the bill, settled already. Errors of the pool are thrown. */
+/** What the client's side gets: the pools' events, and at the end the bill, settled already. Errors of the last pool are thrown. */
 export type RelayEvent =
   | Exclude<PoolEvent, { type: 'done' } | { type: 'error' }>
   | { type: 'end'; done: Extract<PoolEvent, { type: 'done' }>; bill: Bill };
 
 /** What came together, together. Throws GatewayError. Aborting, or ending the generator early, ends the request at the pool. */
-export async function* relay(
+export function relay(
   ports: RelayPorts,
   admitted: Admitted,
   signal: AbortSignal,
 ): AsyncGenerator<RelayEvent[], void, void> {
-  const { settler, ledger, clock, registry, metrics, tracer } = ports;
-  const { requestId, tenant, pool, choices, startedAtMs, deadlineMs } = admitted;
-  const stop = new AbortController();
-  const abort = () => stop.abort('over');
-  let answered = false;
-  const leave = () => (answered ? abort() : void clock.sleep(UNANSWERED_GRACE_MS, stop.signal).then(abort));
-  signal.addEventListener('abort', leave, { once: true });
-  void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
+  return new Relay(ports, admitted, signal).events();
+}
 
-  const span = childSpan(tracer, admitted.span, 'relay', { 'hearth.pool.id': pool.client.target.id });
-  const failed = (error: unknown) => {
-    spanFailed(span, error);
-    return error;
-  };
-  let { hold } = admitted;
-  let settled = false;
-  let shrunk = Promise.resolve();
-  const settle = async (bill: Bill, answer?: SealedAnswer | null) => {
-    const settling = () => settler.settle(tenant, requestId, bill, answer);
-    await traced(tracer, span, 'settle', billAttributes(bill), settling);
-    settled = true;
-  };
-  const released = new Released(choices);
-  /** Throws where an event doesn't follow, and what is the pool's own error. */
-  const pass = async (event: PoolEvent, batch: readonly PoolEvent[]): Promise<RelayEvent> => {
-    switch (event.type) {
-      case 'prompt':
-        hold = { ...hold, inputTokens: Math.min(hold.inputTokens, event.prompt_tokens) };
-        registry.computed(pool, admitted.route);
-        // Nobody waits for it. Where the end has come with it, settling ends the hold whole.
-        if (!batch.some(({ type }) => type === 'done')) shrunk = ledger.shrink({ tenant, requestId, ...hold });
-        shrunk.catch(() => {}); // told with the next batch, unless the client leaves before
-        return event;
-      case 'delta':
-        if (!released.add(event)) throw broken('the stream skips or repeats positions');
-        if (released.first) {
-          const firstTokenMs = clock.now() - startedAtMs;
-          metrics.firstToken(firstTokenMs / 1000);
-          registry.answered(pool, admitted.route, firstTokenMs);
-          span.addEvent('first_token');
+class Relay {
+  readonly #ports: RelayPorts;
+  readonly #admitted: Admitted;
+  readonly #signal: AbortSignal;
+  readonly #span: Span;
+  readonly #told: Told;
+  #place: Place;
+  #leg = 0;
+  #legFromMs: number;
+  #hold: HoldBounds;
+  #settled = false;
+  #shrunk = Promise.resolve();
+
+  constructor(ports: RelayPorts, admitted: Admitted, signal: AbortSignal) {
+    this.#ports = ports;
+    this.#admitted = admitted;
+    this.#signal = signal;
+    this.#place = admitted.place;
+    this.#hold = admitted.hold;
+    this.#legFromMs = admitted.startedAtMs;
+    this.#told = new Told(admitted.choices, admitted.memory);
+    this.#span = childSpan(ports.tracer, admitted.span, 'relay', { 'hearth.pool.id': this.#poolId });
+  }
+
+  get #poolId(): string {
+    return this.#place.pool.client.target.id;
+  }
+
+  async *events(): AsyncGenerator<RelayEvent[], void, void> {
+    const { requestId, tenant, deadlineMs, memory } = this.#admitted;
+    try {
+      for (;;)
+        try {
+          return yield* this.#throughPool();
+        } catch (error) {
+          const cut = cutOf(error);
+          if (!cut) throw error;
+          this.#report(cut);
+          if (!(await this.#goOn(cut))) throw await this.#end(cut);
         }
+    } catch (error) {
+      spanFailed(this.#span, error);
+      throw error;
+    } finally {
+      memory.release();
+      if (!this.#settled) this.#ports.settler.leave({ requestId, tenant, pool: this.#poolId, deadlineMs });
+      this.#span.setAttribute('hearth.settled', this.#settled);
+      this.#span.end();
+    }
+  }
+
+  /** One leg. Throws PoolRequestError or GaveUp where the pool does not end it well. */
+  async *#throughPool(): AsyncGenerator<RelayEvent[], void, void> {
+    const { clock } = this.#ports;
+    const { deadlineMs, keep } = this.#admitted;
+    const { pool } = this.#place;
+    const signal = this.#signal;
+    const stop = new AbortController();
+    const abort = () => stop.abort('over');
+    let answered = false;
+    const leave = () => (answered ? abort() : void clock.sleep(UNANSWERED_GRACE_MS, stop.signal).then(abort));
+    signal.addEventListener('abort', leave, { once: true });
+    void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
+    const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
+    try {
+      if (clock.now() > this.#legFromMs + SIGN_WITHIN_MS)
+        throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long' });
+      if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
+      const { events } = await pool.client.infer(this.#inference(), this.#grant(), stop.signal);
+      answered = true;
+      if (signal.aborted) abort();
+      for await (const batch of events) {
+        let passed: RelayEvent[] = [];
+        let wrong: unknown = null;
+        try {
+          for (const event of batch) {
+            if (event.type === 'done' && keep && passed.length > 0) {
+              // The answer is kept as its consumer has made it of them.
+              yield passed;
+              passed = [];
+            }
+            const told = await this.#pass(event, batch);
+            if (told) passed.push(told);
+          }
+        } catch (error) {
+          wrong = error;
+        }
+        // What came before it has been released, and is billed.
+        if (passed.length > 0) yield passed;
+        if (wrong) throw wrong;
+        await this.#shrunk;
+      }
+    } finally {
+      release();
+      signal.removeEventListener('abort', leave);
+      abort();
+    }
+  }
+
+  #inference(): Inference {
+    const { inference } = this.#admitted;
+    if (!this.#told.begun) return inference;
+    const resume = this.#told.resume(this.#place.model.fingerprint);
+    if (inference.kind === 'chat') return { kind: 'chat', request: { ...inference.request, resume } };
+    return { kind: 'completion', request: { ...inference.request, resume } };
+  }
+
+  #grant() {
+    const { tenant, requestId, deadlineMs, service } = this.#admitted;
+    const holdTokens = this.#hold.inputTokens + this.#hold.outputTokens;
+    return { tenant, requestId, deadlineMs, holdTokens, ...service };
+  }
+
+  /** What the client's side gets of an event; null: it was told before. Throws where an event doesn't follow, and what is the pool's own error. */
+  async #pass(event: PoolEvent, batch: readonly PoolEvent[]): Promise<RelayEvent | null> {
+    const { ledger, registry } = this.#ports;
+    const { requestId, tenant, keep } = this.#admitted;
+    switch (event.type) {
+      case 'prompt': {
+        const again = this.#told.begun;
+        if (!this.#told.prompt(event)) throw broken('the prompt is another than it was');
+        registry.computed(this.#place);
+        if (again) return null;
+        this.#hold = { ...this.#hold, inputTokens: Math.min(this.#hold.inputTokens, event.prompt_tokens) };
+        // Nobody waits for it. Where the end has come with it, settling ends the hold whole.
+        const ends = batch.some(({ type }) => type === 'done');
+        if (!ends) this.#shrunk = ledger.shrink({ tenant, requestId, ...this.#hold });
+        this.#shrunk.catch(() => {}); // told with the next batch, unless the client leaves before
         return event;
+      }
+      case 'prompt_logprobs':
+        this.#told.promptLogprobs(event);
+        return event;
+      case 'delta': {
+        const follows = this.#told.delta(event);
+        if (!follows) throw broken('the stream skips or repeats positions');
+        if (follows.first) this.#firstToken();
+        return event;
+      }
       case 'done': {
-        checkReceipt(admitted, event.receipt);
-        const bill = withinHold(billOf(event.receipt), hold);
-        await settle(bill, await admitted.keep?.(event, bill));
+        checkReceipt(this.#admitted, this.#poolId, event.receipt);
+        const bill = withinHold(atLeast(billOf(event.receipt), this.#told.released), this.#hold);
+        await this.#settle(bill, await keep?.(event, bill));
         return { type: 'end', done: event, bill };
       }
       case 'error':
-        if (event.receipt) checkReceipt(admitted, event.receipt);
-        await settle(event.receipt ? billOf(event.receipt) : { ...NOTHING_RELEASED, outcome: 'failed' });
-        throw fromPool(event.error, requestId);
-      default:
-        return event;
+        if (event.receipt) checkReceipt(this.#admitted, this.#poolId, event.receipt);
+        throw new GaveUp(event.error, event.receipt);
     }
-  };
-  const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
-  try {
-    const holdTokens = hold.inputTokens + hold.outputTokens;
-    const grant = { tenant, requestId, deadlineMs, holdTokens, ...admitted.service };
-    const late = clock.now() > startedAtMs + SIGN_WITHIN_MS;
-    if (late) throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long' });
-    if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
-    const { events } = await pool.client.infer(admitted.inference, grant, stop.signal);
-    answered = true;
-    if (signal.aborted) abort();
-    for await (const batch of events) {
-      let passed: RelayEvent[] = [];
-      let wrong: unknown = null;
-      try {
-        for (const event of batch) {
-          if (event.type === 'done' && admitted.keep && passed.length > 0) {
-            // The answer is kept as its consumer has made it of them.
-            yield passed;
-            passed = [];
-          }
-          passed.push(await pass(event, batch));
-        }
-      } catch (error) {
-        wrong = error;
-      }
-      // What came before it has been released, and is billed.
-      if (passed.length > 0) yield passed;
-      if (wrong) throw wrong;
-      await shrunk;
+  }
+
+  #firstToken(): void {
+    const { clock, metrics, registry } = this.#ports;
+    const nowMs = clock.now();
+    metrics.firstToken((nowMs - this.#admitted.startedAtMs) / 1000);
+    registry.answered(this.#place, nowMs - this.#legFromMs);
+    this.#span.addEvent('first_token');
+  }
+
+  /** The pool is to blame, unless the client left, or the pool only has too much to do. */
+  #report(cut: Cut): void {
+    const { registry, metrics, log } = this.#ports;
+    if (this.#signal.aborted || cut.kind === 'refused') return;
+    registry.reportFailure(this.#place.pool);
+    metrics.poolFailed(this.#poolId);
+    const reason = cut.kind === 'gave_up' ? (cut.error.code ?? 'gave up') : cut.reason;
+    log.warn('pool_failed', { pool: this.#poolId, request: this.#admitted.requestId, reason });
+  }
+
+  /** Whether it has another leg. From then on the new pool's word counts for the bill. */
+  async #goOn(cut: Cut): Promise<boolean> {
+    const { onward, ledger, clock, log, metrics } = this.#ports;
+    const { tenant, requestId, deadlineMs } = this.#admitted;
+    const told = this.#told;
+    const from = this.#place;
+    if (told.begun && !told.resume(from.model.fingerprint)) return false;
+    const leg = { cut, from, begun: told.begun, leg: this.#leg, deadlineMs };
+    const place = await onward.next(leg, this.#signal);
+    if (!place) return false;
+    const nowMs = clock.now();
+    const pool = place.pool.client.target.id;
+    const { released } = told;
+    if (!(await ledger.reroute({ tenant, requestId, pool, released, nowMs }))) return false;
+    if (!told.begun) this.#admitted.moved(place.model.fingerprint);
+    metrics.rerouted(told.begun ? 'resumed' : 'retried');
+    log.info('rerouted', { request: requestId, from: this.#poolId, to: pool, resumed: told.begun });
+    this.#span.addEvent('rerouted', { 'hearth.pool.id': pool });
+    this.#place = place;
+    this.#leg += 1;
+    this.#legFromMs = nowMs;
+    return true;
+  }
+
+  /** What the client is told of a request that ends here. What its pool surely doesn't have any more is settled. */
+  async #end(cut: Cut): Promise<GatewayError> {
+    const { requestId } = this.#admitted;
+    const nothing = { ...NOTHING_RELEASED, outcome: 'failed' as const };
+    switch (cut.kind) {
+      case 'gave_up':
+        await this.#settle(cut.receipt ? billOf(cut.receipt) : nothing);
+        return fromPool(cut.error, requestId);
+      case 'refused':
+        await this.#settle(this.#told.begun ? nothing : { ...nothing, outcome: 'refused' });
+        return this.#told.begun ? poolFailed() : fromPool(cut.error, requestId);
+      case 'never_sent':
+        await this.#settle(nothing);
+        return poolFailed();
+      case 'broken':
+        return poolFailed();
     }
-  } catch (error) {
-    if (!(error instanceof PoolRequestError)) throw failed(error);
-    const { failure } = error;
-    if (failure.kind !== 'broken')
-      await settle({ ...NOTHING_RELEASED, outcome: failure.kind === 'refused' ? 'refused' : 'failed' });
-    if (failure.kind === 'refused') throw failed(fromPool(failure.error, requestId));
-    if (!signal.aborted) {
-      registry.reportFailure(pool);
-      metrics.poolFailed(pool.client.target.id);
-      ports.log.warn('pool_failed', { pool: pool.client.target.id, request: requestId, reason: failure.reason });
-    }
-    throw failed(poolFailed());
-  } finally {
-    release();
-    signal.removeEventListener('abort', leave);
-    abort();
-    if (!settled) settler.leave({ requestId, tenant, pool: pool.client.target.id, deadlineMs });
-    span.setAttribute('hearth.settled', settled);
-    span.end();
+  }
+
+  async #settle(bill: Bill, answer?: SealedAnswer | null): Promise<void> {
+    const { settler, tracer } = this.#ports;
+    const { tenant, requestId } = this.#admitted;
+    const settling = () => settler.settle(tenant, requestId, bill, { answer });
+    await traced(tracer, this.#span, 'settle', billAttributes(bill), settling);
+    this.#settled = true;
   }
 }
 
-/** Output positions per choice: each is released once, in order. */
-class Released {
-  readonly #next: number[];
-  /** The event just added brought the request's first token. */
-  first = false;
-  #any = false;
-
-  constructor(choices: number) {
-    this.#next = Array.from({ length: choices }, () => 0);
-  }
-
-  /** False when the event does not go on where its choice stands. */
-  add(event: Extract<PoolEvent, { type: 'delta' }>): boolean {
-    const expected = this.#next[event.choice];
-    if (expected === undefined || (event.ids.length > 0 && event.position !== expected)) return false;
-    this.#next[event.choice] = expected + event.ids.length;
-    this.first = !this.#any && event.ids.length > 0;
-    this.#any ||= event.ids.length > 0;
-    return true;
-  }
+function cutOf(error: unknown): Cut | null {
+  if (error instanceof PoolRequestError) return error.failure;
+  if (error instanceof GaveUp) return { kind: 'gave_up', error: error.wire, receipt: error.receipt };
+  return null;
 }
 
 /** A receipt that is not of this request must not settle it. */
-function checkReceipt({ requestId, tenant, pool }: Admitted, receipt: Receipt): void {
-  if (receipt.request_id === requestId && receipt.tenant === tenant && receipt.pool_id === pool.client.target.id)
-    return;
+function checkReceipt({ requestId, tenant }: Admitted, poolId: string, receipt: Receipt): void {
+  if (receipt.request_id === requestId && receipt.tenant === tenant && receipt.pool_id === poolId) return;
   throw broken('the receipt is of another request');
 }

@@ -3,14 +3,13 @@
 // (the client left, the stream broke, an earlier gateway process died).
 import type { Clock } from '../clock.ts';
 import type { Bill } from '../ledger/bill.ts';
-import type { SealedAnswer } from '../ledger/idempotency.ts';
 import { type LedgerStore, MAX_LEDGER_PAGE, type Settlement } from '../ledger/port.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { PoolRegistry } from './poolRegistry.ts';
 import { PoolRequestError } from './poolRequest.ts';
-import { askAboutHold, collectReceipts } from './receipts.ts';
-import { book, type LeftHold, type Settling } from './settling.ts';
+import { askAboutHold, type Collecting, collectReceipts } from './receipts.ts';
+import { book, type LeftHold, type SettleMore, type Settling } from './settling.ts';
 
 /** Holds that are asked for one by one, per tick. */
 const HOLDS_PER_TICK = 200;
@@ -46,8 +45,8 @@ export class Settler implements Settling {
   }
 
   /** The request is no longer watched. */
-  async settle(tenant: string, requestId: string, bill: Bill, answer?: SealedAnswer | null): Promise<Settlement> {
-    const settlement = await book(this.#ports, tenant, requestId, bill, answer);
+  async settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement> {
+    const settlement = await book(this.#ports, tenant, requestId, bill, more);
     this.#watched.delete(requestId);
     this.#leftAtMs.delete(requestId);
     return settlement;
@@ -77,8 +76,13 @@ export class Settler implements Settling {
     const { ledger, registry, clock, log } = this.#ports;
     try {
       await ledger.expire(clock.now());
-      const settle = this.settle.bind(this);
-      await Promise.all(registry.pools.map((pool) => collectReceipts(pool, settle, log)));
+      const collecting: Collecting = {
+        settle: (tenant, requestId, bill, word) => this.settle(tenant, requestId, bill, { word }),
+        // Its relay ends it, here or at another pool.
+        leave: ({ request_id }) => this.#watched.has(request_id),
+        log,
+      };
+      await Promise.all(registry.pools.map((pool) => collectReceipts(pool, collecting)));
       await this.#resolveLeft();
     } catch (error) {
       if (!(error instanceof PoolRequestError)) log.error('settle_failed', errorFields(error));
@@ -104,7 +108,8 @@ export class Settler implements Settling {
   async #resolve(hold: LeftHold): Promise<'settled' | 'open' | 'unreachable'> {
     const { registry, clock } = this.#ports;
     const signedBeforeMs = this.#leftAtMs.get(hold.requestId) ?? this.#startedAtMs;
-    const answer = await askAboutHold(registry.byId(hold.pool), hold, { signedBeforeMs, nowMs: clock.now() });
+    const evidence = { signedBeforeMs, nowMs: clock.now(), mayGoOn: false };
+    const answer = await askAboutHold(registry.byId(hold.pool), hold, evidence);
     if (typeof answer === 'string') return answer;
     await this.settle(hold.tenant, hold.requestId, answer);
     return 'settled';

@@ -3,10 +3,17 @@
 import type { Clock } from '../clock.ts';
 import type { Bill } from '../ledger/bill.ts';
 import type { SealedAnswer } from '../ledger/idempotency.ts';
-import type { Hold, Ledger, Settlement } from '../ledger/port.ts';
+import type { Hold, Ledger, SettleCommand, Settlement } from '../ledger/port.ts';
 import type { Metrics } from '../metrics.ts';
 
+/** `pool`: that has the request now. */
 export type LeftHold = Pick<Hold, 'requestId' | 'tenant' | 'pool' | 'deadlineMs'>;
+
+/** `word`: whose it is, where it is not the relay's own. */
+export interface SettleMore {
+  answer?: SealedAnswer | null | undefined;
+  word?: SettleCommand['word'];
+}
 
 export interface Settling {
   /** Its hold is about to be made, and its relay will end it: until then nobody else concludes that the pool never got it. */
@@ -14,7 +21,7 @@ export interface Settling {
   /** Nothing was reserved after all. */
   unwatch(requestId: string): void;
   /** The one way to a bill: idempotent by request id. `answer`: to be replayed to who comes again under its key. */
-  settle(tenant: string, requestId: string, bill: Bill, answer?: SealedAnswer | null): Promise<Settlement>;
+  settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement>;
   /** The relay gives a request up without a bill. It is not signed for a pool after this. */
   leave(hold: LeftHold): void;
 }
@@ -25,9 +32,14 @@ export async function book(
   tenant: string,
   requestId: string,
   bill: Bill,
-  answer: SealedAnswer | null = null,
+  { answer, word }: SettleMore = {},
 ): Promise<Settlement> {
-  const settlement = await ledger.settle({ tenant, requestId, bill, nowMs: clock.now(), ...(answer && { answer }) });
+  const nowMs = clock.now();
+  const settlement = await ledger.settle({
+    ...{ tenant, requestId, bill, nowMs },
+    ...(answer && { answer }),
+    ...(word && { word }),
+  });
   if (settlement === 'booked')
     metrics.settled(bill.outcome, bill.inputTokens, bill.cachedInputTokens, bill.outputTokens);
   return settlement;

@@ -14,10 +14,13 @@ import { type Answer, KeptAnswer, MAX_KEPT_BYTES_AT_ONCE } from '../relay/answer
 import { answerOf } from '../relay/answerShape.ts';
 import { type Asked, askedOf, drawSeed, forPool } from '../relay/normalise.ts';
 import type { Inference } from '../relay/poolClient.ts';
+import { Onward } from '../relay/onward.ts';
 import { idempotencyKeyOf, type KeyedAttempt, recall } from '../relay/recall.ts';
 import { type Admitted, relay } from '../relay/relay.ts';
 import { replay, respondStreaming, respondWhole } from '../relay/respond.ts';
+import { RetryBudget } from '../relay/retryBudget.ts';
 import { serviceGrant } from '../relay/serviceGrant.ts';
+import { MAX_TOLD_BYTES_AT_ONCE } from '../relay/told.ts';
 import { readJson } from '../requestBody.ts';
 import { promptPieces, sharingScope } from '../routing/promptPieces.ts';
 import { holdAttributes, type Span, traced } from '../trace.ts';
@@ -26,8 +29,15 @@ import { ConcurrencyLimit, Exchange } from './exchange.ts';
 export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const limit = new ConcurrencyLimit(ports.settings.maxConcurrentRequests);
-  const budget = new ByteBudget(MAX_KEPT_BYTES_AT_ONCE);
-  const { maxBodyBytes, requestTimeoutMs, holdMarginMs } = ports.settings;
+  const { registry, clock } = ports;
+  const { maxBodyBytes, requestTimeoutMs, holdMarginMs, failoverWaitMs } = ports.settings;
+  const retries = new RetryBudget();
+  const way: Way = {
+    onward: new Onward({ registry, clock, budget: retries, waitMs: failoverWaitMs, freshen: ports.freshenPools }),
+    retries,
+    kept: new ByteBudget(MAX_KEPT_BYTES_AT_ONCE),
+    told: new ByteBudget(MAX_TOLD_BYTES_AT_ONCE),
+  };
 
   const route = (path: string, read: (request: Request) => Promise<Inference>) =>
     app.post(path, async (c) => {
@@ -43,7 +53,7 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
           return reserve(ports, key, { inference, idempotencyKey, requestId: c.get('requestId') }, c.get('span'));
         });
         c.set('requestId', job.requestId);
-        return await answer(ports, job, exchange, budget);
+        return await answer(ports, job, exchange, way);
       } catch (error) {
         exchange.finish();
         throw error;
@@ -60,6 +70,14 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
   return app;
 }
 
+/** What requests share on their way: where they may go on, and the memory that they have for it together. */
+interface Way {
+  onward: Onward;
+  retries: RetryBudget;
+  kept: ByteBudget;
+  told: ByteBudget;
+}
+
 interface Requested {
   /** As the client sent it. */
   inference: Inference;
@@ -68,7 +86,7 @@ interface Requested {
 }
 
 interface Work {
-  admitted: Omit<Admitted, 'keep'>;
+  admitted: Omit<Admitted, 'keep' | 'memory'>;
   answer: Answer;
   attempt: KeyedAttempt | null;
 }
@@ -107,15 +125,15 @@ async function reserve(
       return { requestId: recalled.requestId, asked, headers: recalled.headers, work: recalled.body };
     attempt = recalled.attempt;
   }
-  const choice = registry.choose(inference.request.model, () =>
-    promptPieces(inference, sharingScope(service, key, inference.request)),
-  );
+  const choice = registry.choose(inference.request.model, {
+    piecesOf: () => promptPieces(inference, sharingScope(service, key, inference.request)),
+  });
   if (choice.kind === 'unknown_model') throw modelNotFound(inference.request.model);
   if (choice.kind === 'none_ready') {
     await authenticateFor(inference.request.model, key, ports);
     throw noPoolReady(inference.request.model);
   }
-  const { pool, model, route } = choice;
+  const { pool, model } = choice;
   const id = attempt?.id ?? requestId;
   settler.watch(id);
   const about = { 'hearth.project.id': tenant, 'gen_ai.request.model': model.id, 'hearth.choices': choices };
@@ -144,9 +162,12 @@ async function reserve(
       answer: answerOf(head, inference, asked),
       attempt,
       admitted: {
-        ...{ requestId: id, tenant, pool, route, choices, hold, startedAtMs, deadlineMs, span },
+        ...{ requestId: id, tenant, place: choice, choices, hold, startedAtMs, deadlineMs, span },
         inference: forPool(inference, outputTokens, granted.seed ?? seed),
         service: serviceGrant(keyring, service, { tenant, keyId }, inference.request, asked.priority),
+        moved: (fingerprint) => {
+          head.system_fingerprint = fingerprint;
+        },
       },
     },
   };
@@ -156,15 +177,18 @@ async function answer(
   ports: GatewayPorts,
   { asked, headers, work }: Job,
   exchange: Exchange,
-  budget: ByteBudget,
+  way: Way,
 ): Promise<Response> {
   if (work instanceof Uint8Array) {
     exchange.finish();
     return replay(work, asked.stream, headers);
   }
-  const share = () => budget.share(ports.clock.now(), work.admitted.deadlineMs + ports.settings.holdMarginMs);
-  const { answer, keep } = kept(work, exchange, share);
-  const events = relay(ports, { ...work.admitted, keep }, exchange.signal);
+  const untilMs = work.admitted.deadlineMs + ports.settings.holdMarginMs;
+  const share = (budget: ByteBudget) => budget.share(ports.clock.now(), untilMs);
+  const { answer, keep } = kept(work, exchange, () => share(way.kept));
+  way.retries.put();
+  const relayPorts = { ...ports, onward: way.onward };
+  const events = relay(relayPorts, { ...work.admitted, keep, memory: share(way.told) }, exchange.signal);
   if (!asked.stream) {
     const response = await respondWhole(events, answer, headers);
     exchange.finish();

@@ -1,0 +1,99 @@
+// What a request's client side has been told, event by event: it decides whether the next one follows, and it is what another pool needs to
+// go on from there. Ids are kept, no text: the pool that goes on makes of them again what it holds back of stop strings and characters.
+// Bounded by a share of a byte budget; where that is spent, the request just can't go on elsewhere.
+import type { FinishReason, PoolEvent, Usage } from '../../pool/wire/events.ts';
+import type { Resume } from '../../pool/wire/inference.ts';
+import type { Share } from '../byteBudget.ts';
+import type { Released } from '../ledger/bill.ts';
+
+type Event<T extends PoolEvent['type']> = Extract<PoolEvent, { type: T }>;
+
+/** Of all requests together: an isolate has 128 MB for everything. */
+export const MAX_TOLD_BYTES_AT_ONCE = 32 * 1024 * 1024;
+/** A number in an array. */
+const BYTES_PER_ID = 8;
+
+interface ToldChoice {
+  count: number;
+  ids: number[];
+  finish: FinishReason | null;
+}
+
+export class Told {
+  readonly #choices: ToldChoice[];
+  readonly #share: Share;
+  #kept = true;
+  #prompts: readonly (readonly number[])[] | null = null;
+  #promptTokens = 0;
+  /** Prompt tokens told with text or logprob, per prompt. */
+  #echoed: number[] = [];
+  #usage: Usage | null = null;
+
+  constructor(choices: number, share: Share) {
+    this.#choices = Array.from({ length: choices }, () => ({ count: 0, ids: [], finish: null }));
+    this.#share = share;
+  }
+
+  /** The pool has taken the request. What goes on elsewhere from here has to be of the same fingerprint. */
+  get begun(): boolean {
+    return this.#prompts !== null;
+  }
+
+  /** False where another prompt was told before. */
+  prompt({ prompts, prompt_tokens }: Event<'prompt'>): boolean {
+    if (this.#prompts) return prompt_tokens === this.#promptTokens;
+    this.#prompts = prompts;
+    this.#promptTokens = prompt_tokens;
+    this.#echoed = prompts.map(() => 0);
+    this.#keep(prompt_tokens);
+    return true;
+  }
+
+  promptLogprobs({ prompt, tokens }: Event<'prompt_logprobs'>): void {
+    this.#echoed[prompt] = (this.#echoed[prompt] ?? 0) + tokens.length;
+  }
+
+  /** `first`: it brought the request's first token. null: it does not go on where its choice stands. */
+  delta({ choice: index, ids, position, finish_reason, usage }: Event<'delta'>): { first: boolean } | null {
+    const choice = this.#choices[index];
+    if (!choice || choice.finish || (ids.length > 0 && position !== choice.count)) return null;
+    const first = ids.length > 0 && this.#choices.every(({ count }) => count === 0);
+    choice.count += ids.length;
+    choice.finish = finish_reason ?? null;
+    this.#usage = usage;
+    this.#keep(ids.length);
+    if (this.#kept) choice.ids.push(...ids);
+    return { first };
+  }
+
+  /** null: nothing that would cost anything. */
+  get released(): Released | null {
+    const positions = this.#choices.map(({ count }) => count);
+    if (positions.every((count) => count === 0)) return null;
+    return {
+      inputTokens: this.#promptTokens,
+      cachedInputTokens: Math.min(this.#promptTokens, this.#usage?.cached_tokens ?? 0),
+      positions,
+    };
+  }
+
+  /** For a pool whose model has this fingerprint; null: there was no room to remember it. */
+  resume(fingerprint: string): Resume | null {
+    if (!this.#kept || !this.#prompts) return null;
+    const none = { prompt_tokens: this.#promptTokens, cached_tokens: 0, completion_tokens: 0 };
+    return {
+      fingerprint,
+      prompts: this.#prompts.map((ids) => [...ids]),
+      choices: this.#choices.map(({ ids, finish }) => ({ ids, finish_reason: finish })),
+      prompt_logprobs: this.#echoed,
+      usage: this.#usage ?? none,
+    };
+  }
+
+  #keep(ids: number): void {
+    if (!this.#kept || this.#share.take(ids * BYTES_PER_ID)) return;
+    this.#kept = false;
+    this.#share.release();
+    for (const choice of this.#choices) choice.ids = [];
+  }
+}
