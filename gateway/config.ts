@@ -55,7 +55,10 @@ export const limitsSchema = z.strictObject({
     .max(30 * 86_400_000)
     .default(86_400_000)
     .describe('So long an Idempotency-Key stands for its request, and its answer is given again.'),
-  failoverWaitMs: milliseconds
+  failoverWaitMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
     .default(15_000)
     .describe('A request whose pool failed waits so long for another, or the same again, to go on at.'),
   headersTimeoutMs: milliseconds.default(15_000).describe('A request’s headers must have come within this.'),

@@ -10,7 +10,12 @@ import {
   type Receipt,
   receiptsAnswer,
 } from '../../pool/wire/events.ts';
-import type { ChatRequest, CompletionRequest } from '../../pool/wire/inference.ts';
+import type {
+  ChatRequest,
+  CompletionRequest,
+  PoolChatRequest,
+  PoolCompletionRequest,
+} from '../../pool/wire/inference.ts';
 import {
   type PrefixDeclaration,
   type PrefixReport,
@@ -36,6 +41,11 @@ const ASK_TIMEOUT_MS = 5000;
 
 export type Inference = { kind: 'chat'; request: ChatRequest } | { kind: 'completion'; request: CompletionRequest };
 
+/** As a pool is asked: it may have been begun before. */
+export type PoolInference =
+  | { kind: 'chat'; request: PoolChatRequest }
+  | { kind: 'completion'; request: PoolCompletionRequest };
+
 export const INFERENCE_PATH = { chat: '/v1/chat/completions', completion: '/v1/completions' } as const;
 
 export interface RunningRequest {
@@ -57,7 +67,7 @@ export class PoolClient {
    * Starts an inference. Throws PoolRequestError when it does not begin; so does the generator of its events when the stream breaks
    * before `done` or `error`, or an event is not signed in its place. Ending the generator early aborts the request.
    */
-  async infer(inference: Inference, grant: Grant, signal: AbortSignal): Promise<RunningRequest> {
+  async infer(inference: PoolInference, grant: Grant, signal: AbortSignal): Promise<RunningRequest> {
     const path = INFERENCE_PATH[inference.kind];
     const sent = await send(this.#ports, this.target, { method: 'POST', path, body: inference.request, grant, signal });
     const type = sent.response.headers.get('content-type') ?? '';

@@ -47,10 +47,7 @@ export interface Place {
   route: Route;
 }
 
-export type Choice =
-  | ({ kind: 'pool' } & Place)
-  | { kind: 'none_ready' }
-  | { kind: 'unknown_model' };
+export type Choice = ({ kind: 'pool' } & Place) | { kind: 'none_ready' } | { kind: 'unknown_model' };
 
 export function isReady(pool: PoolState, nowMs: number): boolean {
   const { failures, status, statusAtMs } = pool;

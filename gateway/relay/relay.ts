@@ -17,7 +17,7 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { billAttributes, childSpan, type Span, spanFailed, type Tracer, traced } from '../trace.ts';
 import { type Cut, GaveUp, type Onward } from './onward.ts';
-import type { Inference } from './poolClient.ts';
+import type { Inference, PoolInference } from './poolClient.ts';
 import type { Place, PoolRegistry } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import { SIGN_WITHIN_MS } from './resolve.ts';
@@ -177,7 +177,7 @@ class Relay {
     }
   }
 
-  #inference(): Inference {
+  #inference(): PoolInference {
     const { inference } = this.#admitted;
     if (!this.#told.begun) return inference;
     const resume = this.#told.resume(this.#place.model.fingerprint);

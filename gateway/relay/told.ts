@@ -80,13 +80,17 @@ export class Told {
   /** For a pool whose model has this fingerprint; null: there was no room to remember it. */
   resume(fingerprint: string): Resume | null {
     if (!this.#kept || !this.#prompts) return null;
-    const none = { prompt_tokens: this.#promptTokens, cached_tokens: 0, completion_tokens: 0 };
+    const { cached_tokens = 0, accepted_prediction_tokens, rejected_prediction_tokens } = this.#usage ?? {};
     return {
       fingerprint,
       prompts: this.#prompts.map((ids) => [...ids]),
       choices: this.#choices.map(({ ids, finish }) => ({ ids, finish_reason: finish })),
       prompt_logprobs: this.#echoed,
-      usage: this.#usage ?? none,
+      usage: {
+        cached_tokens,
+        ...(accepted_prediction_tokens !== undefined && { accepted_prediction_tokens }),
+        ...(rejected_prediction_tokens !== undefined && { rejected_prediction_tokens }),
+      },
     };
   }
 

@@ -32,17 +32,14 @@ export class Breaker {
   }
 
   succeeded(nowMs: number): void {
-    if (this.#openUntilMs === null) return this.#note(nowMs, false);
-    if (nowMs < this.#openUntilMs) return; // begun before it opened
-    this.#openUntilMs = null;
-    this.#pauseMs = FIRST_PAUSE_MS;
-    this.#outcomes = [];
+    if (this.#openUntilMs === null) this.#note(nowMs, false);
+    else if (nowMs >= this.#openUntilMs) this.reset(); // otherwise it was begun before it opened
   }
 
   failed(nowMs: number): void {
     if (this.#openUntilMs !== null) {
-      if (nowMs < this.#openUntilMs) return; // begun before it opened
-      return this.#open(nowMs, Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2));
+      if (nowMs >= this.#openUntilMs) this.#open(nowMs, Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2));
+      return;
     }
     this.#note(nowMs, true);
     const failures = this.#outcomes.filter(({ failed }) => failed).length;

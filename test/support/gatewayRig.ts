@@ -43,6 +43,7 @@ export const LIMITS = {
   maxConcurrentRequests: 64,
   requestTimeoutMs: 60_000,
   holdMarginMs: 1000,
+  failoverWaitMs: 0,
   keepAliveMs: 15_000,
   idempotencyKeepMs: 86_400_000,
 };
@@ -112,6 +113,7 @@ export class GatewayRig extends GatewayClient {
       settler: this.settler,
       gauges: async () => [],
       freshenUsage: async () => void (await feedUsage(ledger, usage)),
+      freshenPools: () => this.refresh(),
       hangUp: this.hangUp.signal,
     };
     this.#app = createApp(this.ports);
