@@ -94,7 +94,7 @@ export function planRequest(model: PoolModel, inference: Inference, grant: Grant
     prompts,
     promptTokens,
     choices,
-    resumed: false,
+    resumed: request.anew === true,
     told: prompts.map(() => 0),
     billed: { cachedTokens: 0, drafts: { accepted: 0, rejected: 0 } },
     logprobs: wants.logprobs,

@@ -63,7 +63,8 @@ export class Onward {
     const patience = patienceOf(ended);
     if (patience === 'none' || ended.leg + 1 >= MAX_LEGS || signal.aborted) return null;
     if (!ended.begun && !budget.take()) return null;
-    const untilMs = patience === 'wait' ? Math.min(ended.deadlineMs, clock.now() + waitMs) : clock.now();
+    const untilMs = patience === 'once' ? clock.now() : Math.min(ended.deadlineMs, clock.now() + waitMs);
+    if (patience === 'pause') await clock.sleep(LOOK_EVERY_MS * 2 ** ended.leg, signal);
     for (;;) {
       const place = this.#find(ended, patience === 'once');
       if (place || clock.now() >= untilMs) return place;
@@ -83,7 +84,7 @@ export class Onward {
   }
 }
 
-function patienceOf({ cut, begun, leg }: EndedLeg): 'wait' | 'once' | 'none' {
+function patienceOf({ cut, begun, leg }: EndedLeg): 'wait' | 'pause' | 'once' | 'none' {
   switch (cut.kind) {
     case 'never_sent':
     case 'broken':
@@ -92,7 +93,7 @@ function patienceOf({ cut, begun, leg }: EndedLeg): 'wait' | 'once' | 'none' {
       return cut.error.resumable ? 'wait' : 'none';
     case 'refused':
       // It has not noticed yet that the connection of the leg before is gone.
-      if (leg > 0 && cut.error.code === 'duplicate_request') return 'wait';
+      if (leg > 0 && cut.error.code === 'duplicate_request') return 'pause';
       if (!cut.error.resumable) return 'none';
       return begun ? 'wait' : 'once';
   }

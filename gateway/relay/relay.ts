@@ -179,10 +179,12 @@ class Relay {
 
   #inference(): PoolInference {
     const { inference } = this.#admitted;
-    if (!this.#told.begun) return inference;
-    const resume = this.#told.resume(this.#place.model.fingerprint);
-    if (inference.kind === 'chat') return { kind: 'chat', request: { ...inference.request, resume } };
-    return { kind: 'completion', request: { ...inference.request, resume } };
+    if (this.#leg === 0) return inference;
+    const before = this.#told.begun
+      ? { resume: this.#told.resume(this.#place.model.fingerprint) }
+      : { anew: true as const };
+    if (inference.kind === 'chat') return { kind: 'chat', request: { ...inference.request, ...before } };
+    return { kind: 'completion', request: { ...inference.request, ...before } };
   }
 
   #grant() {

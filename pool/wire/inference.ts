@@ -1,5 +1,5 @@
 // The inference requests, as OpenAI's clients send them: one schema for both sides, so that what the gateway admits the pool
-// understands. A pool also takes `resume`, which only the gateway knows. Unknown fields are refused by name, because a parameter that is
+// understands. A pool also takes what only the gateway knows: where another began it. Unknown fields are refused by name, because a parameter that is
 // silently ignored is a wrong answer.
 import { z } from 'zod';
 import { finishReason, usage } from './events.ts';
@@ -139,12 +139,16 @@ export const resume = z.strictObject({
 });
 export type Resume = z.infer<typeof resume>;
 
-const resumable = { resume: resume.nullish() };
+const begunBefore = {
+  resume: resume.nullish(),
+  /** Nobody was told anything of it: what this pool may know of it has ended, and counts no more. */
+  anew: z.literal(true).nullish(),
+};
 
 /** The requests as the gateway sends them to a pool. */
-export const poolChatRequest = chatRequest.extend(resumable);
+export const poolChatRequest = chatRequest.extend(begunBefore);
 export type PoolChatRequest = z.infer<typeof poolChatRequest>;
-export const poolCompletionRequest = completionRequest.extend(resumable);
+export const poolCompletionRequest = completionRequest.extend(begunBefore);
 export type PoolCompletionRequest = z.infer<typeof poolCompletionRequest>;
 
 /** Body of POST /pool/count: what to count, as the inference request would be rendered. */

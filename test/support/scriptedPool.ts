@@ -221,11 +221,15 @@ export class ScriptedPool {
     return { status: 200, value: { receipts: ended.slice(0, limit), has_more: ended.length > limit } };
   }
 
-  /** Why a request with this id, begun under this fingerprint if it was, can't begin here. */
-  #conflict(requestId: string, fingerprint: string | undefined): 'duplicate_request' | 'fingerprint_mismatch' | null {
+  /** Why a request with this id, begun before (under this fingerprint), can't begin here. */
+  #conflict(
+    requestId: string,
+    before: boolean,
+    fingerprint: string | undefined,
+  ): 'duplicate_request' | 'fingerprint_mismatch' | null {
     if (fingerprint !== undefined && fingerprint !== this.fingerprint) return 'fingerprint_mismatch';
     const earlier = this.#receipts.get(requestId)?.outcome;
-    const over = earlier === undefined || (fingerprint !== undefined && !['running', 'completed'].includes(earlier));
+    const over = earlier === undefined || (before && !['running', 'completed'].includes(earlier));
     return over ? null : 'duplicate_request';
   }
 
@@ -259,8 +263,8 @@ export class ScriptedPool {
       const { status, retry_after_ms: _, ...error } = script.refuse;
       return json(status, { error });
     }
-    const { resume } = request;
-    const conflict = this.#conflict(context.requestId ?? '', resume?.fingerprint);
+    const { resume, anew } = request;
+    const conflict = this.#conflict(context.requestId ?? '', Boolean(resume ?? anew), resume?.fingerprint);
     if (conflict) {
       const error = { message: 'It can not begin here.', type: 'invalid_request_error', param: null, code: conflict };
       return json(409, { error });
