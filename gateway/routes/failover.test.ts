@@ -126,6 +126,20 @@ describe('a stream', () => {
     },
   );
 
+  test('that was not begun begins anew at its own pool, where a receipt of the first try lies', async () => {
+    await b.kill();
+    await rig.refresh();
+    let tries = 0;
+    a.script = {
+      get tamper() {
+        return tries++ === 0 ? ({ event: 0, how: 'cut' } as const) : undefined;
+      },
+    } as Script;
+    expect((await told({ ...request, echo: false, n: 1 })).at(-1)).toBe('[DONE]');
+    expect(a.requests.length).toBeGreaterThan(1);
+    expect(await rig.entries()).toMatchObject([{ outcome: 'completed', outputTokens: 4 }]);
+  });
+
   test('that has begun goes on nowhere but where the fingerprint is equal: it ends in an error and pays for what it got', async () => {
     b.fingerprint = 'fp_other';
     await rig.refresh();

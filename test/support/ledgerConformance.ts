@@ -83,6 +83,40 @@ export function ledgerConformance(name: string, open: () => Promise<OpenLedger>,
       ]);
     });
 
+    test('a request that went on elsewhere is billed by the pool that has it now, and no less than was released before', async () => {
+      await put([daily(1000)]);
+      const [tenant, nowMs] = [TENANT, NOON];
+      for (const id of ['r1', 'r2', 'r3']) await ledger.admit(admission(id, exactly(30, 40)));
+      const released = { inputTokens: 30, cachedInputTokens: 10, positions: [5, 7] };
+      const move = (requestId: string, pool: string, before: typeof released | null) =>
+        ledger.reroute({ tenant, requestId, pool, released: before, nowMs: nowMs + 5 });
+      for (const id of ['r1', 'r2', 'r3']) expect(await move(id, 'pool-b', released)).toBe(true);
+      expect(await move('r4', 'pool-b', null)).toBe(false);
+      ledger = await opened.reopen();
+      const [hold] = await ledger.holds({ limit: 1 });
+      expect(hold).toMatchObject({ pool: 'pool-b', leg: 1, legFromMs: nowMs + 5, released, reservedAtMs: nowMs });
+      const settle = (requestId: string, output: number, word: { pool: string; leg?: number }) =>
+        ledger.settle({ tenant, requestId, bill: bill(output > 0 ? 30 : 0, output), nowMs, word });
+      expect(await settle('r1', 6, { pool: 'pool-a' })).toBe('elsewhere');
+      expect(await settle('r1', 6, { pool: 'pool-b', leg: 0 })).toBe('elsewhere');
+      expect(await state()).toEqual([[0, 210]]);
+      expect(await settle('r1', 20, { pool: 'pool-b' })).toBe('booked');
+      expect(await settle('r1', 6, { pool: 'pool-a' })).toBe('already');
+      // The new pool knows nothing of it; so nothing is known but what was released.
+      expect(await settle('r2', 0, { pool: 'pool-b', leg: 1 })).toBe('booked');
+      expect(await move('r2', 'pool-c', released)).toBe(false);
+      // Back again: the leg tells one life of the pool from the other.
+      expect(await move('r3', 'pool-a', released)).toBe(true);
+      expect(await settle('r3', 6, { pool: 'pool-a', leg: 0 })).toBe('elsewhere');
+      expect(await settle('r3', 6, { pool: 'pool-a', leg: 2 })).toBe('booked');
+      expect(await ledger.outbox(10)).toMatchObject([
+        { requestId: 'r1', pool: 'pool-b', inputTokens: 30, cachedInputTokens: 0, outputTokens: 20 },
+        { requestId: 'r2', pool: 'pool-b', inputTokens: 30, cachedInputTokens: 10, outputTokens: 12 },
+        { requestId: 'r3', pool: 'pool-a', inputTokens: 30, cachedInputTokens: 0, outputTokens: 12 },
+      ]);
+      expect(await state()).toEqual([[134, 0]]);
+    });
+
     test('a refused request holds nothing, in no window', async () => {
       await put([daily(1000), { ...daily(50), window: 'lifetime' }]);
       expect(await ledger.admit(admission('r1', exactly(20, 20)))).toMatchObject({ kind: 'granted' });

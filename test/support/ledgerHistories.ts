@@ -1,9 +1,9 @@
 // Random histories of a ledger against a naive model that keeps a list of everything that happened and adds it up at every question:
-// requests of two keys, holds that shrink, settle, expire and are settled late, clocks that run on, jump over windows' borders and are
+// requests of two keys, holds that shrink, go on at other pools, settle, expire and are settled late, clocks that run on, jump over windows' borders and are
 // set back, limits of every metric, window and scope that are taken away and put again, and processes that end.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { withinHold } from '../../gateway/ledger/bill.ts';
+import { atLeast, type Released, withinHold } from '../../gateway/ledger/bill.ts';
 import { decide, type HoldBounds, type Meter } from '../../gateway/ledger/decide.ts';
 import { type LimitRule, unitsOf } from '../../gateway/ledger/limits.ts';
 import type { LedgerStore } from '../../gateway/ledger/port.ts';
@@ -15,6 +15,8 @@ const START = Date.UTC(2026, 6, 15, 12);
 const TENANT = 'proj_000000000000000000000002';
 const KEYS = ['key_1', 'key_2'].map((id, i) => ({ id, hash: { pepperVersion: 1, hash: `a${i}`.repeat(32) } }));
 const LIFE_MS = 3_600_000;
+
+const POOLS = ['pool-a', 'pool-b'] as const;
 
 type OwnedRule = LimitRule & { keyId: string | null };
 
@@ -75,6 +77,20 @@ const step = fc.oneof(
       input: small,
       cached: small,
       output: fc.integer({ min: 0, max: 300 }),
+      /** Who says it; null: the relay, of the pool that has it. */
+      pool: fc.constantFrom(null, null, ...POOLS),
+      legsAgo: fc.constantFrom(0, 0, 1),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('reroute' as const),
+      which: fc.nat(20),
+      pool: fc.constantFrom(...POOLS),
+      input: small,
+      cached: small,
+      positions: fc.constantFrom([1], [3, 0], [10, 20, 30]),
     }),
   },
   {
@@ -103,6 +119,9 @@ interface NaiveRequest extends HoldBounds {
   reservedAtMs: number;
   second: number;
   runs: boolean;
+  pool: string;
+  leg: number;
+  released: Released | null;
   /** null: not settled. */
   used: { tokens: number; spend: number } | null;
 }
@@ -235,9 +254,19 @@ async function follow(opened: OpenLedger, naive: NaiveLedger, steps: readonly St
         outputTokens: one.output,
         outcome: 'completed' as const,
       };
-      const settlement = await ledger.settle({ tenant: TENANT, requestId: request.id, bill, nowMs });
-      expect(settlement).toBe(request.used === null ? 'booked' : 'already');
-      request.used ??= useOf(withinHold(bill, request), request.price);
+      const word = one.pool === null ? null : { pool: one.pool, leg: request.leg - one.legsAgo };
+      const command = { tenant: TENANT, requestId: request.id, bill, nowMs, ...(word && { word }) };
+      const counts = !word || (word.pool === request.pool && word.leg === request.leg);
+      const open = counts ? 'booked' : 'elsewhere';
+      expect(await ledger.settle(command)).toBe(request.used === null ? open : 'already');
+      if (counts) request.used ??= useOf(withinHold(atLeast(bill, request.released), request), request.price);
+    }
+    if (request && one.do === 'reroute') {
+      const cachedInputTokens = Math.min(one.cached, one.input);
+      const released = { inputTokens: one.input, cachedInputTokens, positions: one.positions };
+      const command = { tenant: TENANT, requestId: request.id, pool: one.pool, released, nowMs };
+      expect(await ledger.reroute(command)).toBe(request.used === null);
+      if (request.used === null) Object.assign(request, { pool: one.pool, released, leg: request.leg + 1 });
     }
     const limits = await ledger.limits(TENANT, nowMs);
     naive.tick(nowMs);
@@ -275,7 +304,8 @@ async function admit(
     expect(actual).toMatchObject({ retryAfterMs: expect.any(Number) });
   if (expected.kind !== 'granted') return;
   expect(actual).toMatchObject({ hold: expected.hold, outputTokens: expected.outputTokens });
-  const booked = { reservedAtMs: nowMs, second: naive.latestSecond, runs: true, used: null };
+  const at = { pool: 'pool-a', leg: 0, released: null };
+  const booked = { reservedAtMs: nowMs, second: naive.latestSecond, runs: true, used: null, ...at };
   naive.requests.push({ id: requestId, keyId: key.id, model, price, ...booked, ...expected.hold });
 }
 
