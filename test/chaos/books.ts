@@ -22,7 +22,8 @@ const count = z.object({ n: z.int() });
 export interface StormRecords {
   /** The gateway's database. */
   path: string;
-  receipts: ReadonlyMap<string, Receipt>;
+  /** The last that each pool journalled of each request. */
+  receipts: readonly Receipt[];
   tenants: readonly PlannedTenant[];
   /** What clients were told of requests that were answered. */
   told: readonly Told[];
@@ -76,38 +77,51 @@ function sumsOf(rows: readonly Row[]): Map<string, Tokens> {
   return sums;
 }
 
-/** Each position that some pool released, once; each prompt once, where anything of it was billed. */
+/**
+ * Each position that some pool released, once; each prompt once, where anything of it was billed. Of a request that went on at another pool
+ * the row's pool has the last word; what one before it had released, and nobody was told, may be in the bill or not.
+ */
 function notOfReceipts(
   rows: readonly Row[],
   billed: ReadonlyMap<string, Tokens>,
-  receipts: ReadonlyMap<string, Receipt>,
+  receipts: readonly Receipt[],
 ): string[] {
   const faults: string[] = [];
-  const byRequest = Map.groupBy(receipts.values(), (receipt) => requestOf(receipt.request_id));
-  for (const [requestId, attempts] of byRequest) {
-    const running = attempts.filter(({ outcome }) => outcome === 'running');
+  const rowOf = new Map(rows.map((one) => [one.request_id, one]));
+  for (const [requestId, all] of Map.groupBy(receipts, (receipt) => requestOf(receipt.request_id))) {
+    const running = all.filter(({ outcome }) => outcome === 'running');
     if (running.length > 0) faults.push(`${requestId} runs still: ${JSON.stringify(running)}`);
-    const bills = attempts.map(billOf);
-    const choices = Math.max(...bills.map(({ positions = [] }) => positions.length));
-    const released = Array.from({ length: choices }, (_, i) =>
-      Math.max(...bills.map(({ positions = [] }) => positions[i] ?? 0)),
-    );
-    const expected = {
-      input: Math.max(...bills.map(({ inputTokens }) => inputTokens)),
-      output: released.reduce((sum, one) => sum + one, 0),
-    };
+    const least = unionOf(all.filter((one) => one.pool_id === rowOf.get(one.request_id)?.pool));
+    const most = unionOf(all);
     const actual = billed.get(requestId);
-    if (actual?.input !== expected.input || actual.output !== expected.output)
-      faults.push(`${requestId}: journals ${JSON.stringify(expected)}, bill ${JSON.stringify(actual)}`);
+    const between = (what: 'input' | 'output') => actual && least[what] <= actual[what] && actual[what] <= most[what];
+    if (!between('input') || !between('output'))
+      faults.push(`${requestId}: journals ${JSON.stringify({ least, most })}, bill ${JSON.stringify(actual)}`);
   }
+  const known = Map.groupBy(receipts, (receipt) => receipt.request_id);
   for (const one of rows) {
-    const receipt = receipts.get(one.request_id);
-    if (!receipt && one.input + one.output > 0) faults.push(`${one.request_id} is billed without a receipt`);
-    if (receipt && (receipt.tenant !== one.tenant || receipt.pool_id !== one.pool))
-      faults.push(`${one.request_id} is billed to ${one.tenant} for ${one.pool}: ${JSON.stringify(receipt)}`);
+    const mine = known.get(one.request_id) ?? [];
+    if (mine.length === 0 && one.input + one.output > 0) faults.push(`${one.request_id} is billed without a receipt`);
+    if (mine.some(({ tenant }) => tenant !== one.tenant))
+      faults.push(`${one.request_id} is billed to ${one.tenant}: ${JSON.stringify(mine)}`);
+    if (mine.length === 1 && mine[0]?.pool_id !== one.pool && mine[0]?.outcome === 'completed')
+      faults.push(`${one.request_id} is billed for ${one.pool}: ${JSON.stringify(mine)}`);
     if (one.cached_input > one.input) faults.push(`${one.request_id} has more cached tokens than tokens`);
   }
   return faults;
+}
+
+/** Each position of each choice that any of them has, and the prompt. */
+function unionOf(receipts: readonly Receipt[]): Tokens {
+  const bills = receipts.map(billOf);
+  const choices = Math.max(0, ...bills.map(({ positions = [] }) => positions.length));
+  const released = Array.from({ length: choices }, (_, i) =>
+    Math.max(...bills.map(({ positions = [] }) => positions[i] ?? 0)),
+  );
+  return {
+    input: Math.max(0, ...bills.map(({ inputTokens }) => inputTokens)),
+    output: released.reduce((sum, one) => sum + one, 0),
+  };
 }
 
 function notExportedOnce(rows: readonly Row[], usage: readonly Row[]): string[] {

@@ -77,14 +77,17 @@ export async function storm(options: StormOptions): Promise<StormReport> {
     watching.abort();
     await watched;
     await gateway.kill();
-    const receipts = new Map(pools.flatMap(({ archive }) => [...archive.receipts()]));
+    const receipts = pools.flatMap(({ archive }) => [...archive.receipts().values()]);
+    const moved = receipts.length - new Set(receipts.map(({ request_id }) => request_id)).size;
     const told = endings.flatMap((ending) => (ending.kind === 'answered' ? ending.told : []));
     faults.push(...endings.flatMap((ending) => (ending.kind === 'wrong' ? ending.what : [])));
     const records = { path: join(gateway.folder, 'gateway.sqlite'), receipts, tenants, told };
     faults.push(...faultsOf(records));
     options.spoil?.(records.path);
     const spoiled = options.spoil ? faultsOf(records) : [];
-    say(`${receipts.size} receipts, ${told.length} answers of ${requests} requests; seed ${seed}`);
+    say(
+      `${receipts.length} receipts, ${moved} requests at both pools, ${told.length} answers of ${requests}; seed ${seed}`,
+    );
     return {
       ...{ faults, spoiled, most, endings: tallyOf(endings) },
       tries: endings.reduce((sum, one) => sum + ('tries' in one ? one.tries : 0), 0),
