@@ -5,14 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invariant } from '../../engine/invariant.ts';
-import { ADMIN_KEY } from '../support/gatewayClient.ts';
 import { GatewayProcess } from '../support/gatewayProcess.ts';
-import { type PagedPool, type PagedPoolOptions, startPagedPool } from '../support/pagedPool.ts';
+import type { PagedPoolOptions } from '../support/pagedPool.ts';
 import { randomOf } from '../support/random.ts';
 import { faultsOf } from './books.ts';
 import { type Ending, runClient } from './client.ts';
-import { JournalArchive } from './journalArchive.ts';
 import { MOST_TOKENS, type PlannedTenant, planRequest, tenantPlans } from './plan.ts';
+import { namedOf, openPool, settled } from './stage.ts';
 
 export interface StormOptions {
   seed: number;
@@ -42,7 +41,6 @@ export interface StormReport {
 }
 
 const PROMPT_TOKENS = 60;
-const SETTLED_WITHIN_MS = 60_000;
 const WATCH_EVERY_MS = 50;
 
 export async function storm(options: StormOptions): Promise<StormReport> {
@@ -73,7 +71,7 @@ export async function storm(options: StormOptions): Promise<StormReport> {
         one.kill();
       }),
     ]);
-    await settled(gateway);
+    await settled(gateway, pools);
     watching.abort();
     await watched;
     await gateway.kill();
@@ -98,47 +96,6 @@ export async function storm(options: StormOptions): Promise<StormReport> {
     await Promise.all(pools.map(({ pool }) => pool.close()));
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-interface OpenPool {
-  pool: PagedPool;
-  archive: JournalArchive;
-  serves(): boolean;
-  kill(): void;
-}
-
-async function openPool(poolId: string, folder: string, { engine = {}, model }: StormOptions): Promise<OpenPool> {
-  const journal = join(folder, `${poolId}-journal`);
-  let serves = false;
-  const pool = await startPagedPool({
-    models: [{ id: model, kvBlocks: 256 }],
-    model: { stepMs: 8 },
-    ...engine,
-    poolId,
-    section: { journal: { folder: journal, segmentBytes: 2 ** 30 } },
-    supervisor: {
-      restart: { initialDelayMs: 50, maxDelayMs: 50, maxDeaths: 1000, windowMs: 1000 },
-      onState: (state) => {
-        serves = state === 'ready';
-      },
-      ...engine.supervisor,
-    },
-  });
-  return {
-    pool,
-    archive: new JournalArchive(journal, join(folder, `${poolId}-kept`)),
-    serves: () => serves,
-    kill() {
-      invariant(pool.supervisor.pid, 'a pool that serves has a process');
-      serves = false; // before its supervisor has noticed
-      process.kill(pool.supervisor.pid, 'SIGKILL');
-    },
-  };
-}
-
-function namedOf({ address }: PagedPool, model: string) {
-  const { poolId, url, keyId, secret } = address;
-  return { id: poolId, url, keyId, secretHex: Buffer.from(secret).toString('hex'), model };
 }
 
 async function openTenants(gateway: GatewayProcess, requests: number): Promise<PlannedTenant[]> {
@@ -214,18 +171,6 @@ async function watch(
     }
     await sleep(WATCH_EVERY_MS);
   }
-}
-
-/** Waits until nothing is held, as the gateway itself counts. */
-async function settled(gateway: GatewayProcess): Promise<void> {
-  for (let waited = 0; waited < SETTLED_WITHIN_MS; waited += 100) {
-    const text = await (await gateway.request('GET', '/metrics', { key: ADMIN_KEY })).text();
-    const held = [...text.matchAll(/^hearth_gateway_holds{.*} (\d+)$/gm)].map(([, n]) => Number(n));
-    if (held.length > 0 && held.every((n) => n === 0)) break;
-    await sleep(100);
-  }
-  // Reading the usage brings it up to what is settled.
-  await gateway.admin('GET', '/usage/completions?start_time=0&bucket_width=1d&limit=1');
 }
 
 function tallyOf(endings: readonly Ending[]): StormReport['endings'] {
