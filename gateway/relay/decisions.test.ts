@@ -109,6 +109,13 @@ describe('a hold that nobody watches', () => {
       positions: [3, 2],
     });
   });
+  test('whose pool failed waits for its relay, which may go on elsewhere, as long as that may live', () => {
+    const lost = { ...unknown, receipt, mayGoOn: true };
+    expect(resolveHold(lost)).toBeNull();
+    expect(resolveHold({ ...lost, receipt: { ...receipt, outcome: 'failed' } })).toBeNull();
+    expect(resolveHold({ ...lost, receipt: { ...receipt, outcome: 'cancelled' } })).toMatchObject({ outputTokens: 5 });
+    expect(resolveHold({ ...lost, nowMs: lost.deadlineMs + MAX_CLOCK_SKEW_MS + 1 })).toMatchObject({ outputTokens: 5 });
+  });
   test('unknown to its pool: open while the pool could still take it, then free', () => {
     expect(resolveHold(unknown)).toBeNull();
     expect(resolveHold({ ...unknown, poolStartedAtMs: null })).toBeNull();

@@ -21,6 +21,8 @@ export interface EdgeOptions {
   lookAfterMs?: number;
   feedDelayMs?: number;
   limits?: Partial<typeof LIMITS>;
+  /** Pools beside the first. */
+  others?: readonly ScriptedPool[];
 }
 
 export class EdgeRig extends GatewayClient {
@@ -58,7 +60,7 @@ export class EdgeRig extends GatewayClient {
   async boot(): Promise<void> {
     const limits = { ...LIMITS, ...this.#options.limits };
     const { lookAfterMs = 30_000, feedDelayMs = 50 } = this.#options;
-    const { id, url, keyId, secretHex, model } = this.#pool;
+    const pools = [this.#pool, ...(this.#options.others ?? [])];
     const secret = (byte: string) => byte.repeat(32);
     this.#workerd = new Miniflare({
       ...workerSettings(root),
@@ -77,7 +79,9 @@ export class EdgeRig extends GatewayClient {
         HEARTH_ADMIN_KEY: ADMIN_KEY,
         HEARTH_NAMESPACE_SECRET: secret('01'),
         HEARTH_PEPPERS: JSON.stringify([{ version: 1, secretHex: secret('02') }]),
-        HEARTH_POOLS: JSON.stringify([{ id, url, keyId, secretHex, models: [model] }]),
+        HEARTH_POOLS: JSON.stringify(
+          pools.map(({ id, url, keyId, secretHex, model }) => ({ id, url, keyId, secretHex, models: [model] })),
+        ),
         HEARTH_SETTINGS: JSON.stringify({
           defaults: DEFAULTS,
           limits,
