@@ -1,25 +1,31 @@
 // `npm run sim:routing -- TRACE`: routing policies on a trace of requests, with pools that have caches and queues: hit rate, queue, time to the first
 // token. The gateway's own policies, the engine's own cache; no network, no GPU. Options:
 //   --pools N (8)   --capacity BLOCKS,… (1000,2500,5000), of each pool   --policy NAME,… (all)   --json FILE
+// `exact` among the policies: prefix-affine that knows at each moment what the pools' caches have.
 //   --rate T (8000), tokens per second of a pool's prompts   --pace MS (25), per output token   --seed N (0)
 // TRACE: lines of {"timestamp": ms, "hash_ids": […], "input_length": tokens, "output_length": tokens} (simCache/trace.ts).
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { randomOf } from '../engine/llama/seededNumbers.ts';
 import { ROUTING_POLICIES, ROUTING_POLICY_NAMES, type RoutingPolicyName } from '../gateway/routing/policies.ts';
+import { PrefixAffine } from '../gateway/routing/prefixAffine.ts';
 import type { Row } from './report.ts';
 import { readTrace, TraceError } from './simCache/trace.ts';
+import { ExactMap } from './simRouting/exactMap.ts';
 import { simulateRouting } from './simRouting/simulate.ts';
 
 class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+const EXACT = 'exact';
+const NAMES = [...ROUTING_POLICY_NAMES, EXACT] as const;
+
 interface Options {
   file: string;
   pools: number;
   capacities: number[];
-  policies: RoutingPolicyName[];
+  policies: (RoutingPolicyName | typeof EXACT)[];
   rate: number;
   pace: number;
   seed: number;
@@ -47,12 +53,13 @@ function readOptions(): Options {
     if (!Number.isInteger(value) || value < least) throw new UsageError(`--${name} takes whole numbers from ${least}`);
     return value;
   };
-  const policies = values.policy?.split(',') ?? ROUTING_POLICY_NAMES;
-  for (const name of policies)
-    if (!Object.hasOwn(ROUTING_POLICIES, name))
-      throw new UsageError(`there is no policy ${name}; there are: ${ROUTING_POLICY_NAMES.join(', ')}`);
+  const policies = (values.policy?.split(',') ?? NAMES).map((asked) => {
+    const name = NAMES.find((known) => known === asked);
+    if (!name) throw new UsageError(`there is no policy ${asked}; there are: ${NAMES.join(', ')}`);
+    return name;
+  });
   return {
-    ...{ file, json: values.json, policies: policies as RoutingPolicyName[] },
+    ...{ file, json: values.json, policies },
     pools: whole('pools', values.pools, 1),
     capacities: values.capacity.split(',').map((text) => whole('capacity', text, 1)),
     rate: whole('rate', values.rate, 1),
@@ -75,7 +82,9 @@ async function main(): Promise<void> {
     for (const policy of policies) {
       const speed = { tokensPerSecond: rate, msPerOutputToken: pace };
       const setting = { pools, capacityBlocks, blockTokens, speed };
-      const outcome = simulateRouting(requests, ROUTING_POLICIES[policy](randomOf(seed)), setting);
+      const exact = policy === EXACT ? new ExactMap() : undefined;
+      const made = policy === EXACT ? new PrefixAffine(exact) : ROUTING_POLICIES[policy](randomOf(seed));
+      const outcome = simulateRouting(requests, made, setting, exact);
       const { hitRate, waitMs, firstTokenMs, imbalance } = outcome;
       const row = (name: string, value: number, unit: string): void =>
         void rows.push({ name, value, unit, policy, capacityBlocks, pools, rate, pace });

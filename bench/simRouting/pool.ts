@@ -48,12 +48,29 @@ export class SimulatedPool {
     return { hitBlocks, waitMs: startMs - nowMs, firstTokenMs: this.#freeAtMs - nowMs };
   }
 
+  /** Leading blocks that its cache has at this moment. */
+  cached(blocks: Int32Array): number {
+    const tokens = this.#tokensOf(blocks);
+    return this.#manager.cachedPrefix('', tokens, tokens.length) / BLOCK_TOKENS;
+  }
+
+  /** Blocks that its cache has in all. */
+  get held(): number {
+    return this.#manager.capacityBlocks - this.#manager.freeBlocks;
+  }
+
+  /** As many of a prompt as fit, each block as tokens of its number. */
+  #tokensOf(blocks: Int32Array): Int32Array {
+    const held = Math.min(blocks.length, this.#manager.capacityBlocks);
+    const tokens = new Int32Array(held * BLOCK_TOKENS);
+    for (let i = 0; i < held; i++) tokens.fill(blocks[i]!, i * BLOCK_TOKENS, (i + 1) * BLOCK_TOKENS);
+    return tokens;
+  }
+
   /** Blocks that were there; all that fit are afterwards. */
   #cache(blocks: Int32Array): number {
-    const held = Math.min(blocks.length, this.#manager.capacityBlocks);
-    const positions = held * BLOCK_TOKENS;
-    const tokens = new Int32Array(positions);
-    for (let i = 0; i < held; i++) tokens.fill(blocks[i]!, i * BLOCK_TOKENS, (i + 1) * BLOCK_TOKENS);
+    const tokens = this.#tokensOf(blocks);
+    const positions = tokens.length;
     const admission = { scope: '', tokens, positions, maxCached: positions, capacityPositions: positions };
     const table = this.#manager.admit({ ...admission, headroomBlocks: 0 });
     if (!table) throw new Error('an idle cache has room for a request of at most its size');

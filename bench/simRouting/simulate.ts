@@ -1,6 +1,7 @@
 // A trace through a routing policy and simulated pools, arrival by arrival. The policy hears of a prompt when its first token comes, as a gateway does.
 import type { RoutingPolicy } from '../../gateway/routing/policy.ts';
 import type { RecordedRequest } from '../simCache/trace.ts';
+import type { ExactMap } from './exactMap.ts';
 import { type PoolSpeed, SimulatedPool } from './pool.ts';
 
 export interface Setting {
@@ -34,15 +35,18 @@ interface Answer {
   tell: () => void;
 }
 
+/** `exact`: the policy's map, where that is to know the pools' caches. */
 export function simulateRouting(
   requests: readonly RecordedRequest[],
   policy: RoutingPolicy,
   { pools: count, capacityBlocks, blockTokens, speed }: Setting,
+  exact?: ExactMap,
 ): RoutingOutcome {
   const pools = Array.from(
     { length: count },
     (_, i) => new SimulatedPool(`pool-${i}`, capacityBlocks, blockTokens, speed),
   );
+  exact?.watch(pools);
   const taken = pools.map(() => 0);
   const waits: number[] = [];
   const firsts: number[] = [];

@@ -48,6 +48,11 @@ function pool(id: string, extra: Partial<KnownPool> = {}, status: Partial<PoolSt
 }
 
 const inState = (state: PoolState): Partial<PoolStatus> => ({ state, models: [{ ...MODEL, state }] });
+const broken = (id: string) => {
+  const breaker = new Breaker();
+  for (let i = 0; i < 5; i++) breaker.failed(NOW);
+  return pool(id, { breaker });
+};
 const warm = (id: string, running: number) => pool(id, {}, { running });
 
 describe('choosing a pool', () => {
@@ -72,6 +77,12 @@ describe('choosing a pool', () => {
     ['one that sleeps where no other is there', [pool('a', {}, inState('asleep'))], 'a'],
     ['one that sleeps where the warm ones have too much to do', [pool('a', {}, inState('asleep')), warm('b', 17)], 'a'],
     ['never one whose last question failed', [pool('a', { failures: 1 })], 'none_ready'],
+    ['never one whose breaker is open, where another is as good', [broken('a'), pool('b'), pool('c')], 'b'],
+    [
+      'one whose breaker is open, where it would be more than half of them',
+      [broken('a'), broken('b'), warm('c', 2)],
+      'a',
+    ],
     ['never one whose status is old', [pool('a', { statusAtMs: NOW - 60_000 })], 'none_ready'],
     [
       'a declared model is known before its pool is up',

@@ -24,6 +24,7 @@ export function differences(receipts: readonly Receipt[], entries: readonly Ledg
     const billed = billOf(receipt);
     const about = { requestId: receipt.request_id, pool: receipt.pool_id, receipt: tokensOf(billed) };
     if (!entry) return [{ ...about, kind: 'unsettled' as const, entry: null }];
+    if (isLeft(receipt, entry)) return [];
     // A later attempt of a request under an idempotency key has a row of what its earlier ones were not billed.
     const agrees = requestOf(entry.requestId) === entry.requestId ? isEqual : isPart;
     const same =
@@ -35,6 +36,12 @@ export function differences(receipts: readonly Receipt[], entries: readonly Ledg
       agrees(entry.outputTokens, billed.outputTokens);
     return same ? [] : [{ ...about, kind: 'differs' as const, entry: tokensOf(entry) }];
   });
+}
+
+/** It failed at this pool and went on at another, whose word the row is. */
+function isLeft(receipt: Receipt, entry: LedgerEntry): boolean {
+  const { tenant, model, outcome, pool_id } = receipt;
+  return pool_id !== entry.pool && outcome !== 'completed' && tenant === entry.tenant && model === entry.model;
 }
 
 const isEqual = (billed: number, released: number): boolean => billed === released;
