@@ -1,6 +1,7 @@
 // The table of operations as an OpenAPI 3.1 document. Pure: schemas become JSON Schema as their input has it, since that is what goes over
 // the wire; a named one stands once, in the components, and is pointed at.
 import { z } from 'zod';
+import { TIMEOUT_HEADER } from '../relay/requestTimeout.ts';
 import { NAMED } from './namedShapes.ts';
 import { OPERATIONS, type Operation } from './operations.ts';
 
@@ -119,6 +120,19 @@ const KEY_HEADER: Parameter = {
   },
 };
 
+const TIMEOUT: Parameter = {
+  name: TIMEOUT_HEADER,
+  in: 'header',
+  required: false,
+  schema: {
+    type: 'integer',
+    minimum: 1,
+    maximum: 999_999_999,
+    description:
+      'The client waits so long at most. Then the request ends with what it has (504, or an error event), and what was released is billed. The nearest deadline goes first among waiting requests of equal priority.',
+  },
+};
+
 const DESCRIPTION =
   `OpenAI's API where it has the route, and its shapes where it has not. A tenant is a project: keys of projects (sk-…) call the
 inference routes, admin keys (sk-admin-…) the others. A field that nobody knows is refused by name, because a parameter that is silently
@@ -140,7 +154,11 @@ export function openApiDocument(operations: readonly Operation[] = OPERATIONS): 
   const parametersOf = ({ path, query, keyed }: Operation): Parameter[] => {
     const name = query && names.get(query)?.id;
     if (name) queries.add(name);
-    return [...pathParameters(path), ...queryParameters(schemas.get(name ?? '') ?? {}), ...(keyed ? [KEY_HEADER] : [])];
+    return [
+      ...pathParameters(path),
+      ...queryParameters(schemas.get(name ?? '') ?? {}),
+      ...(keyed ? [KEY_HEADER, TIMEOUT] : []),
+    ];
   };
   const paths: OpenApiDocument['paths'] = {};
   for (const operation of operations) {

@@ -40,9 +40,11 @@ const head = {
   model: z.string(),
   system_fingerprint: z.string().describe('Equal fingerprints give the same bits for the same seed.'),
 };
+const servedTier = z.enum(['default', 'flex', 'priority']).optional().describe('Where the request named a tier.');
 
 export const chatCompletion = z.object({
   ...head,
+  service_tier: servedTier,
   object: z.literal('chat.completion'),
   choices: z.array(
     z.object({
@@ -58,6 +60,7 @@ export const chatCompletion = z.object({
 /** With stream_options.include_usage each chunk has `usage`, null but for the last. */
 export const chatCompletionChunk = z.object({
   ...head,
+  service_tier: servedTier,
   object: z.literal('chat.completion.chunk'),
   choices: z.array(
     z.object({

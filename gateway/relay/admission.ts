@@ -20,6 +20,8 @@ export interface AdmissionRequest {
   asked: Asked;
   pool: PoolState;
   model: ServedModel;
+  /** The client waits so long at most; null: as long as the gateway does. */
+  timeoutMs: number | null;
   /** Where it came under an idempotency key. */
   idempotency: NewAttempt | null;
 }
@@ -62,7 +64,8 @@ async function ask(ports: GatewayPorts, request: AdmissionRequest, bound: Prompt
   const { asked, model, requestId, key, pool, idempotency } = request;
   const left = Math.max(1, model.context_length - bound.longestTokens);
   const nowMs = clock.now();
-  const deadlineMs = nowMs + settings.requestTimeoutMs;
+  const timeoutMs = Math.min(settings.requestTimeoutMs, request.timeoutMs ?? Number.POSITIVE_INFINITY);
+  const deadlineMs = nowMs + timeoutMs;
   const admission = await ledger.admit({
     ...key,
     requestId,

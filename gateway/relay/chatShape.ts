@@ -16,6 +16,7 @@ export function chatShaper(head: ShapeHead, choices: number): Shaper {
     created: head.created,
     model: head.model,
     system_fingerprint: head.system_fingerprint,
+    ...(head.service_tier !== undefined && { service_tier: head.service_tier }),
     choices: [{ index, delta, logprobs: logprobs?.length ? chatLogprobs(logprobs) : null, finish_reason: finish }],
   });
   return {
@@ -63,6 +64,7 @@ export function chatCollector(head: ShapeHead, choices: number, wantsLogprobs: b
       created: head.created,
       model: head.model,
       system_fingerprint: head.system_fingerprint,
+      ...(head.service_tier !== undefined && { service_tier: head.service_tier }),
       choices: gathered.map(({ text, logprobs, finish }, index) => ({
         index,
         message: { role: 'assistant', content: text.join(''), refusal: null },

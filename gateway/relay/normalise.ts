@@ -1,7 +1,14 @@
 // What a client asked as what the pool is told: output bound and seed made explicit, and everything left out that only the gateway
 // or nobody needs (who the user is, metadata, whether the client streams, which salt selects the cache).
+import type { SERVICE_TIERS } from '../../pool/wire/inference.ts';
 import type { RandomBytes } from '../clock.ts';
 import type { Inference } from './poolClient.ts';
+
+type ServedTier = Exclude<(typeof SERVICE_TIERS)[number], 'auto'>;
+
+const TIER_RANK = { flex: -1, default: 0, priority: 1 } as const;
+/** More than a request's own priority can make up for: that is from -100 to 100. */
+const RANK = 1000;
 
 export interface Asked {
   /** Explicit max_tokens; null: the gateway chooses. */
@@ -11,7 +18,10 @@ export interface Asked {
   n: number;
   stream: boolean;
   includeUsage: boolean;
+  /** Among the waiting requests of its tenant: the tier first, then what the request says. */
   priority: number;
+  /** As the answer tells it; null: none was asked for. */
+  serviceTier: ServedTier | null;
 }
 
 export function askedOf(inference: Inference, prompts: number): Asked {
@@ -20,13 +30,15 @@ export function askedOf(inference: Inference, prompts: number): Asked {
     inference.kind === 'chat'
       ? (inference.request.max_completion_tokens ?? inference.request.max_tokens ?? null)
       : (inference.request.max_tokens ?? null);
+  const serviceTier = request.service_tier === 'auto' ? 'default' : (request.service_tier ?? null);
   return {
     maxTokens,
     prompts,
     n: request.n ?? 1,
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
-    priority: request.priority ?? 0,
+    priority: RANK * TIER_RANK[serviceTier ?? 'default'] + (request.priority ?? 0),
+    serviceTier,
   };
 }
 

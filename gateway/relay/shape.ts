@@ -9,6 +9,8 @@ export interface ShapeHead {
   created: number;
   model: string;
   system_fingerprint: string;
+  /** Where the request named one. */
+  service_tier?: string;
 }
 
 /** Turns the events of one request into the objects that its client gets. Holds what it needs to, bounded by max_tokens. */

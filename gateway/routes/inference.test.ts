@@ -156,6 +156,52 @@ describe('chat', () => {
   });
 });
 
+describe('order and time', () => {
+  test.each([
+    [{}, 0, undefined],
+    [{ priority: -7 }, -7, undefined],
+    [{ service_tier: 'auto', priority: 100 }, 100, 'default'],
+    [{ service_tier: 'flex', priority: 100 }, -900, 'flex'],
+    [{ service_tier: 'priority', priority: -100 }, 900, 'priority'],
+  ])('%o is signed as priority %i, and told as tier %s', async (asked, priority, tier) => {
+    const answer = await post('/v1/chat/completions', chat(asked));
+    expect(rig.pool.requests[0]?.context.priority).toBe(priority);
+    expect(rig.pool.requests[0]?.body).not.toHaveProperty('service_tier');
+    expect((await bodyOf<{ service_tier?: string }>(answer)).service_tier).toBe(tier);
+  });
+
+  test('a tier that nobody knows is refused by name', async () => {
+    const answer = await post('/v1/chat/completions', chat({ service_tier: 'gold' }));
+    expect(answer.status).toBe(400);
+    expect(await bodyOf(answer)).toMatchObject({ error: { param: 'service_tier' } });
+  });
+
+  const within = (timeout: string) =>
+    rig.request('POST', '/v1/chat/completions', {
+      key: tenant.key,
+      body: chat(),
+      headers: { 'x-request-timeout-ms': timeout },
+    });
+
+  test("a client's own time is the deadline that is signed, and never later than the gateway's", async () => {
+    const startedMs = Date.now();
+    await within('5000');
+    await within('999999999');
+    const [own, most] = rig.pool.requests.map(({ context }) => (context.deadlineMs ?? 0) - startedMs);
+    expect(own).toBeGreaterThanOrEqual(5000);
+    expect(own).toBeLessThan(8000);
+    expect(most).toBeGreaterThan(55_000);
+    expect(most).toBeLessThan(65_000);
+  });
+
+  test.each(['0', '-5', '1.5', 'soon', '1e3', ''])('a time of %j is refused by name', async (timeout) => {
+    const answer = await within(timeout);
+    expect(answer.status).toBe(400);
+    expect(await bodyOf(answer)).toMatchObject({ error: { param: 'x-request-timeout-ms' } });
+    expect(rig.pool.requests).toEqual([]);
+  });
+});
+
 describe('completions', () => {
   test('echo with logprobs puts the prompt first, in text and tokens', async () => {
     const body = { model: 'tiny', prompt: 'né', max_tokens: 1, echo: true, logprobs: 1 };

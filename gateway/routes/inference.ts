@@ -17,6 +17,7 @@ import { Onward } from '../relay/onward.ts';
 import type { Inference } from '../relay/poolClient.ts';
 import { idempotencyKeyOf, type KeyedAttempt, recall } from '../relay/recall.ts';
 import { type Admitted, relay } from '../relay/relay.ts';
+import { requestTimeoutOf } from '../relay/requestTimeout.ts';
 import { replay, respondStreaming, respondWhole } from '../relay/respond.ts';
 import { RetryBudget } from '../relay/retryBudget.ts';
 import { serviceGrant } from '../relay/serviceGrant.ts';
@@ -49,8 +50,14 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
         const key = presentedKey(c.req.raw, ports);
         const job = await onBehalfOf(key, ports, async () => {
           const idempotencyKey = idempotencyKeyOf(c.req.raw);
+          const timeoutMs = requestTimeoutOf(c.req.raw);
           const inference = await read(c.req.raw);
-          return reserve(ports, key, { inference, idempotencyKey, requestId: c.get('requestId') }, c.get('span'));
+          return reserve(
+            ports,
+            key,
+            { inference, idempotencyKey, timeoutMs, requestId: c.get('requestId') },
+            c.get('span'),
+          );
         });
         c.set('requestId', job.requestId);
         return await answer(ports, job, exchange, way);
@@ -82,6 +89,8 @@ interface Requested {
   /** As the client sent it. */
   inference: Inference;
   idempotencyKey: string | null;
+  /** So long the client waits; null: it did not say. */
+  timeoutMs: number | null;
   requestId: string;
 }
 
@@ -104,7 +113,7 @@ interface Job {
 async function reserve(
   ports: GatewayPorts,
   key: KeyPresented,
-  { inference, idempotencyKey, requestId }: Requested,
+  { inference, idempotencyKey, timeoutMs, requestId }: Requested,
   span: Span,
 ): Promise<Job> {
   const { registry, settler, clock, directory, keyring, random } = ports;
@@ -139,7 +148,7 @@ async function reserve(
   const about = { 'hearth.project.id': tenant, 'gen_ai.request.model': model.id, 'hearth.choices': choices };
   const granted = await traced(ports.tracer, span, 'admit', about, async (admitting) => {
     const idempotency = attempt?.idempotency ?? null;
-    const granted = await admit(ports, { requestId: id, key, inference, asked, pool, model, idempotency });
+    const granted = await admit(ports, { requestId: id, key, inference, asked, pool, model, timeoutMs, idempotency });
     admitting.setAttributes({ 'hearth.key.id': granted.keyId, ...holdAttributes(granted.hold) });
     return granted;
   }).catch((error: unknown) => {
@@ -153,6 +162,7 @@ async function reserve(
     created: Math.floor(startedAtMs / 1000),
     model: model.id,
     system_fingerprint: model.fingerprint,
+    ...(asked.serviceTier && { service_tier: asked.serviceTier }),
   };
   return {
     requestId: told,

@@ -22,6 +22,9 @@ export const LIMITS = {
   metadata: 16,
 } as const;
 
+/** OpenAI's, of which `auto` is `default`. */
+export const SERVICE_TIERS = ['auto', 'default', 'flex', 'priority'] as const;
+
 const stop = z
   .union([
     z.string().min(1).max(LIMITS.stopLength),
@@ -63,7 +66,12 @@ const shared = {
   stop,
   user: z.string().max(512).nullish(),
   metadata: mapOf(z.string().max(64), z.string().max(512), LIMITS.metadata).nullish(),
-  service_tier: z.string().max(64).nullish(),
+  service_tier: z
+    .enum(SERVICE_TIERS)
+    .nullish()
+    .describe(
+      'Order among the waiting requests of one project, before `priority`: flex goes last, priority first; auto is default.',
+    ),
   priority: z
     .int()
     .min(-100)

@@ -35,18 +35,21 @@ export interface AskOptions {
   body?: unknown;
   signal?: AbortSignal;
   idempotencyKey?: string;
+  /** Further headers. */
+  headers?: Record<string, string>;
 }
 
 export abstract class GatewayClient {
   protected abstract ask(path: string, init: RequestInit): Promise<Response>;
 
-  async request(method: string, path: string, { key, body, signal, idempotencyKey }: AskOptions = {}) {
+  async request(method: string, path: string, { key, body, signal, idempotencyKey, headers }: AskOptions = {}) {
     return this.ask(path, {
       method,
       headers: {
         'content-type': 'application/json',
         ...(key !== undefined && { authorization: `Bearer ${key}` }),
         ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
+        ...headers,
       },
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
       ...(signal && { signal }),
