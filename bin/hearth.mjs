@@ -3,6 +3,7 @@
 // Signals go to that process, and its exit code is ours.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { install, missingPackages } from './install.mjs';
@@ -71,13 +72,20 @@ function findNode() {
   );
 }
 
+/** Where Node keeps what it has compiled, types stripped: a quarter second less for each process and thread that starts. Beside the models. */
+const compiled = join(process.env.XDG_CACHE_HOME || join(process.env.HOME || homedir(), '.cache'), 'hearth/compiled');
+
 const node = findNode();
 const binaries = join(root, 'node_modules/.bin');
 const child = spawn(node, [join(root, command.entry), ...(command.args ?? []), ...args], {
   cwd: root,
   // The channel tells the process when this one is gone, also by SIGKILL.
   stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-  env: { ...process.env, PATH: [binaries, process.env.PATH].filter(Boolean).join(delimiter) },
+  env: {
+    NODE_COMPILE_CACHE: compiled,
+    ...process.env,
+    PATH: [binaries, process.env.PATH].filter(Boolean).join(delimiter),
+  },
 });
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 for (const signal of signals) process.on(signal, () => child.kill(signal));
