@@ -1,8 +1,13 @@
 // The Node host's connections do for a pool what `fetch` does, and are used again.
 import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { createServer as createRawServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterEach, expect, test } from 'vitest';
 import { freePort } from '../test/support/freePort.ts';
+import { selfSigned } from '../test/support/selfSigned.ts';
+import { BadAnswer } from './httpAnswer.ts';
 import { invariant } from './invariant.ts';
 import { PoolConnections } from './poolConnections.ts';
 
@@ -11,8 +16,18 @@ afterEach(() => {
   for (const end of ends.splice(0)) end();
 });
 
-async function rig(listener: RequestListener): Promise<{ url: string; server: Server; connections: PoolConnections }> {
-  const server = createServer(listener);
+interface Rig {
+  url: string;
+  server: Server;
+  connections: PoolConnections;
+  /** Connections that the server has seen. */
+  opened(): number;
+}
+
+async function rig(listener: RequestListener, server = createServer(), scheme = 'http'): Promise<Rig> {
+  server.on('request', listener);
+  let opened = 0;
+  server.on(scheme === 'https' ? 'secureConnection' : 'connection', () => opened++);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
   invariant(typeof address === 'object' && address !== null, 'it listens');
@@ -22,7 +37,7 @@ async function rig(listener: RequestListener): Promise<{ url: string; server: Se
     server.closeAllConnections();
     server.close();
   });
-  return { url: `http://127.0.0.1:${address.port}`, server, connections };
+  return { url: `${scheme}://127.0.0.1:${address.port}`, server, connections, opened: () => opened };
 }
 
 const POST = { method: 'POST', headers: { 'x-told': 'yes' }, redirect: 'manual' } as const;
@@ -34,13 +49,11 @@ async function textOf(body: AsyncIterable<Uint8Array> | null): Promise<string> {
 }
 
 test('method, path, headers and body arrive, status and headers come back, and one connection carries many', async () => {
-  const { url, server, connections } = await rig(async (request, response) => {
+  const { url, connections, opened } = await rig(async (request, response) => {
     const body = await textOf(request);
     response.writeHead(418, { 'hearth-signature': 'sig', location: '/elsewhere' });
     response.end(JSON.stringify([request.method, request.url, request.headers['x-told'], body]));
   });
-  let opened = 0;
-  server.on('connection', () => opened++);
   for (const method of ['POST', 'DELETE'])
     for (let i = 0; i < 3; i++) {
       const body = new TextEncoder().encode('größer');
@@ -50,7 +63,99 @@ test('method, path, headers and body arrive, status and headers come back, and o
       ]);
       expect(JSON.parse(await textOf(answer.body))).toEqual([method, '/a/b?c=d', 'yes', 'größer']);
     }
-  expect(opened).toBe(1);
+  expect(opened()).toBe(1);
+});
+
+test('requests at once have connections of their own, which serve the next ones', async () => {
+  const { url, connections, opened } = await rig(
+    (request, response) => void sleep(5).then(() => response.end(request.url)),
+  );
+  for (let round = 0; round < 3; round++) {
+    const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => connections.fetch(`${url}/${i}`, POST)));
+    expect(await Promise.all(answers.map(({ body }) => textOf(body)))).toEqual(answers.map((_, i) => `/${i}`));
+  }
+  expect(opened()).toBe(8);
+});
+
+test('a connection is not used when the pool may be about to close it, nor after it has', async () => {
+  const soon = await rig((_, response) => void response.end('x'));
+  soon.server.keepAliveTimeout = 1000;
+  for (let i = 1; i <= 2; i++) {
+    await textOf((await soon.connections.fetch(`${soon.url}/`, POST)).body);
+    expect(soon.opened()).toBe(i);
+  }
+  const closed = await rig((_, response) => void response.end('x'));
+  for (let i = 1; i <= 2; i++) {
+    await textOf((await closed.connections.fetch(`${closed.url}/`, POST)).body);
+    expect(closed.opened()).toBe(i);
+    closed.server.closeAllConnections();
+    await sleep(20);
+  }
+});
+
+test('a connection on which something comes that nobody asked for is not used again', async () => {
+  const { url, connections, opened } = await rig((_, response) => {
+    const { socket } = response;
+    response.end('x');
+    void sleep(10).then(() => socket?.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged'));
+  });
+  for (let i = 1; i <= 2; i++) {
+    const answer = await connections.fetch(`${url}/`, POST);
+    expect(await textOf(answer.body)).toBe('x');
+    await sleep(40);
+    expect(opened()).toBe(i);
+  }
+});
+
+test('what is no HTTP is an error', async () => {
+  const server = createRawServer((socket) => void socket.end('hello\r\n'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  ends.push(() => void server.close());
+  const address = server.address();
+  invariant(typeof address === 'object' && address !== null, 'it listens');
+  const connections = new PoolConnections();
+  await expect(connections.fetch(`http://127.0.0.1:${address.port}/`, POST)).rejects.toThrow(BadAnswer);
+});
+
+test('a header of two lines never leaves', async () => {
+  const { url, connections, opened } = await rig((_, response) => void response.end('x'));
+  const headers = { 'x-told': 'a\r\nhearth-tenant: other' };
+  await expect(connections.fetch(`${url}/`, { ...POST, headers })).rejects.toThrow('one line');
+  expect(opened()).toBe(0);
+});
+
+test('a reader that is slower than the pool holds it back, and gets everything', async () => {
+  const [piece, pieces] = [Buffer.alloc(64 * 1024, 'a'), 1024];
+  let sent = 0;
+  const { url, connections } = await rig(async (_, response) => {
+    while (sent < pieces) {
+      sent += 1;
+      if (!response.write(piece)) await new Promise((resolve) => response.once('drain', resolve));
+    }
+    response.end();
+  });
+  const { body } = await connections.fetch(`${url}/`, POST);
+  await sleep(200);
+  expect(sent).toBeLessThan(pieces / 2);
+  let got = 0;
+  for await (const bytes of body ?? []) got += bytes.length;
+  expect(got).toBe(piece.length * pieces);
+});
+
+test('over TLS a pool must prove who it is; then its connection is used again', async () => {
+  const { cert, key } = selfSigned(Date.now());
+  const { url, connections, opened } = await rig(
+    (_, response) => void response.end('x'),
+    createTlsServer({ cert, key }),
+    'https',
+  );
+  await expect(connections.fetch(`${url}/`, POST)).rejects.toMatchObject({ code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
+  expect(opened()).toBe(0);
+  const trusted = getCACertificates();
+  setDefaultCACertificates([cert]);
+  ends.push(() => setDefaultCACertificates(trusted));
+  for (let i = 0; i < 2; i++) expect(await textOf((await connections.fetch(`${url}/`, POST)).body)).toBe('x');
+  expect(opened()).toBe(1);
 });
 
 test('a reader that leaves early, or aborts, ends the request at the pool', async () => {
