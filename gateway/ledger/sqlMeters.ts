@@ -1,11 +1,11 @@
 // The counters of limits per window, as rows that can always be recomputed from entries and holds: a window's row is made from their sums
 // when it is first asked for, and moved along by every reservation and settlement after that. A sliding minute is one row with its ring.
 import type { Price } from '../prices/price.ts';
-import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, textOrNull } from '../sql.ts';
+import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
 import type { HoldBounds, Meter } from './decide.ts';
 import { amountOf, countsFor, type LimitState, type Metric, unitsOf } from './limits.ts';
 import { book, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
-import { modelList, ruleOf } from './sqlRules.ts';
+import { metricOf, modelList, ruleOf } from './sqlRules.ts';
 import { SqlSums } from './sqlSums.ts';
 import { windowAt } from './windows.ts';
 
@@ -38,6 +38,7 @@ export class SqlMeters {
   readonly #db: Sql;
   readonly #selectFor: Statement;
   readonly #selectAll: Statement;
+  readonly #selectBooked: Statement;
   readonly #insert: Statement;
   readonly #update: Statement;
   readonly #prune: Statement;
@@ -47,8 +48,10 @@ export class SqlMeters {
     this.#db = db;
     this.#sums = new SqlSums(db);
     const columns = 'limits.*, meters.start_ms, meters.end_ms, meters.settled, meters.held, meters.ring';
-    this.#selectFor = db.prepare(
-      `SELECT ${columns} FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 AND limits.key_id IN ('', ?3) ${ORDER}`,
+    const ofKey = `FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 AND limits.key_id IN ('', ?3)`;
+    this.#selectFor = db.prepare(`SELECT ${columns} ${ofKey} ${ORDER}`);
+    this.#selectBooked = db.prepare(
+      `SELECT limits.id, limits.metric, limits.models, meters.start_ms, meters.settled, meters.held, meters.ring ${ofKey} AND start_ms IS NOT NULL`,
     );
     this.#selectAll = db.prepare(`SELECT ${columns} FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 ${ORDER}`);
     this.#insert = db.prepare(
@@ -89,11 +92,11 @@ export class SqlMeters {
   /** Moves the meters of the windows that a hold was booked in. A window without a row is made later, from what is then true. */
   move(booking: Booking, change: (metric: Metric) => { settled: number; held: number }): void {
     const { tenant, keyId, model, atMs } = booking;
-    for (const row of this.#selectFor.all(tenant, atMs, keyId)) {
-      if (row.start_ms === null) continue;
-      const meter = meterFrom(row, ringOf(row), atMs, null);
-      if (!countsFor(meter, model)) continue;
-      this.#write(tenant, meter, booking.second, change(meter.metric));
+    for (const row of this.#selectBooked.all(tenant, atMs, keyId)) {
+      if (!countsFor({ models: modelList(textOrNull(row, 'models')) }, model)) continue;
+      const moved = { id: text(row, 'id'), startMs: int(row, 'start_ms'), ring: ringOf(row) };
+      const before = { settled: int(row, 'settled'), held: int(row, 'held') };
+      this.#write(tenant, { ...moved, ...before }, booking.second, change(metricOf(row)));
     }
   }
 
@@ -105,7 +108,7 @@ export class SqlMeters {
   /** The ring after it. */
   #write(
     tenant: string,
-    { id, startMs, ring: before, settled, held }: LimitMeter,
+    { id, startMs, ring: before, settled, held }: Pick<LimitMeter, 'id' | 'startMs' | 'ring' | 'settled' | 'held'>,
     second: number,
     change: { settled: number; held: number },
   ): MinuteRing | null {

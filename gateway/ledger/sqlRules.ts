@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import { int, type Row, type Sql, text, textOrNull } from '../sql.ts';
-import { type KeptRule, LIMIT_WINDOWS, type LimitRule, METRICS } from './limits.ts';
+import { type KeptRule, LIMIT_WINDOWS, type LimitRule, METRICS, type Metric } from './limits.ts';
 import type { LimitSet } from './port.ts';
 
 export interface StoredRule extends KeptRule {
@@ -22,12 +22,16 @@ export function ruleOf(row: Row): StoredRule {
     id: text(row, 'id'),
     set: text(row, 'set_name'),
     keyId: keyId === '' ? null : keyId,
-    metric: oneOf(METRICS, text(row, 'metric')),
+    metric: metricOf(row),
     window: oneOf(LIMIT_WINDOWS, text(row, 'window')),
     limit: int(row, 'amount'),
     models: modelList(textOrNull(row, 'models')),
     timeZone: text(row, 'time_zone'),
   };
+}
+
+export function metricOf(row: Row): Metric {
+  return oneOf(METRICS, text(row, 'metric'));
 }
 
 export class SqlRules {
