@@ -2,7 +2,7 @@
 import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type CacheNarrowing, deriveCache } from './cacheScope.ts';
+import { type CacheNarrowing, deriveCache, TenantCaches } from './cacheScope.ts';
 
 const SECRET = createSecretKey(Buffer.alloc(32, 1));
 const SALT = Buffer.alloc(32, 2);
@@ -52,4 +52,20 @@ test('the secret without the salt, and the salt without the secret, give another
     expect(other.namespace).not.toBe(own.namespace);
     expect(other.seal).not.toBe(own.seal);
   }
+});
+
+test('what is remembered is what would be derived, for every tenant, narrowing and salt', () => {
+  const caches = new TenantCaches(SECRET);
+  const salts = [SALT, Buffer.alloc(32, 2), Buffer.alloc(32, 3)];
+  const few = fc.constantFrom('a', 'b', 'c');
+  const narrowing = fc.record({ keyId: few, requestSalt: fc.string({ maxLength: 2 }) }, { requiredKeys: [] });
+  fc.assert(
+    fc.property(fc.nat(2), few, narrowing, (which, tenant, narrowed) => {
+      const salt = salts[which]!;
+      const derived = caches.of(salt, tenant, narrowed);
+      expect(derived).toEqual(deriveCache(SECRET, salt, tenant, narrowed));
+      expect(caches.of(salt, tenant, narrowed)).toBe(derived);
+    }),
+    { numRuns: 500 },
+  );
 });

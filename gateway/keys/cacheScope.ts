@@ -23,17 +23,49 @@ export interface CacheNarrowing {
   requestSalt?: string;
 }
 
+/** Narrowings of one salt that are remembered: clients choose their `cache_salt`. */
+const MAX_NARROWINGS = 64;
+
+/** Derives a tenant's caches, and remembers them for exactly as long as its salt is in memory: what destroys that destroys them. */
+export class TenantCaches {
+  readonly #secret: KeyObject;
+  readonly #derived = new WeakMap<Uint8Array, Map<string, CacheKeys>>();
+
+  constructor(secret: KeyObject) {
+    this.#secret = secret;
+  }
+
+  of(salt: Uint8Array, tenant: string, narrowing: CacheNarrowing): CacheKeys {
+    let known = this.#derived.get(salt);
+    if (!known) {
+      known = new Map();
+      this.#derived.set(salt, known);
+    }
+    const who = infoOf(tenant, narrowing);
+    const found = known.get(who);
+    if (found) return found;
+    const derived = deriveCache(this.#secret, salt, tenant, narrowing);
+    if (known.size >= MAX_NARROWINGS) known.clear();
+    known.set(who, derived);
+    return derived;
+  }
+}
+
 export function deriveCache(
   secret: KeyObject,
   salt: Uint8Array,
   tenant: string,
-  { keyId, requestSalt }: CacheNarrowing = {},
+  narrowing: CacheNarrowing = {},
 ): CacheKeys {
-  // JSON keeps the parts apart: no choice of salt makes one list look like another.
-  const info = JSON.stringify(['hearth-cache-1', tenant, keyId ?? null, requestSalt ?? null]);
+  const info = infoOf(tenant, narrowing);
   const bytes = Buffer.from(hkdfSync('sha256', secret, salt, info, NAMESPACE_BYTES + SEAL_KEY_BYTES));
   return {
     namespace: bytes.toString('hex', 0, NAMESPACE_BYTES),
     seal: bytes.toString('hex', NAMESPACE_BYTES),
   };
+}
+
+/** JSON keeps the parts apart: no choice of salt makes one list look like another. */
+function infoOf(tenant: string, { keyId, requestSalt }: CacheNarrowing): string {
+  return JSON.stringify(['hearth-cache-1', tenant, keyId ?? null, requestSalt ?? null]);
 }

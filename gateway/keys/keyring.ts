@@ -3,6 +3,7 @@
 import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import type { Pepper } from './apiKey.ts';
+import { TenantCaches } from './cacheScope.ts';
 import { PresentedKeys } from './presentedKeys.ts';
 
 export interface Keyring {
@@ -15,6 +16,8 @@ export interface Keyring {
   presented: PresentedKeys;
   /** Caches are derived from this and a tenant's own salt (cacheScope.ts). */
   cacheSecret: KeyObject;
+  /** The same, remembered. */
+  tenantCaches: TenantCaches;
   /** Enrolled pools' keys are derived from this (pools/poolKey.ts). */
   poolSecret: KeyObject;
   /** Digests of idempotency keys and bodies are keyed by this and a tenant's own salt (answerSeal.ts). */
@@ -31,13 +34,15 @@ export function createKeyring(secrets: {
   const newestPepper = [...secrets.peppers].sort((a, b) => b.version - a.version)[0];
   invariant(newestPepper, 'a keyring needs a pepper');
   const tagSecret = derive('hearth-key-tag-1');
+  const cacheSecret = derive('hearth-cache-scope-2');
   return {
     adminKey: secrets.adminKey,
     tagSecret,
     presented: new PresentedKeys(tagSecret, secrets.peppers),
     peppers: secrets.peppers,
     newestPepper,
-    cacheSecret: derive('hearth-cache-scope-2'),
+    cacheSecret,
+    tenantCaches: new TenantCaches(cacheSecret),
     poolSecret: derive('hearth-pool-key-1'),
     idempotencySecret: derive('hearth-idempotency-1'),
   };

@@ -1,13 +1,12 @@
 // What a pool is told of how to serve a request: its order within the tenant, the tenant's shares, and the prefix cache that the
 // project's policy and the request's own wishes select between them. A request can narrow its cache or do without, never widen it.
 import type { ProjectService } from '../directory/port.ts';
-import { deriveCache } from '../keys/cacheScope.ts';
 import type { Keyring } from '../keys/keyring.ts';
 import type { Inference } from './poolClient.ts';
 import type { ServiceGrant } from './poolRequest.ts';
 
 export function serviceGrant(
-  { cacheSecret }: Keyring,
+  { tenantCaches }: Keyring,
   { policy, cacheSalt }: ProjectService,
   { tenant, keyId }: { tenant: string; keyId: string },
   request: Inference['request'],
@@ -16,7 +15,7 @@ export function serviceGrant(
   const { weight, kvFloorShare, cacheScope } = policy;
   const grant = { priority, weight, kvFloorShare };
   if (cacheSalt === null || cacheScope === 'none' || request.cache === false) return grant;
-  const { namespace, seal } = deriveCache(cacheSecret, cacheSalt, tenant, {
+  const { namespace, seal } = tenantCaches.of(cacheSalt, tenant, {
     ...(cacheScope === 'api_key' && { keyId }),
     ...(typeof request.cache_salt === 'string' && { requestSalt: request.cache_salt }),
   });
