@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   countAnswer,
+  isPrompt,
   isTextDelta,
   type PoolEvent,
   type PoolStatus,
@@ -161,7 +162,7 @@ async function* readEvents(pool: PoolTarget, { response, nonce }: Sent): AsyncGe
 
 function eventOf(line: string): PoolEvent {
   const value: unknown = JSON.parse(line);
-  if (isTextDelta(value)) return value;
+  if (isTextDelta(value) || isPrompt(value)) return value;
   const event = poolEvent.safeParse(value);
   if (!event.success) throw broken('an event has another shape than this gateway knows');
   return event.data;

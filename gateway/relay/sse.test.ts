@@ -26,13 +26,22 @@ test('any cut gives the same events', () => {
     id: fc.stringMatching(/^[0-9a-f]{4}$/),
     data: fc.string({ unit: 'grapheme', maxLength: 20 }).filter((s) => !/[\r\n]/.test(s)),
   });
+  // Of the lines with fields, and of the blank one; a CR and a LF after it would be one end.
+  const ends = fc.tuple(fc.constantFrom('\n', '\r\n', '\r'), fc.constantFrom('\n', '\r\n', '\r'));
   fc.assert(
     fc.property(
       fc.array(event, { maxLength: 8 }),
-      fc.constantFrom('\n', '\r\n', '\r'),
+      fc.array(
+        ends.filter(([field, blank]) => field !== '\r' || blank !== '\n'),
+        { minLength: 8, maxLength: 8 },
+      ),
       fc.array(fc.nat(400)),
-      (events, end, cuts) => {
-        const whole = bytes(events.map(({ id, data }) => `id: ${id}${end}data: ${data}${end}${end}`).join(''));
+      (events, mixed, cuts) => {
+        const texts = events.map(({ id, data }, i) => {
+          const [end, blank] = mixed[i]!;
+          return `id: ${id}${end}data: ${data}${end}${blank}`;
+        });
+        const whole = bytes(texts.join(''));
         const at = [0, ...cuts.map((cut) => cut % (whole.length + 1)).sort((a, b) => a - b), whole.length];
         const pieces = at.slice(1).map((stop, i) => whole.subarray(at[i], stop));
         expect(parse(pieces)).toEqual(events);

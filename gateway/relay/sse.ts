@@ -18,6 +18,7 @@ export class SseParser {
   readonly #maxLineChars: number;
   #pieces: string[] = [];
   #pending = 0;
+  /** The last piece ended with a CR, so that a LF at the beginning of the next belongs to it. */
   #afterCr = false;
   #id = '';
   #data: string[] = [];
@@ -31,17 +32,18 @@ export class SseParser {
   push(bytes: Uint8Array): SseEvent[] {
     const events: SseEvent[] = [];
     const chunk = this.#decoder.decode(bytes, { stream: true });
-    let start = 0;
-    for (let at = 0; at < chunk.length; at++) {
-      const code = chunk.charCodeAt(at);
-      if (code !== 10 && code !== 13) {
-        this.#afterCr = false;
-        continue;
-      }
-      const secondHalf = code === 10 && this.#afterCr;
-      this.#afterCr = code === 13;
-      if (!secondHalf) this.#line(this.#take(chunk.slice(start, at)), events);
-      start = at + 1;
+    let start = this.#afterCr && chunk.startsWith('\n') ? 1 : 0;
+    if (chunk !== '') this.#afterCr = false;
+    let [cr, lf] = [chunk.indexOf('\r', start), chunk.indexOf('\n', start)];
+    while (cr !== -1 || lf !== -1) {
+      const end = cr === -1 || (lf !== -1 && lf < cr) ? lf : cr;
+      this.#line(this.#take(chunk.slice(start, end)), events);
+      start = end + 1;
+      if (end === cr && start === chunk.length) this.#afterCr = true;
+      if (end === cr && lf === start) start += 1;
+      // What isn't in the rest is not looked for again.
+      if (cr !== -1 && cr < start) cr = chunk.indexOf('\r', start);
+      if (lf !== -1 && lf < start) lf = chunk.indexOf('\n', start);
     }
     this.#keep(chunk.slice(start));
     return events;

@@ -1,7 +1,7 @@
-// The quick look at a delta never takes what the schema refuses, and takes what a pool sends.
+// The quick look at an event never takes what the schema refuses, and takes what a pool sends.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { isTextDelta, poolEvent } from './events.ts';
+import { isPrompt, isTextDelta, poolEvent } from './events.ts';
 
 const usage = { prompt_tokens: 3, cached_tokens: 0, completion_tokens: 1 };
 const delta = { type: 'delta', choice: 0, position: 0, ids: [17], text: ' a', usage };
@@ -15,13 +15,31 @@ test('a delta of text is known at a look', () => {
     expect([isTextDelta(told), poolEvent.safeParse(told).data]).toEqual([true, told]);
 });
 
-test('whatever the look takes, the schema takes, unchanged', () => {
-  const odd = fc.oneof(
-    fc.integer(),
-    fc.double(),
-    fc.string(),
-    fc.constantFrom(null, undefined, [], [1.5], ['1'], {}, true),
+const odd = fc.oneof(
+  fc.integer(),
+  fc.double(),
+  fc.string(),
+  fc.constantFrom(null, undefined, [], [1.5], ['1'], {}, true),
+);
+
+test('a prompt is known at a look, and what the schema refuses is not', () => {
+  const prompt = { type: 'prompt', prompts: [[1, 2], [], [3]], prompt_tokens: 3 };
+  expect([isPrompt(prompt), poolEvent.safeParse(prompt).data]).toEqual([true, prompt]);
+  let taken = 0;
+  fc.assert(
+    fc.property(fc.constantFrom('type', 'prompts', 'prompt_tokens', 'ids', 'id'), odd, (name, value) => {
+      const inside = name === 'ids' ? [[1], value] : [[1, value]];
+      const told = { ...prompt, ...(name in prompt ? { [name]: value } : { prompts: inside }) };
+      if (!isPrompt(told)) return;
+      taken += 1;
+      expect(poolEvent.parse(told)).toEqual(told);
+    }),
+    { numRuns: 2000 },
   );
+  expect(taken).toBeGreaterThan(10);
+});
+
+test('whatever the look takes, the schema takes, unchanged', () => {
   const field = fc.constantFrom('type', 'choice', 'position', 'ids', 'text', 'logprobs', 'finish_reason', 'usage');
   const used = fc.constantFrom(...Object.keys(usage), 'accepted_prediction_tokens', 'rejected_prediction_tokens');
   let taken = 0;

@@ -138,6 +138,18 @@ export function isTextDelta(value: unknown): value is Extract<PoolEvent, { type:
   );
 }
 
+/** The same of a prompt, which may be of a hundred thousand ids. */
+export function isPrompt(value: unknown): value is Extract<PoolEvent, { type: 'prompt' }> {
+  if (typeof value !== 'object' || value === null) return false;
+  const { type, prompts, prompt_tokens } = value as Record<string, unknown>;
+  return (
+    type === 'prompt' &&
+    isCount(prompt_tokens) &&
+    Array.isArray(prompts) &&
+    prompts.every((ids) => Array.isArray(ids) && ids.every(isCount))
+  );
+}
+
 function isUsage(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const { prompt_tokens, cached_tokens, completion_tokens, ...told } = value as Record<string, unknown>;

@@ -132,7 +132,8 @@ export function verifyRequest(
  * what left the pool together, one JSON object a line.
  */
 export function signEvent(secret: SigningSecret, nonce: string, sequence: number, data: string): string {
-  return mac(secret, JSON.stringify(['hearth-event-1', nonce, sequence, data]));
+  // Neither a nonce nor a number has a line end, so that the parts can't be taken for one another; what is long is not quoted once more.
+  return mac(secret, `hearth-event-2\n${nonce}\n${sequence}\n${data}`);
 }
 
 export function verifyEvent(
