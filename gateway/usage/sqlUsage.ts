@@ -7,14 +7,30 @@ import type { Tokens } from '../prices/price.ts';
 import { int, intOrNull, type SqlValue, text } from '../sql.ts';
 import type { PricedQuery, PricedUse, UsageFilter, UsageGroup, UsageRange, UsageStore, UsageSum } from './port.ts';
 
-/** Without a sequence, SQLite gives the next one: rows are only ever added. */
+/** Columns that an entry fills, each with its value there. */
+const COLUMNS: readonly (readonly [string, (entry: LedgerEntry) => SqlValue])[] = [
+  ['request_id', ({ requestId }) => requestId],
+  ['project', ({ tenant }) => tenant],
+  ['key_id', ({ keyId }) => keyId],
+  ['model', ({ model }) => model],
+  ['pool', ({ pool }) => pool],
+  ['input', ({ inputTokens }) => inputTokens],
+  ['cached_input', ({ cachedInputTokens }) => cachedInputTokens],
+  ['output', ({ outputTokens }) => outputTokens],
+  ['outcome', ({ outcome }) => outcome],
+  ['price_version', ({ price }) => price?.version ?? null],
+  ['input_price', ({ price }) => price?.inputNanoUsd ?? 0],
+  ['cached_input_price', ({ price }) => price?.cachedInputNanoUsd ?? 0],
+  ['output_price', ({ price }) => price?.outputNanoUsd ?? 0],
+  ['cost_nano', ({ costNanoUsd }) => costNanoUsd],
+  ['reserved_ms', ({ reservedAtMs }) => reservedAtMs],
+  ['settled_ms', ({ settledAtMs }) => settledAtMs],
+];
+
+/** Rows as lists, in which SQLite finds a value by its place. Without a sequence it gives the next one: rows are only ever added. */
 const APPEND = `
-  INSERT INTO usage (request_id, project, key_id, model, pool, input, cached_input, output, outcome, price_version,
-    input_price, cached_input_price, output_price, cost_nano, reserved_ms, settled_ms)
-  SELECT value ->> 'requestId', value ->> 'tenant', value ->> 'keyId', value ->> 'model', value ->> 'pool', value ->> 'inputTokens',
-         value ->> 'cachedInputTokens', value ->> 'outputTokens', value ->> 'outcome',
-         value ->> '$.price.version', coalesce(value ->> '$.price.inputNanoUsd', 0), coalesce(value ->> '$.price.cachedInputNanoUsd', 0),
-         coalesce(value ->> '$.price.outputNanoUsd', 0), value ->> 'costNanoUsd', value ->> 'reservedAtMs', value ->> 'settledAtMs'
+  INSERT INTO usage (${COLUMNS.map(([name]) => name).join(', ')})
+  SELECT ${COLUMNS.map((_, place) => `value ->> ${place}`).join(', ')}
   FROM json_each(?) WHERE true ORDER BY key
   ON CONFLICT (request_id) DO NOTHING`;
 
@@ -31,7 +47,8 @@ export class SqlUsage implements UsageStore {
   }
 
   async append(entries: readonly LedgerEntry[]): Promise<void> {
-    await this.#db.all(APPEND, JSON.stringify(entries));
+    const rows = entries.map((entry) => COLUMNS.map(([, told]) => told(entry)));
+    await this.#db.all(APPEND, JSON.stringify(rows));
   }
 
   async sums(
