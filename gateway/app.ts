@@ -39,10 +39,16 @@ export function createApp(ports: GatewayPorts): Hono<AppEnv> {
     c.set('requestId', requestId);
     const span = requestSpan(tracer, c.req.raw, requestId);
     c.set('span', span);
+    let told = false;
+    c.set('commonHeaders', () => {
+      told = true;
+      const processingMs = Math.max(0, Math.round(clock.now() - startedAtMs));
+      return { 'x-request-id': c.get('requestId'), 'openai-processing-ms': String(processingMs) };
+    });
     await next();
-    // Unlike c.header(), which makes another response of a finished one.
-    c.res.headers.set('x-request-id', c.get('requestId'));
-    c.res.headers.set('openai-processing-ms', String(Math.max(0, Math.round(clock.now() - startedAtMs))));
+    // Set on the headers, unlike c.header(), which makes another response of a finished one.
+    if (!told || c.error)
+      for (const [name, value] of Object.entries(c.get('commonHeaders')())) c.res.headers.set(name, value);
     const route = routeOf(routePath(c, -1));
     metrics.answered(`${c.req.method} ${route}`, c.res.status);
     endRequest(span, c.req.method, route, c.res.status);

@@ -71,6 +71,11 @@ export interface AppEnv {
   Variables: {
     requestId: string;
     span: Span;
+    /**
+     * The headers that every answer has. The app adds them to those whose route has not asked for them; a route that many ask makes its
+     * answer with them, since a changed one costs several times as much.
+     */
+    commonHeaders: () => Record<string, string>;
     /** On administrative routes: whose key it was. */
     actor: string;
   };

@@ -44,7 +44,7 @@ function rig(tokens: number, options: { beforeToken?: () => Promise<void>; keepA
   const response = respondStreaming(events(), streamedAnswer(chatShaper(head, 1), false), {
     ...{
       requestId: 'r',
-      headers: {},
+      headers: () => ({}),
       log: jsonLog(
         () => {},
         () => 0,

@@ -8,22 +8,25 @@ import type { RelayEvent } from './relay.ts';
 import { SSE_SILENCE, sseText } from './shape.ts';
 import { Silence } from './silence.ts';
 
+/** Headers that an answer has besides those of its kind, asked for once it begins. */
+type Headed = () => Record<string, string>;
+
 export async function respondWhole(
   events: AsyncGenerator<RelayEvent[], void, void>,
   answer: Answer,
-  headers: Record<string, string>,
+  headers: Headed,
 ): Promise<Response> {
   for await (const batch of events)
     for (const event of batch) {
-      if (event.type === 'end') return jsonResponse(answer.end(event.done, event.bill), headers);
+      if (event.type === 'end') return jsonResponse(answer.end(event.done, event.bill), headers());
       answer.add(event);
     }
   throw new Error('a relay ends with its bill or throws');
 }
 
 /** `body`: a whole answer's, or all events of a stream. */
-export function replay(body: Uint8Array, streamed: boolean, headers: Record<string, string>): Response {
-  const told = { ...headers, 'idempotent-replayed': 'true' };
+export function replay(body: Uint8Array, streamed: boolean, headers: Headed): Response {
+  const told = { ...headers(), 'idempotent-replayed': 'true' };
   return streamed ? eventResponse(Buffer.from(body), told) : jsonResponse(Buffer.from(body), told);
 }
 
@@ -47,7 +50,7 @@ function eventResponse(
 
 export interface StreamOptions {
   requestId: string;
-  headers: Record<string, string>;
+  headers: Headed;
   log: Log;
   clock: Clock;
   /** A stream that says nothing for so long sends a comment. */
@@ -70,7 +73,7 @@ export async function respondStreaming(
   if (first.value?.at(-1)?.type === 'end') {
     // All of it is there: nothing to hold open.
     const whole = await tell(first.value, options.finished);
-    return eventResponse(whole.text, options.headers);
+    return eventResponse(whole.text, options.headers());
   }
   let asked: Promise<IteratorResult<RelayEvent[], void>> | null = Promise.resolve(first);
   const silence = new Silence(options.clock, options.keepAliveMs);
@@ -133,5 +136,5 @@ export async function respondStreaming(
     },
     { highWaterMark: 0 },
   );
-  return eventResponse(body, options.headers);
+  return eventResponse(body, options.headers());
 }

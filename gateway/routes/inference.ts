@@ -60,7 +60,8 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
           );
         });
         c.set('requestId', job.requestId);
-        return await answer(ports, job, exchange, way);
+        const headers = () => ({ ...job.headers, ...c.get('commonHeaders')() });
+        return await answer(ports, job, headers, exchange, way);
       } catch (error) {
         exchange.finish();
         throw error;
@@ -185,7 +186,8 @@ async function reserve(
 
 async function answer(
   ports: GatewayPorts,
-  { asked, headers, work }: Job,
+  { asked, work }: Job,
+  headers: () => Record<string, string>,
   exchange: Exchange,
   way: Way,
 ): Promise<Response> {
