@@ -389,6 +389,33 @@ describe('refusals', () => {
   });
 });
 
+test('every answer tells its request id and its time, whatever route or refusal it comes of', async () => {
+  const refused = { message: 'No.', type: 'server_error', param: null, code: 'overloaded', status: 503 };
+  const asked = async (path: string, body: object, key = tenant.key) => rig.request('POST', path, { key, body });
+  const answers = [
+    await asked('/v1/chat/completions', chat()),
+    await asked('/v1/chat/completions', chat({ stream: true })),
+    await asked('/v1/completions', { model: 'tiny', prompt: 'a', max_tokens: 2 }),
+    await asked('/v1/chat/completions', chat({ n: 0 })),
+    await asked('/v1/chat/completions', chat(), 'sk-nobody'),
+    await asked('/v1/nothing', {}),
+    await rig.request('GET', '/v1/models', { key: tenant.key }),
+  ];
+  rig.pool.script = { refuse: refused };
+  answers.push(
+    await asked('/v1/chat/completions', chat()),
+    await asked('/v1/chat/completions', chat({ stream: true })),
+  );
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 400, 401, 404, 200, 503, 503]);
+  const ids = answers.map(({ headers }) => headers.get('x-request-id'));
+  expect(new Set(ids).size).toBe(answers.length);
+  for (const [i, { headers }] of answers.entries()) {
+    expect(ids[i]).toMatch(/^req_[0-9a-f]{24}$/);
+    expect(headers.get('openai-processing-ms')).toMatch(/^\d+$/);
+  }
+  await Promise.all(answers.map((answer) => answer.text()));
+});
+
 describe('how a request ends', () => {
   const failure = { status: 500, message: 'It broke.', type: 'server_error', param: null, code: 'internal_error' };
 
