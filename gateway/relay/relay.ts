@@ -154,12 +154,16 @@ class Relay {
         let wrong: unknown = null;
         try {
           for (const event of batch) {
-            if (event.type === 'done' && keep && passed.length > 0) {
-              // The answer is kept as its consumer has made it of them.
-              yield passed;
-              passed = [];
+            if (event.type === 'done') {
+              if (keep && passed.length > 0) {
+                // The answer is kept as its consumer has made it of them.
+                yield passed;
+                passed = [];
+              }
+              passed.push(await this.#done(event));
+              continue;
             }
-            const told = await this.#pass(event, batch);
+            const told = this.#pass(event, batch);
             if (told) passed.push(told);
           }
         } catch (error) {
@@ -194,9 +198,9 @@ class Relay {
   }
 
   /** What the client's side gets of an event; null: it was told before. Throws where an event doesn't follow, and what is the pool's own error. */
-  async #pass(event: PoolEvent, batch: readonly PoolEvent[]): Promise<RelayEvent | null> {
+  #pass(event: Exclude<PoolEvent, { type: 'done' }>, batch: readonly PoolEvent[]): RelayEvent | null {
     const { ledger, registry } = this.#ports;
-    const { requestId, tenant, keep } = this.#admitted;
+    const { requestId, tenant } = this.#admitted;
     switch (event.type) {
       case 'prompt': {
         const again = this.#told.begun;
@@ -219,16 +223,18 @@ class Relay {
         if (follows.first) this.#firstToken();
         return event;
       }
-      case 'done': {
-        checkReceipt(this.#admitted, this.#poolId, event.receipt);
-        const bill = withinHold(atLeast(billOf(event.receipt), this.#told.released), this.#hold);
-        await this.#settle(bill, await keep?.(event, bill));
-        return { type: 'end', done: event, bill };
-      }
       case 'error':
         if (event.receipt) checkReceipt(this.#admitted, this.#poolId, event.receipt);
         throw new GaveUp(event.error, event.receipt);
     }
+  }
+
+  /** Settled when it resolves. */
+  async #done(event: Extract<PoolEvent, { type: 'done' }>): Promise<RelayEvent> {
+    checkReceipt(this.#admitted, this.#poolId, event.receipt);
+    const bill = withinHold(atLeast(billOf(event.receipt), this.#told.released), this.#hold);
+    await this.#settle(bill, await this.#admitted.keep?.(event, bill));
+    return { type: 'end', done: event, bill };
   }
 
   #firstToken(): void {
