@@ -129,7 +129,7 @@ export class SqliteStore implements SchemaStore {
   }
 }
 
-/** What node:sqlite makes of a row by itself is a dictionary, which costs more to make and to read than the query that found it. */
+/** What node:sqlite makes of a row by itself is a dictionary, which costs about as much to make and to read as the query that found it. */
 function rowOf(names: readonly string[], found: unknown): Row {
   const values = found as Row[string][];
   const row: Row = {};
