@@ -25,6 +25,7 @@ import {
   renderAnswer,
 } from '../../pool/wire/publicPrefixes.ts';
 import { verifyEvent } from '../../pool/wire/signing.ts';
+import { SseLineTooLong, SseParser } from '../../pool/wire/sse.ts';
 import {
   broken,
   type Grant,
@@ -35,7 +36,6 @@ import {
   type Sent,
   send,
 } from './poolRequest.ts';
-import { SseLineTooLong, SseParser } from './sse.ts';
 
 /** An administrative question that takes longer has no answer: the pool counts as unreachable. */
 const ASK_TIMEOUT_MS = 5000;
