@@ -19,6 +19,19 @@ export const journalRecord = z.discriminatedUnion('kind', [
     released: z.array(z.tuple([count, count, count, count])),
     drafts: z.array(z.tuple([count, count, count])).optional(),
   }),
+  /**
+   * What an engine of another make told of a request: absolute figures in the place of those before, since its own usage corrects what was
+   * counted on the way.
+   */
+  z.object({
+    kind: z.literal('told'),
+    handle: count,
+    promptTokens: count,
+    cachedTokens: count,
+    choices: z.array(count),
+    estimated: z.boolean(),
+    timeMs: z.number(),
+  }),
   z.object({ kind: z.literal('end'), handle: count, outcome, timeMs: z.number() }),
   z.object({ kind: z.literal('ack'), handles: z.array(count) }),
 ]);
@@ -101,6 +114,9 @@ export class ReceiptBook {
           this.#release(handle, choice, released, cached, record.timeMs);
         for (const [handle, accepted, rejected] of record.drafts ?? []) this.#draft(handle, accepted, rejected);
         return;
+      case 'told':
+        this.#tell(record);
+        return;
       case 'end':
         this.#end(record.handle, record.outcome, record.timeMs);
         return;
@@ -133,6 +149,26 @@ export class ReceiptBook {
     if (!receipt) return;
     receipt.accepted_prediction_tokens = Math.max(receipt.accepted_prediction_tokens ?? 0, accepted);
     receipt.rejected_prediction_tokens = Math.max(receipt.rejected_prediction_tokens ?? 0, rejected);
+  }
+
+  #tell({
+    handle,
+    promptTokens,
+    cachedTokens,
+    choices,
+    estimated,
+    timeMs,
+  }: Extract<JournalRecord, { kind: 'told' }>): void {
+    const receipt = this.#byHandle.get(handle)?.receipt;
+    if (!receipt || receipt.choices.length !== choices.length) return; // its start record is damaged
+    const { estimated: _before, ...rest } = receipt;
+    const told = {
+      prompt_tokens: promptTokens,
+      cached_tokens: cachedTokens,
+      choices: [...choices],
+      updated_at_ms: timeMs,
+    };
+    this.#byHandle.get(handle)!.receipt = { ...rest, ...told, ...(estimated && { estimated: true as const }) };
   }
 
   #end(handle: number, result: Receipt['outcome'], timeMs: number): void {

@@ -151,8 +151,9 @@ describe('inference', () => {
     const events = await complete({ prompt: 'x', max_tokens: 5, logprobs: 3 });
     for (const delta of ofType(events, 'delta'))
       for (const [i, entry] of (delta.logprobs ?? []).entries()) {
-        expect(entry.id).toBe(delta.ids[i]);
-        expect(entry.bytes).toEqual(entry.id < 256 ? [entry.id] : [...Buffer.from(entry.token)]);
+        const id = delta.ids[i]!;
+        expect(entry.id).toBe(id);
+        expect(entry.bytes).toEqual(id < 256 ? [id] : [...Buffer.from(entry.token)]);
         expect(entry.top).toHaveLength(3);
         expect(entry.logprob).toBeLessThanOrEqual(0);
         expect(entry.top[0]!.logprob).toBeGreaterThanOrEqual(entry.top[1]!.logprob);

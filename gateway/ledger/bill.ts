@@ -14,11 +14,15 @@ export interface Bill extends Tokens {
 
 export const NOTHING_RELEASED: Omit<Bill, 'outcome'> = { inputTokens: 0, cachedInputTokens: 0, outputTokens: 0 };
 
-/** A request that failed before anything was released costs nothing; a cancelled one costs its prompt and what was released. */
+/**
+ * A request that failed before anything was released costs nothing; a cancelled one costs its prompt and what was released. Where that could
+ * not be counted exactly, what is proven of it is billed, and marked.
+ */
 export function billOf(receipt: Receipt): Bill {
   const outputTokens = receipt.choices.reduce((sum, released) => sum + released, 0);
-  const outcome = receipt.outcome === 'completed' || receipt.outcome === 'cancelled' ? receipt.outcome : 'failed';
-  if (outcome === 'failed' && outputTokens === 0) return { ...NOTHING_RELEASED, outcome };
+  const ended = receipt.outcome === 'completed' || receipt.outcome === 'cancelled' ? receipt.outcome : 'failed';
+  if (ended === 'failed' && outputTokens === 0) return { ...NOTHING_RELEASED, outcome: ended };
+  const outcome = receipt.estimated ? 'estimated' : ended;
   const { prompt_tokens: inputTokens, cached_tokens: cachedInputTokens, choices: positions } = receipt;
   return { inputTokens, cachedInputTokens, outputTokens, outcome, positions };
 }

@@ -207,6 +207,7 @@ class Relay {
         if (!this.#told.prompt(event)) throw broken('the prompt is another than it was');
         registry.computed(this.#place);
         if (again) return null;
+        if (event.prompt_tokens === null) return event; // held as it is until the receipt tells
         this.#hold = { ...this.#hold, inputTokens: Math.min(this.#hold.inputTokens, event.prompt_tokens) };
         // Nobody waits for it. Where the end has come with it, settling ends the hold whole.
         const ends = batch.some(({ type }) => type === 'done');
@@ -232,9 +233,14 @@ class Relay {
   /** Settled when it resolves. */
   async #done(event: Extract<PoolEvent, { type: 'done' }>): Promise<RelayEvent> {
     checkReceipt(this.#admitted, this.#poolId, event.receipt);
-    const bill = withinHold(atLeast(billOf(event.receipt), this.#told.released), this.#hold);
+    const bill = withinHold(this.#atLeastTold(billOf(event.receipt)), this.#hold);
     await this.#settle(bill, await this.#admitted.keep?.(event, bill));
     return { type: 'end', done: event, bill };
+  }
+
+  /** Before another pool had the request nothing was told that is not on the receipt: it may correct what its pool could not count exactly. */
+  #atLeastTold(bill: Bill): Bill {
+    return this.#leg === 0 ? bill : atLeast(bill, this.#told.released);
   }
 
   #firstToken(): void {

@@ -1,7 +1,7 @@
 // What a request's client side has been told, event by event: it decides whether the next one follows, and it is what another pool needs to
 // go on from there. Ids are kept, no text: the pool that goes on makes of them again what it holds back of stop strings and characters.
 // Bounded by a share of a byte budget; where that is spent, the request just can't go on elsewhere.
-import type { FinishReason, PoolEvent, Usage } from '../../pool/wire/events.ts';
+import { type FinishReason, type PoolEvent, positionsOf, type Usage } from '../../pool/wire/events.ts';
 import type { Resume } from '../../pool/wire/inference.ts';
 import type { Share } from '../byteBudget.ts';
 import type { Released } from '../ledger/bill.ts';
@@ -41,11 +41,11 @@ export class Told {
 
   /** False where another prompt was told before. */
   prompt({ prompts, prompt_tokens }: Event<'prompt'>): boolean {
-    if (this.#prompts) return prompt_tokens === this.#promptTokens;
+    if (this.#prompts) return (prompt_tokens ?? 0) === this.#promptTokens;
     this.#prompts = prompts;
-    this.#promptTokens = prompt_tokens;
+    this.#promptTokens = prompt_tokens ?? 0;
     this.#echoed = prompts.map(() => 0);
-    this.#keep(prompt_tokens);
+    this.#keep(prompts.reduce((sum, ids) => sum + ids.length, 0));
     return true;
   }
 
@@ -54,11 +54,13 @@ export class Told {
   }
 
   /** `first`: it brought the request's first token. null: it does not go on where its choice stands. */
-  delta({ choice: index, ids, position, finish_reason, usage }: Event<'delta'>): { first: boolean } | null {
+  delta(event: Event<'delta'>): { first: boolean } | null {
+    const { choice: index, ids, position, finish_reason, usage } = event;
     const choice = this.#choices[index];
-    if (!choice || choice.finish || (ids.length > 0 && position !== choice.count)) return null;
-    const first = ids.length > 0 && this.#choices.every(({ count }) => count === 0);
-    choice.count += ids.length;
+    const released = positionsOf(event);
+    if (!choice || choice.finish || (released > 0 && position !== choice.count)) return null;
+    const first = released > 0 && this.#choices.every(({ count }) => count === 0);
+    choice.count += released;
     choice.finish = finish_reason ?? null;
     this.#usage = usage;
     this.#keep(ids.length);
@@ -77,9 +79,9 @@ export class Told {
     };
   }
 
-  /** For a pool whose model has this fingerprint; null: there was no room to remember it. */
+  /** For a pool whose model has this fingerprint; null: there was no room to remember it, or it is of an engine that tells no ids. */
   resume(fingerprint: string): Resume | null {
-    if (!this.#kept || !this.#prompts) return null;
+    if (!this.#kept || !this.#prompts?.length) return null;
     const { cached_tokens = 0, accepted_prediction_tokens, rejected_prediction_tokens } = this.#usage ?? {};
     return {
       fingerprint,

@@ -8,7 +8,8 @@ const tokenId = z.int().min(0);
 const count = z.int().min(0);
 
 export const logprobEntry = z.object({
-  id: tokenId,
+  /** Absent where an engine of another make doesn't tell it. */
+  id: tokenId.optional(),
   /** The token's own text; U+FFFD where its bytes are no whole character. */
   token: z.string(),
   /** The token's bytes, exact even where `token` is not. */
@@ -78,6 +79,8 @@ export const receipt = z.object({
   /** Released output positions, per choice. */
   choices: z.array(count),
   ...predictions,
+  /** Some of what was released could not be counted exactly: the figures are what is proven. */
+  estimated: z.literal(true).optional(),
   outcome,
   /** Unix milliseconds at which the pool accepted the request, and of its last change. */
   started_at_ms: z.number(),
@@ -88,9 +91,10 @@ export type Receipt = z.infer<typeof receipt>;
 export const poolEvent = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('prompt'),
-    /** Token ids of each prompt. Choice c belongs to prompt floor(c / n). */
+    /** Token ids of each prompt; none where the engine is of another make, and tells none. Choice c belongs to prompt floor(c / n). */
     prompts: z.array(z.array(tokenId)),
-    prompt_tokens: count,
+    /** null: not known before the receipt. */
+    prompt_tokens: count.nullable(),
   }),
   z.object({
     type: z.literal('prompt_logprobs'),
@@ -107,6 +111,8 @@ export const poolEvent = z.discriminatedUnion('type', [
     /** Output position of ids[0], from 0. */
     position: count,
     ids: z.array(tokenId),
+    /** Output positions of it, where their ids are not known and `ids` is empty. */
+    count: count.optional(),
     /** Text that became certain with these ids; what might still begin a stop string or a character is held back. */
     text: z.string(),
     logprobs: z.array(tokenLogprob).optional(),
@@ -124,13 +130,24 @@ export type PoolEvent = z.infer<typeof poolEvent>;
  */
 export function isTextDelta(value: unknown): value is Extract<PoolEvent, { type: 'delta' }> {
   if (typeof value !== 'object' || value === null) return false;
-  const { type, choice, position, ids, text, logprobs, finish_reason, usage: used } = value as Record<string, unknown>;
+  const {
+    type,
+    choice,
+    position,
+    ids,
+    count,
+    text,
+    logprobs,
+    finish_reason,
+    usage: used,
+  } = value as Record<string, unknown>;
   return (
     type === 'delta' &&
     isCount(choice) &&
     isCount(position) &&
     Array.isArray(ids) &&
     ids.every(isCount) &&
+    (count === undefined || isCount(count)) &&
     typeof text === 'string' &&
     logprobs === undefined &&
     (finish_reason === undefined || finish_reason === 'stop' || finish_reason === 'length') &&
@@ -155,6 +172,11 @@ function isUsage(value: unknown): boolean {
   const { prompt_tokens, cached_tokens, completion_tokens, ...told } = value as Record<string, unknown>;
   const { accepted_prediction_tokens: accepted = 0, rejected_prediction_tokens: rejected = 0 } = told;
   return [prompt_tokens, cached_tokens, completion_tokens, accepted, rejected].every(isCount);
+}
+
+/** Output positions that a delta releases. */
+export function positionsOf({ ids, count }: Pick<Extract<PoolEvent, { type: 'delta' }>, 'ids' | 'count'>): number {
+  return count ?? ids.length;
 }
 
 function isCount(value: unknown): value is number {

@@ -5,8 +5,8 @@ import { distanceToWarm, mayBecome, type PoolState, poolState, stateOfAll } from
 const TABLE = `
             cold loading warm asleep waking draining stopped
   cold      -    yes     -    -      -      yes      yes
-  loading   -    -       yes  -      -      yes      yes
-  warm      -    yes     -    yes    -      yes      yes
+  loading   yes  -       yes  -      -      yes      yes
+  warm      yes  yes     -    yes    -      yes      yes
   asleep    -    -       -    -      yes    yes      yes
   waking    -    yes     yes  -      -      yes      yes
   draining  -    -       -    -      -      -        yes

@@ -1,8 +1,9 @@
 // The states of a model in its pool, and of the pool as a whole: one table of what may follow what. Both sides know them.
 //
 //   cold ─▶ loading ─▶ warm ─▶ asleep ─▶ waking ─▶ warm      warm: compiled, tuned, and a real token generated
-//              ▲        │                                     asleep: weights in host memory, KV in the tiers, device memory given back
-//              └─ lost ─┘                                     from anywhere: draining ─▶ stopped
+//     ▲        ▲        │                                     asleep: weights in host memory, KV in the tiers, device memory given back
+//     │        └─ lost ─┤                                     from anywhere: draining ─▶ stopped
+//     └────── gone ─────┘                                     gone: an engine of another make, which runs somewhere else
 import { z } from 'zod';
 
 export const poolState = z.enum(['cold', 'loading', 'warm', 'asleep', 'waking', 'draining', 'stopped']);
@@ -10,9 +11,9 @@ export type PoolState = z.infer<typeof poolState>;
 
 const NEXT: Readonly<Record<PoolState, readonly PoolState[]>> = {
   cold: ['loading', 'draining', 'stopped'],
-  loading: ['warm', 'draining', 'stopped'],
-  // Its device was lost: it is loaded again.
-  warm: ['asleep', 'loading', 'draining', 'stopped'],
+  loading: ['warm', 'cold', 'draining', 'stopped'],
+  // Its device was lost: it is loaded again. Or it runs elsewhere, and is gone.
+  warm: ['asleep', 'loading', 'cold', 'draining', 'stopped'],
   asleep: ['waking', 'draining', 'stopped'],
   waking: ['warm', 'loading', 'draining', 'stopped'],
   draining: ['stopped'],
