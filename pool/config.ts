@@ -175,7 +175,8 @@ const announceSection = z.strictObject({
   intervalMs: z.int().min(100).max(60_000).default(3000).describe('How often it is told.'),
 });
 
-function isLoopback(host: string): boolean {
+/** Whether a host is this machine. */
+export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 

@@ -1,66 +1,39 @@
 // The life of a pool process: section in, everything opened and warm, `ready`, serving, and one of three ends. Asked to stop (or its
 // supervisor is gone): drains, exit 0. Engine lost: running requests get an error event, exit 1. Can't start: `fatal`, exit 1.
-import { createSecretKey, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
 import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelText } from '../engine/model/types.ts';
-import { Announcer } from './announcer.ts';
 import { type PoolSection, poolSection } from './config.ts';
 import { EngineClient, EngineDown } from './engineClient.ts';
 import { engineModels } from './engineGroups.ts';
 import type { EngineSetup, WarmModel } from './engineMessages.ts';
-import { poolStopping } from './errors.ts';
-import { Journal } from './journal.ts';
+import type { Journal } from './journal.ts';
 import { KvEvents } from './kvEvents.ts';
-import { Lifecycle, type LifecycleSettings, TICK_MS } from './lifecycle/lifecycle.ts';
-import { type Listening, listen } from './listen.ts';
-import { createLog, errorText, type Log } from './log.ts';
+import { Lifecycle, type LifecycleSettings } from './lifecycle/lifecycle.ts';
+import { errorText, type Log } from './log.ts';
 import { PoolMetrics } from './metrics.ts';
 import { Pool } from './pool.ts';
-import { type ProcessMessage, readSection, sectionIssues } from './processProtocol.ts';
+import { type ProcessIo, runProcess } from './processProtocol.ts';
 import { Requests } from './requests.ts';
 import { type PoolModel, poolModel } from './servedModel.ts';
 import { createPoolApp } from './server.ts';
+import { identityOf, openJournal, type Served, serve } from './serving.ts';
 
-/** How often a journal that failed is tried again. */
-const HEAL_INTERVAL_MS = 1000;
 /** For the engine thread to tell its figures: it answers between two steps. */
 const FIGURES_LIMIT_MS = 2000;
-/** How often the supervisor is told how much memory the process takes. */
-const MEMORY_INTERVAL_MS = 2000;
-/** For last events to reach their sockets. */
-const FLUSH_LIMIT_MS = 2000;
 /** For the engine to put the device away. */
 const ENGINE_STOP_LIMIT_MS = 5000;
 
-export interface ProcessParts {
-  stdin: Readable;
-  /** One line of the supervisor's protocol. */
-  say: (message: ProcessMessage) => void;
-  logLine: (line: string) => void;
-  /** Resolves at SIGTERM or SIGINT. */
-  signalled: Promise<void>;
+export interface ProcessParts extends ProcessIo {
   engineWorker: URL;
   openText: (path: string) => Promise<ModelText>;
 }
 
 /** Runs until the end; resolves with the exit code. */
-export async function runPoolProcess(parts: ProcessParts): Promise<number> {
-  const log = createLog(parts.logLine, Date.now);
-  try {
-    const { section: raw, ended } = await readSection(parts.stdin);
-    const parsed = poolSection.safeParse(raw);
-    if (!parsed.success) throw sectionIssues(parsed.error);
-    const stop = Promise.race([parts.signalled, ended]);
-    return await new PoolProcess(parts, parsed.data, log).run(stop);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'internal_error';
-    log('error', 'fatal', { code, error: errorText(error) });
-    parts.say({ type: 'fatal', code, message: error instanceof Error ? error.message : String(error) });
-    return 1;
-  }
+export function runPoolProcess(parts: ProcessParts): Promise<number> {
+  return runProcess(parts, poolSection, (section, log, stop) => new PoolProcess(parts, section, log).run(stop));
 }
 
 class PoolProcess {
@@ -80,13 +53,7 @@ class PoolProcess {
     this.#parts = parts;
     this.#section = section;
     this.#log = log;
-    const { folder, fsync, segmentBytes, maxReceipts } = section.journal;
-    this.#journal = new Journal({ folder, fsync, segmentBytes, now: Date.now });
-    log('info', 'journal_open', {
-      receipts: this.#journal.book.size,
-      lost: this.#journal.lostRequests,
-      damaged_lines: this.#journal.damagedLines,
-    });
+    this.#journal = openJournal(section.journal, log);
     this.#engine = new EngineClient(parts.engineWorker, engineSetup(section), {
       onProgress: (stage, done, total) => parts.say({ type: 'progress', stage, done, total }),
       onStep: (step) => {
@@ -107,7 +74,7 @@ class PoolProcess {
       journal: this.#journal,
       metrics: this.#metrics,
       poolId: section.poolId,
-      maxReceipts,
+      maxReceipts: section.journal.maxReceipts,
       onEnded: (engine) => this.#lifecycle.ended(engine),
       now: Date.now,
       log,
@@ -167,13 +134,8 @@ class PoolProcess {
   }
 
   async #serve(models: PoolModel[], stop: Promise<void>): Promise<number> {
-    const { host, port, poolId, keys, maxBodyBytes, drainMs } = this.#section;
     const pool = new Pool({
-      identity: {
-        poolId,
-        startedAtMs: this.#startedAtMs,
-        secrets: new Map(keys.map(({ id, secretHex }) => [id, createSecretKey(secretHex, 'hex')])),
-      },
+      identity: identityOf(this.#section, this.#startedAtMs),
       models,
       requests: this.#requests,
       lifecycle: this.#lifecycle,
@@ -184,75 +146,23 @@ class PoolProcess {
       tenantMetrics: this.#section.tenantMetrics,
       engineStatus: (engine) => this.#engine.status(engine),
       declarePrefixes: (model, prefixes) => this.#engine.declarePrefixes(model, prefixes),
-      maxBodyBytes,
+      maxBodyBytes: this.#section.maxBodyBytes,
       drawSeed: () => randomBytes(8).readBigUInt64LE(),
       now: Date.now,
       log: this.#log,
     });
-    const listening = await listen(createPoolApp(pool), host, port);
-    const healing = setInterval(() => this.#journal.heal(), HEAL_INTERVAL_MS);
-    const ticking = setInterval(() => this.#lifecycle.tick(), TICK_MS);
-    const leaving = new AbortController();
-    const announcing = this.#announcer(pool)?.run(leaving.signal);
-    const weighing = setInterval(
-      () => this.#parts.say({ type: 'memory', rssBytes: process.memoryUsage.rss() }),
-      MEMORY_INTERVAL_MS,
-    );
-    try {
-      this.#log('info', 'ready', { port: listening.port, adapter: models[0]?.adapter ?? '' });
-      this.#parts.say({ type: 'ready', port: listening.port });
-      const down = await Promise.race([stop, this.#down.promise]);
-      return down ? await this.#collapse(pool, listening, down) : await this.#drain(pool, listening, drainMs);
-    } finally {
-      clearInterval(healing);
-      leaving.abort();
-      await announcing;
-      clearInterval(ticking);
-      clearInterval(weighing);
-    }
-  }
-
-  #announcer(pool: Pool): Announcer | null {
-    const { announce, poolId, keys } = this.#section;
-    const [key] = keys;
-    if (!announce || !key) return null;
-    return new Announcer({
-      ...{ url: announce.url, gateway: announce.gateway.replace(/\/+$/, ''), intervalMs: announce.intervalMs, poolId },
-      key: { id: key.id, secret: Buffer.from(key.secretHex, 'hex') },
+    const served: Served = {
+      app: createPoolApp(pool),
+      journal: this.#journal,
+      requests: this.#requests,
       status: () => pool.status(),
-      log: this.#log,
-    });
-  }
-
-  /** Running requests finish, bounded by `drainMs`; receipts can be fetched all the while. */
-  async #drain(pool: Pool, listening: Listening, drainMs: number): Promise<number> {
-    pool.drain();
-    const bound = new AbortController();
-    const timeout = new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, drainMs);
-      bound.signal.addEventListener('abort', () => clearTimeout(timer));
-    });
-    const down = await Promise.race([this.#requests.idle(), timeout, this.#down.promise]);
-    bound.abort();
-    if (down) return this.#collapse(pool, listening, down);
-    this.#requests.failAll({
-      error: poolStopping('This pool stopped before the request was finished.'),
-      outcome: 'cancelled',
-    });
-    await listening.close(FLUSH_LIMIT_MS);
-    this.#lifecycle.stopped();
-    this.#log('info', 'stopped');
-    return 0;
-  }
-
-  /** The engine is gone, and only a new process brings it back: everybody learns it, then this one ends. */
-  async #collapse(pool: Pool, listening: Listening, down: EngineDown): Promise<number> {
-    this.#log('error', 'engine_down', { code: down.code, error: down.message });
-    pool.drain();
-    this.#requests.failAll({ error: poolStopping('The engine of this pool stopped; try again.'), outcome: 'failed' });
-    await listening.close(FLUSH_LIMIT_MS);
-    this.#parts.say({ type: 'fatal', code: down.code, message: down.message });
-    return 1;
+      drain: () => pool.drain(),
+      tick: () => this.#lifecycle.tick(),
+      stopped: () => this.#lifecycle.stopped(),
+      down: this.#down.promise,
+      adapter: models[0]?.adapter ?? '',
+    };
+    return serve({ say: this.#parts.say, log: this.#log }, this.#section, served, stop);
   }
 }
 

@@ -2,6 +2,7 @@
 // The end of stdin means that the supervisor is gone, and then the process goes, too.
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
+import { createLog, errorText, type Log } from './log.ts';
 
 export const processMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('progress'), stage: z.string(), done: z.number(), total: z.number() }).loose(),
@@ -51,6 +52,36 @@ function parseJson(text: string): unknown {
     return JSON.parse(text);
   } catch {
     throw new SectionError('the section on stdin is not JSON');
+  }
+}
+
+/** How a supervised process hears and speaks. */
+export interface ProcessIo {
+  stdin: Readable;
+  /** One line of the supervisor's protocol. */
+  say: (message: ProcessMessage) => void;
+  logLine: (line: string) => void;
+  /** Resolves at SIGTERM or SIGINT. */
+  signalled: Promise<void>;
+}
+
+/** A pool process from its section to its end; resolves with the exit code. What it can't go on with is said as `fatal`. */
+export async function runProcess<T extends z.ZodType>(
+  { stdin, say, logLine, signalled }: ProcessIo,
+  schema: T,
+  run: (section: z.output<T>, log: Log, stop: Promise<void>) => Promise<number>,
+): Promise<number> {
+  const log = createLog(logLine, Date.now);
+  try {
+    const { section, ended } = await readSection(stdin);
+    const parsed = schema.safeParse(section);
+    if (!parsed.success) throw sectionIssues(parsed.error);
+    return await run(parsed.data, log, Promise.race([signalled, ended]));
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'internal_error';
+    log('error', 'fatal', { code, error: errorText(error) });
+    say({ type: 'fatal', code, message: error instanceof Error ? error.message : String(error) });
+    return 1;
   }
 }
 

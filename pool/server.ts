@@ -1,57 +1,32 @@
-// The pool's HTTP face (internal: its only client is the gateway). Everything but health and metrics must be signed, and is answered
-// signed: JSON answers in a header, streams event by event. It decides nothing itself; it carries between the wire and the pool.
-import { type Context, Hono } from 'hono';
-import { authenticate, type Signed } from './authenticate.ts';
-import { readBody } from './body.ts';
-import { internalError, notFound, PoolError } from './errors.ts';
+// The pool's HTTP face (internal: its only client is the gateway), beyond what the door of every pool has. It decides nothing itself; it
+// carries between the wire and the pool.
+import type { Hono } from 'hono';
+import type { Signed } from './authenticate.ts';
+import { openDoor } from './door.ts';
+import { notFound } from './errors.ts';
 import { EventStream, streamed } from './eventStream.ts';
 import { grantOf, withPriority } from './grant.ts';
-import { errorText } from './log.ts';
-import { METRICS_CONTENT_TYPE } from './metrics.ts';
 import { type Inference, planRequest } from './plan.ts';
 import type { Pool } from './pool.ts';
 import { prefixTokens } from './prefixTokens.ts';
 import { chatPrompt, completionPrompts } from './prompt.ts';
-import { acknowledge, listReceipts } from './receiptRoutes.ts';
 import type { PoolModel } from './servedModel.ts';
 import { parseBody } from './validate.ts';
 import { kvEvents, statusOf } from './watchRoutes.ts';
-import { acknowledgeBody, moveBody } from './wire/events.ts';
+import { moveBody } from './wire/events.ts';
 import { countRequest, poolChatRequest, poolCompletionRequest } from './wire/inference.ts';
 import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
-import { signAnswer } from './wire/signing.ts';
-
-interface Reply {
-  status: number;
-  body: unknown;
-}
 
 export function createPoolApp(pool: Pool): Hono {
-  const app = new Hono();
-  const { parts } = pool;
-
-  /** Runs a handler behind the signature; its JSON, and its errors, are answered signed. */
-  const signed =
-    (handler: (request: Signed, raw: Request) => Promise<Reply | Response> | Reply) => async (c: Context) => {
-      let caller: Signed | null = null;
-      try {
-        const body = await readBody(c.req.raw, parts.maxBodyBytes);
-        const path = pathAsSent(c.req.raw.url);
-        const header = (name: string) => c.req.header(name);
-        const verdict = authenticate(
-          parts.identity,
-          pool.nonces,
-          { method: c.req.method, path, header, body },
-          parts.now(),
-        );
-        if (!verdict.ok) throw verdict.error;
-        caller = { context: verdict.context, secret: verdict.secret, body };
-        const reply = await handler(caller, c.req.raw);
-        return reply instanceof Response ? reply : answer(reply, caller);
-      } catch (error) {
-        return answerError(pool, error, caller);
-      }
-    };
+  const { parts, nonces } = pool;
+  const { identity, journal, metrics, maxBodyBytes, now, log } = parts;
+  const { app, signed } = openDoor({
+    ...{ identity, nonces, journal, metrics, maxBodyBytes, now, log },
+    ready: () => pool.ready,
+    status: () => pool.status(),
+    drain: () => pool.drain(),
+    metricsText: () => pool.metricsText(),
+  });
 
   app.post(
     '/v1/chat/completions',
@@ -68,17 +43,6 @@ export function createPoolApp(pool: Pool): Hono {
   app.get(
     '/pool/status',
     signed(async (_, raw) => ({ status: 200, body: await statusOf(pool, raw) })),
-  );
-  app.get(
-    '/pool/receipts',
-    signed((_, raw) => ({ status: 200, body: listReceipts(parts.journal, new URL(raw.url)) })),
-  );
-  app.delete(
-    '/pool/receipts',
-    signed(({ body }) => ({
-      status: 200,
-      body: acknowledge(parts.journal, parseBody(acknowledgeBody, body).request_ids),
-    })),
   );
   app.get(
     '/pool/kv-events',
@@ -103,21 +67,6 @@ export function createPoolApp(pool: Pool): Hono {
         return { status: 200, body: pool.status() };
       }),
     );
-  app.post(
-    '/pool/drain',
-    signed(() => {
-      pool.drain();
-      return { status: 200, body: pool.status() };
-    }),
-  );
-
-  app.get('/health/live', (c) => c.json({ status: 'live' }));
-  app.get('/health/ready', (c) => c.json({ status: pool.ready ? 'ready' : 'not_ready' }, pool.ready ? 200 : 503));
-  app.get('/metrics', async (c) => {
-    if (!fromLoopback(c)) return c.notFound();
-    return c.body(await pool.metricsText(), 200, { 'content-type': METRICS_CONTENT_TYPE });
-  });
-  app.notFound((c) => c.json({ error: { ...notFound('There is no such route.', 'not_found', null).wire } }, 404));
   return app;
 }
 
@@ -153,37 +102,4 @@ function modelOf(pool: Pool, id: string): PoolModel {
   const model = pool.model(id);
   if (!model) throw notFound(`The model '${id}' is not served by this pool.`, 'model_not_found', 'model');
   return model;
-}
-
-function answer({ status, body }: Reply, caller: Signed | null, headers: Record<string, string> = {}): Response {
-  const bytes = new TextEncoder().encode(JSON.stringify(body));
-  if (caller) headers['hearth-signature'] = signAnswer(caller.secret, caller.context.nonce, status, bytes);
-  return new Response(bytes, { status, headers: { ...headers, 'content-type': 'application/json' } });
-}
-
-function answerError(pool: Pool, thrown: unknown, caller: Signed | null): Response {
-  const { log, metrics } = pool.parts;
-  const requestId = caller?.context.requestId ?? 'unknown';
-  const error = thrown instanceof PoolError ? thrown : internalError(requestId);
-  if (error !== thrown) log('error', 'internal_error', { request_id: requestId, error: errorText(thrown) });
-  metrics.refusals.add(1, error.label);
-  const { status, retry_after_ms } = error.wire;
-  const headers: Record<string, string> = {};
-  if (retry_after_ms !== undefined) {
-    headers['retry-after'] = String(Math.ceil(retry_after_ms / 1000));
-    headers['retry-after-ms'] = String(retry_after_ms);
-  }
-  return answer({ status, body: { error: error.wire } }, caller, headers);
-}
-
-/** Path and query as they stood in the request line. */
-function pathAsSent(url: string): string {
-  return url.slice(url.indexOf('/', url.indexOf('//') + 2));
-}
-
-/** True also where there is no socket: the app called in the process itself. */
-function fromLoopback(c: Context): boolean {
-  const address: unknown = c.env?.incoming?.socket?.remoteAddress;
-  if (typeof address !== 'string') return true;
-  return address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.');
 }

@@ -59,8 +59,6 @@ export interface LifecycleOptions {
   log: Log;
 }
 
-/** How often idleness is looked at, while nothing else happens. */
-export const TICK_MS = 250;
 /** Until a wake has been measured it is taken to last so long. */
 const ASSUMED_WAKE_MS = 1000;
 /** Whoever comes again sooner would mostly come too soon. */

@@ -1,0 +1,315 @@
+// The running requests of a pool whose engine is a foreign server. The order on which the bill rests is the native pool's: what a batch of
+// the upstream's stream releases is journalled, and only then do its events leave. However a request ends, it ends here, once: by the
+// stream's end, at its deadline, with its reader, or with the pool; and with it the connection to the upstream.
+//
+//   asked ─ 200 ─▶ journal: start ─▶ prompt, as soon as it is told ─▶ per batch: tally ─▶ journal ─▶ events ─▶ end ─▶ receipt
+import { deadlineExceeded, duplicateRequest, internalError, overloaded, PoolError, poolStopping } from '../errors.ts';
+import type { EventSink } from '../eventStream.ts';
+import type { Failure } from '../generation.ts';
+import { type Journal, JournalUnavailable } from '../journal.ts';
+import { errorText, type Log } from '../log.ts';
+import type { PoolMetrics } from '../metrics.ts';
+import type { Grant, Inference } from '../plan.ts';
+import type { JournalRecord } from '../receipts.ts';
+import type { PoolEvent } from '../wire/events.ts';
+import { type Chunk, readChunk } from './chunk.ts';
+import { type Connection, UpstreamFailed } from './connection.ts';
+import { asPoolError, errorInStream, upstreamLost } from './errors.ts';
+import type { Make } from './make.ts';
+import { Tally } from './tally.ts';
+import type { Translated, UpstreamModel } from './translate.ts';
+
+const RETRY_AFTER_MS = 1000;
+/** Longest timer of Node: 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+export interface UpstreamRequestsOptions {
+  make: Make;
+  connection: Connection;
+  journal: Journal;
+  metrics: PoolMetrics;
+  poolId: string;
+  maxReceipts: number;
+  /** Exact tokens of a request's prompts, where its stream doesn't tell them and a route does; null: they come with the stream, or its end. */
+  countPrompt: (model: UpstreamModel, inference: Inference, signal: AbortSignal) => Promise<number | null>;
+  /** A model has brought a token, or its connection failed. */
+  onProof: (model: string) => void;
+  onFailure: (model: string) => void;
+  now: () => number;
+  log: Log;
+}
+
+interface Running {
+  model: UpstreamModel;
+  kind: Inference['kind'];
+  asked: Translated;
+  grant: Grant;
+  sink: EventSink;
+  tally: Tally;
+  startedAtMs: number;
+  /** As the journal names it; null: not begun. */
+  handle: number | null;
+  /** The `prompt` event has left. */
+  begun: boolean;
+  sawOutput: boolean;
+  failure: Failure | null;
+  ended: boolean;
+  /** Ends the connection to the upstream. */
+  stop: AbortController;
+  deadline: NodeJS.Timeout;
+}
+
+export class UpstreamRequests {
+  readonly #options: UpstreamRequestsOptions;
+  readonly #running = new Map<string, Running>();
+  readonly #idle: (() => void)[] = [];
+  #closed: PoolError | null = null;
+
+  constructor(options: UpstreamRequestsOptions) {
+    this.#options = options;
+  }
+
+  get count(): number {
+    return this.#running.size;
+  }
+
+  ofModel(model: string): number {
+    return [...this.#running.values()].filter((running) => running.model.id === model).length;
+  }
+
+  /** Asks the upstream. Resolves when it has taken the request on; throws PoolError when it, or this pool, refuses. */
+  async start(
+    model: UpstreamModel,
+    inference: Inference,
+    asked: Translated,
+    grant: Grant,
+    sink: EventSink,
+  ): Promise<void> {
+    this.#refuse(grant.requestId);
+    const startedAtMs = this.#options.now();
+    if (startedAtMs >= grant.deadlineMs) throw deadlineExceeded();
+    const running: Running = {
+      ...{ model, kind: inference.kind, asked, grant, sink, startedAtMs },
+      tally: new Tally({ ...asked, holdTokens: grant.holdTokens }),
+      ...{ handle: null, begun: false, sawOutput: false, failure: null, ended: false },
+      stop: new AbortController(),
+      deadline: setTimeout(
+        () => this.#fail(running, { error: deadlineExceeded(), outcome: 'cancelled' }),
+        Math.min(grant.deadlineMs - startedAtMs, MAX_TIMER_MS),
+      ),
+    };
+    this.#running.set(grant.requestId, running);
+    const { path, body } = asked;
+    const { signal } = running.stop;
+    const { connection, countPrompt } = this.#options;
+    const counting = countPrompt(model, inference, signal).catch(() => null);
+    try {
+      const batches = await connection.stream({ method: 'POST', path, body, signal });
+      this.#begin(running);
+      void this.#pump(running, batches, counting);
+    } catch (error) {
+      throw this.#refused(running, error);
+    }
+  }
+
+  /** The client is gone. Unknown or ended: nothing happens. */
+  abort(requestId: string): void {
+    const running = this.#running.get(requestId);
+    if (running) this.#fail(running, { error: poolStopping('The client closed the request.'), outcome: 'cancelled' });
+  }
+
+  /** From now on every new request is refused with this error. */
+  close(error: PoolError): void {
+    this.#closed = error;
+  }
+
+  /** Resolves when nothing runs. */
+  async idle(): Promise<void> {
+    if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Ends all with this failure, receipts included. */
+  failAll(failure: Failure): void {
+    for (const running of [...this.#running.values()]) this.#fail(running, failure);
+  }
+
+  #refuse(requestId: string): void {
+    const { journal, maxReceipts } = this.#options;
+    if (this.#closed) throw this.#closed;
+    if (!journal.healthy) throw internalError(requestId);
+    if (this.#running.has(requestId) || journal.book.handleOf(requestId) !== undefined)
+      throw duplicateRequest(requestId);
+    if (journal.book.size >= maxReceipts)
+      throw overloaded('Too many receipts wait for acknowledgement by the gateway.', RETRY_AFTER_MS);
+  }
+
+  /** The upstream has not taken it on, or this pool can't account for it. */
+  #refused(running: Running, error: unknown): PoolError {
+    const { model, grant, failure } = running;
+    this.#forget(running);
+    running.stop.abort();
+    if (failure) return failure.error;
+    if (error instanceof JournalUnavailable) return internalError(grant.requestId);
+    if (error instanceof UpstreamFailed) this.#options.onFailure(model.id);
+    const refusal = asPoolError(error);
+    if (refusal.wire.status >= 500)
+      this.#options.log('warn', 'upstream_refused', { request_id: grant.requestId, error: errorText(error) });
+    return refusal;
+  }
+
+  #begin(running: Running): void {
+    const { journal, poolId } = this.#options;
+    const { model, grant, tally, startedAtMs: timeMs } = running;
+    const handle = journal.book.nextHandle;
+    const receipt = {
+      ...{ request_id: grant.requestId, pool_id: poolId, tenant: grant.tenant, model: model.id },
+      ...{ prompt_tokens: 0, cached_tokens: 0, choices: [...tally.choices] },
+      ...{ outcome: 'running' as const, started_at_ms: timeMs, updated_at_ms: timeMs },
+    };
+    journal.append([{ kind: 'start', handle, receipt }]);
+    running.handle = handle;
+  }
+
+  /** Reads the upstream's stream to its end, or to that of the request. Never rejects. */
+  async #pump(
+    running: Running,
+    batches: AsyncGenerator<string[], void, void>,
+    counting: Promise<number | null>,
+  ): Promise<void> {
+    const { make } = this.#options;
+    try {
+      for await (const batch of batches) {
+        if (running.ended) return;
+        const chunks = batch.map((data) => readChunk(make, running.kind, data, running.asked.topLogprobs));
+        if (!running.begun) {
+          const counted = await counting;
+          if (running.ended) return;
+          if (counted !== null) running.tally.notePrompt(counted);
+        }
+        this.#take(running, chunks);
+        if (running.tally.cut && running.tally.complete) break;
+      }
+      this.#finish(running);
+    } catch (error) {
+      this.#broke(running, error);
+    }
+  }
+
+  /** Counts what came, journals it, and lets it leave. */
+  #take(running: Running, chunks: readonly Chunk[]): void {
+    const { tally, sink } = running;
+    const events: PoolEvent[] = [];
+    let failed: PoolError | null = null;
+    for (const chunk of chunks) {
+      if (chunk.error !== null) {
+        failed = errorInStream(chunk.error);
+        break;
+      }
+      for (const { count, ids, finish, logprobs, ...said } of tally.accept(chunk)) {
+        if (count === 0 && said.text === '' && finish === null) continue;
+        events.push({
+          ...{ type: 'delta', choice: said.choice, position: said.position, ids, text: said.text },
+          ...(ids.length !== count && { count }),
+          ...(logprobs && { logprobs }),
+          ...(finish && { finish_reason: finish }),
+          usage: tally.usage,
+        });
+        this.#noteOutput(running, count);
+      }
+    }
+    const begins = !running.begun && (events.length > 0 || tally.promptTokens !== null);
+    if (begins) {
+      running.begun = true;
+      this.#options.metrics.promptTokens.add(tally.promptTokens ?? 0);
+      events.unshift({ type: 'prompt', prompts: [], prompt_tokens: tally.promptTokens });
+    }
+    if (events.length > 0) {
+      this.#options.journal.append([this.#told(running)]);
+      for (const event of events) sink.send(event);
+    }
+    if (failed) this.#fail(running, { error: failed, outcome: 'failed' });
+  }
+
+  #noteOutput(running: Running, count: number): void {
+    if (count === 0) return;
+    const { metrics, onProof, now } = this.#options;
+    metrics.outputTokens.add(count);
+    onProof(running.model.id);
+    if (running.sawOutput) return;
+    running.sawOutput = true;
+    metrics.ttftSeconds.observe((now() - running.startedAtMs) / 1000);
+  }
+
+  #told({ tally, handle }: Running): JournalRecord {
+    const { prompt_tokens, cached_tokens } = tally.usage;
+    return {
+      ...{ kind: 'told', handle: handle ?? 0, promptTokens: prompt_tokens, cachedTokens: cached_tokens },
+      ...{ choices: [...tally.choices], estimated: tally.estimated, timeMs: this.#options.now() },
+    };
+  }
+
+  /** The stream is over. */
+  #finish(running: Running): void {
+    if (running.ended) return;
+    if (running.tally.complete) this.#end(running, null);
+    else this.#broke(running, new UpstreamFailed('its stream ended before the answer did'));
+  }
+
+  #broke(running: Running, error: unknown): void {
+    if (running.ended) return; // it was this pool that hung up
+    const { log, onFailure } = this.#options;
+    const { requestId } = running.grant;
+    if (error instanceof JournalUnavailable) {
+      log('error', 'journal_unavailable', { error: error.message });
+      this.#fail(running, { error: internalError(requestId), outcome: 'failed' });
+      return;
+    }
+    const known = error instanceof UpstreamFailed || error instanceof PoolError;
+    log(known ? 'warn' : 'error', known ? 'upstream_broke' : 'request_failed', {
+      request_id: requestId,
+      error: errorText(error),
+    });
+    onFailure(running.model.id);
+    this.#fail(running, { error: known ? upstreamLost() : internalError(requestId), outcome: 'failed' });
+  }
+
+  #fail(running: Running, failure: Failure): void {
+    if (running.ended) return;
+    running.failure = failure;
+    running.stop.abort();
+    // Before the upstream has answered nothing is journalled, and `start` throws.
+    if (running.handle !== null) this.#end(running, failure);
+  }
+
+  /** Journals the end, tells it, and is done with it. What the journal does not take is what it had before. */
+  #end(running: Running, failure: Failure | null): void {
+    const { journal, metrics, now } = this.#options;
+    const { handle, grant, sink, tally } = running;
+    const end: JournalRecord = {
+      ...{ kind: 'end', handle: handle ?? 0, outcome: failure?.outcome ?? 'completed', timeMs: now() },
+    };
+    let told = failure;
+    try {
+      journal.append([this.#told(running), end]);
+    } catch (error) {
+      if (!(error instanceof JournalUnavailable)) throw error;
+      told ??= { error: internalError(grant.requestId), outcome: 'failed' };
+      journal.applyUnrecorded([{ ...end, outcome: told.outcome }]);
+    }
+    this.#forget(running);
+    const receipt = journal.book.get(grant.requestId);
+    metrics.requests.add(1, receipt?.outcome ?? 'failed');
+    metrics.cachedTokens.add(receipt?.cached_tokens ?? 0);
+    if (!told && !running.begun) sink.send({ type: 'prompt', prompts: [], prompt_tokens: tally.promptTokens });
+    if (told) sink.send({ type: 'error', error: told.error.wire, ...(receipt && { receipt }) });
+    else if (receipt) sink.send({ type: 'done', usage: tally.usage, receipt });
+    sink.end();
+  }
+
+  #forget(running: Running): void {
+    running.ended = true;
+    clearTimeout(running.deadline);
+    this.#running.delete(running.grant.requestId);
+    if (this.#running.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+}
