@@ -5,14 +5,18 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseSection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
+import { upstreamSection } from '../pool/upstream/config.ts';
 import { ConfigError, loadConfig, parseConfig } from './config.ts';
 import { schemaText, withTables } from './configDocs.ts';
+import { isForeign } from './configSchema.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
-import { gatewaySectionOf, poolSectionOf } from './sections.ts';
+import { gatewaySectionOf, poolSectionOf, upstreamSectionOf } from './sections.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'hearth-config-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const VLLM = { id: 'a100', kind: 'openai', make: 'vllm', url: 'http://127.0.0.1:8000', models: [{ id: 'm' }] };
 
 const refusal = (written: unknown, env: NodeJS.ProcessEnv = {}): string => {
   try {
@@ -72,6 +76,19 @@ describe('the configuration', () => {
       {},
       /models\.0: no pool serves/,
     ],
+    [{ models: [], pools: [VLLM, { id: 'own' }] }, {}, /models: a pool of our own serves at least one/],
+    [{ pools: [VLLM] }, {}, /models\.0: no pool serves .* models is \[\]/],
+    [{ models: [], pools: [{ ...VLLM, kind: 'foreign' }] }, {}, /pools\.0\.kind: /],
+    [{ models: [], pools: [{ ...VLLM, make: 'ollama' }] }, {}, /pools\.0\.make: /],
+    [{ models: [], pools: [{ ...VLLM, url: 'ftp://a' }] }, {}, /pools\.0\.url: /],
+    [{ models: [], pools: [{ ...VLLM, url: 'http://gpu-1:8000' }] }, {}, /pools\.0\.url: .* https; plainHttp/],
+    [
+      { models: [], pools: [{ ...VLLM, apiKey: 'sk' }] },
+      {},
+      /pools\.0: there is no key "apiKey"; there are: .*apiKeyEnv/,
+    ],
+    [{ models: [], pools: [{ ...VLLM, make: 'tgi' }] }, {}, /pools\.0\.sharedCache: TGI can't keep tenants/],
+    [{ models: [], pools: [{ ...VLLM, models: [{ id: 'm' }, { id: 'm' }] }] }, {}, /pools\.0\.models: two models/],
     [[], {}, /the file: /],
     ['text', {}, /the file: /],
   ])('refuses %j with %j', (written, env, words) => {
@@ -109,10 +126,11 @@ describe('what is made from the schema', () => {
   it('every key says what it means', () => {
     const undescribed: string[] = [];
     const walk = (
-      node: { properties?: Record<string, object>; items?: object; description?: string },
+      node: { properties?: Record<string, object>; items?: object; oneOf?: object[]; description?: string },
       path: string,
     ) => {
-      if (!node.properties && !node.description && path) undescribed.push(path);
+      for (const kind of node.oneOf ?? []) walk(kind, path);
+      if (!node.properties && !node.oneOf && !node.description && path) undescribed.push(path);
       for (const [key, child] of Object.entries(node.properties ?? {})) walk(child, `${path}.${key}`);
       if (node.items) walk(node.items, `${path}[]`);
     };
@@ -149,22 +167,24 @@ describe('the sections of the processes', () => {
       }),
     );
     const all = loaded({ HEARTH_CONFIG: 'pools.json' });
-    const [one, two] = all.config.pools.map((each) =>
-      poolSection.parse(
-        poolSectionOf(
-          all,
-          each,
-          { ...identity, poolId: each.id },
-          {
-            ...options,
-            modelPaths: new Map([
-              ['a', '/a'],
-              ['b', '/b'],
-            ]),
-          },
+    const [one, two] = all.config.pools
+      .filter((each) => !isForeign(each))
+      .map((each) =>
+        poolSection.parse(
+          poolSectionOf(
+            all,
+            each,
+            { ...identity, poolId: each.id },
+            {
+              ...options,
+              modelPaths: new Map([
+                ['a', '/a'],
+                ['b', '/b'],
+              ]),
+            },
+          ),
         ),
-      ),
-    );
+      );
     expect(one?.models.map(({ id, path }) => [id, path])).toEqual([
       ['a', '/a'],
       ['b', '/b'],
@@ -177,6 +197,19 @@ describe('the sections of the processes', () => {
     expect([one?.bounds.maxRunning, two?.bounds.maxRunning]).toEqual([3, 3]);
     expect(one?.journal.folder).not.toBe(two?.journal.folder);
     expect(one?.tiers.diskFolder).toBe(two?.tiers.diskFolder);
+  });
+
+  it('of a foreign server say where it is and which variable has its key, never the key', () => {
+    const foreign = { ...VLLM, url: 'https://gpu-1', apiKeyEnv: 'GPU_1_KEY', priority: true };
+    writeFileSync(join(folder, 'foreign.json'), JSON.stringify({ models: [], pools: [foreign] }));
+    const all = loaded({ HEARTH_CONFIG: 'foreign.json', GPU_1_KEY: 'sk-secret' });
+    const [pool] = all.config.pools.filter(isForeign);
+    const section = upstreamSectionOf(all, pool!, { ...identity, poolId: 'a100' }, 4711);
+    expect(upstreamSection.parse(section)).toMatchObject({
+      ...{ poolId: 'a100', port: 4711, make: 'vllm', url: 'https://gpu-1', apiKeyEnv: 'GPU_1_KEY', priority: true },
+      ...{ sharedCache: false, journal: { folder: expect.stringContaining('a100') } },
+    });
+    expect(JSON.stringify(section)).not.toContain('sk-secret');
   });
 
   it('come back on the port they had', () => {

@@ -93,12 +93,14 @@ function problemText(issue: z.core.$ZodIssue): string {
     .join('; ');
 }
 
-/** Keys that the schema has at a path: its defaults show the objects, its first model the entries of `models`. */
+/** Keys that the schema has at a path; of pools, those of all kinds. */
 function keysAt(path: readonly PropertyKey[]): string[] {
   const [section] = path;
   const { shape } = hearthConfig;
   if (section === undefined) return Object.keys(shape);
-  if (section === 'models' || section === 'pools') return Object.keys(shape[section].unwrap().element.shape);
+  if (section === 'models') return Object.keys(shape.models.unwrap().element.shape);
+  if (section === 'pools')
+    return [...new Set(shape.pools.unwrap().element.options.flatMap((kind) => Object.keys(kind.shape)))];
   if (section === 'server' || section === 'gateway' || section === 'pool')
     return Object.keys(shape[section].unwrap().shape);
   return [];

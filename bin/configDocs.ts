@@ -28,6 +28,9 @@ interface SchemaNode {
   maximum?: number;
   properties?: Record<string, SchemaNode>;
   items?: SchemaNode;
+  /** One of several kinds, told apart by `kind`. */
+  oneOf?: SchemaNode[];
+  const?: unknown;
 }
 
 function tables(): string {
@@ -53,17 +56,23 @@ function tables(): string {
   ].join('\n');
 }
 
-/** Keys with a value of their own; those of a model as `models[].id`. */
+/** Keys with a value of their own; those of a model as `models[].id`, those of a kind of pool as `pools[openai].url`. */
 function leaves(node: SchemaNode, path: string): [string, SchemaNode][] {
   return Object.entries(node.properties ?? {}).flatMap(([key, child]) => {
     const at = path ? `${path}.${key}` : key;
     if (child.properties) return leaves(child, at);
+    if (child.items?.oneOf)
+      return [
+        [at, child] as [string, SchemaNode],
+        ...child.items.oneOf.flatMap((kind) => leaves(kind, `${at}[${kind.properties?.kind?.const}]`)),
+      ];
     if (child.items?.properties) return [[at, child] as [string, SchemaNode], ...leaves(child.items, `${at}[]`)];
     return [[at, child] as [string, SchemaNode]];
   });
 }
 
-function kindOf({ type, enum: values, minimum, maximum }: SchemaNode): string {
+function kindOf({ type, enum: values, const: only, minimum, maximum }: SchemaNode): string {
+  if (only !== undefined) return `\`${only}\``;
   if (values) return values.map((value) => `\`${value}\``).join(', ');
   if (type !== 'integer') return type === 'array' ? 'list' : (type ?? '');
   const unbounded = maximum === undefined || maximum >= Number.MAX_SAFE_INTEGER;

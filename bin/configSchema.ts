@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { gatewaySection } from '../gateway/config.ts';
 import { poolSection } from '../pool/config.ts';
+import { upstreamIssue, upstreamShape } from '../pool/upstream/config.ts';
 import { DEFAULT_MODEL } from './defaultModel.ts';
 
 const {
@@ -90,11 +91,14 @@ const pool = z.strictObject({
 });
 
 const { sleepAfterMs, deviceBytes, minWarm } = lifecycle.unwrap().shape;
-const poolEntry = z.strictObject({
-  id: z
-    .string()
-    .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'lower-case letters, digits and hyphens')
-    .describe('Name of the pool: in logs, metrics and receipts.'),
+const poolId = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'lower-case letters, digits and hyphens')
+  .describe('Name of the pool: in logs, metrics and receipts.');
+
+const ownPool = z.strictObject({
+  id: poolId,
+  kind: z.literal('hearth').optional().describe('Its engine is our own, on a GPU of this machine. Default.'),
   models: z.array(id).min(1).max(16).optional().describe('Names of the models that it serves. Default: all.'),
   adapter: z.string().min(1).max(256).optional().describe('Its GPU, where it is another than adapter says.'),
   kvBytes: kvBytes.describe('In place of pool.kvBytes.'),
@@ -103,7 +107,20 @@ const poolEntry = z.strictObject({
   minWarm: minWarm.unwrap().optional().describe('In place of pool.minWarm.'),
   memoryBytes: memoryBytes.describe('In place of pool.memoryBytes.'),
 });
+export type OwnPool = z.infer<typeof ownPool>;
+
+const foreignPool = z.strictObject({
+  id: poolId,
+  kind: z.literal('openai').describe('Its engine is a server of another make, which somebody else runs.'),
+  ...upstreamShape,
+  memoryBytes: memoryBytes.describe('In place of pool.memoryBytes.'),
+});
+export type ForeignPool = z.infer<typeof foreignPool>;
+
+const poolEntry = z.discriminatedUnion('kind', [ownPool, foreignPool]);
 export type PoolConfig = z.infer<typeof poolEntry>;
+
+export const isForeign = (pool: PoolConfig): pool is ForeignPool => pool.kind === 'openai';
 
 const gateway = z.strictObject({
   ...defaults.unwrap().shape,
@@ -128,7 +145,11 @@ export const hearthConfig = z
       .optional()
       .describe('Folder of fetched models. Default: hearth/models in the cache folder of the user.'),
     server: server.prefault({}),
-    models: z.array(model).min(1).max(16).prefault([DEFAULT_MODEL]).describe('What is served.'),
+    models: z
+      .array(model)
+      .max(16)
+      .prefault([DEFAULT_MODEL])
+      .describe('What pools of our own serve; those of foreign servers stand at their pools.'),
     gateway: gateway.prefault({}),
     pool: pool.prefault({}),
     pools: z
@@ -141,13 +162,18 @@ export const hearthConfig = z
   .superRefine(({ models, pools }, context) => {
     const refuse = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
     if (new Set(pools.map((one) => one.id)).size < pools.length) refuse(['pools'], 'two pools have the same id');
-    for (const [i, one] of pools.entries())
-      for (const [j, name] of (one.models ?? []).entries())
+    const serves = (pool: PoolConfig, name: string) => !isForeign(pool) && (pool.models?.includes(name) ?? true);
+    for (const [i, one] of pools.entries()) {
+      const issue = isForeign(one) ? upstreamIssue(one) : null;
+      if (issue) refuse(['pools', i, ...issue.path], issue.message);
+      for (const [j, name] of (isForeign(one) ? [] : (one.models ?? [])).entries())
         if (!models.some((model) => model.id === name))
           refuse(['pools', i, 'models', j], `there is no model ${JSON.stringify(name)} in models`);
+    }
+    if (models.length === 0 && !pools.every(isForeign)) refuse(['models'], 'a pool of our own serves at least one');
     for (const [i, { id: name }] of models.entries())
-      if (!pools.some((one) => one.models?.includes(name) ?? true))
-        refuse(['models', i], `no pool serves ${JSON.stringify(name)}`);
+      if (!pools.some((one) => serves(one, name)))
+        refuse(['models', i], `no pool serves ${JSON.stringify(name)}; where all pools are foreign, models is []`);
   })
   .describe('Configuration of Hearth.');
 

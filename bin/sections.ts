@@ -4,10 +4,12 @@ import type { z } from 'zod';
 import type { GatewaySectionInput } from '../gateway/config.ts';
 import type { PoolsMessage } from '../gateway/processProtocol.ts';
 import type { poolSection } from '../pool/config.ts';
+import type { upstreamSection } from '../pool/upstream/config.ts';
 import type { LoadedConfig } from './config.ts';
-import type { HearthConfig, PoolConfig } from './configSchema.ts';
+import type { ForeignPool, HearthConfig, OwnPool } from './configSchema.ts';
 
 export type PoolSectionInput = z.input<typeof poolSection>;
+export type UpstreamSectionInput = z.input<typeof upstreamSection>;
 
 /** A journal is one pool's, by its name. */
 export const journalFolder = (dataDir: string, poolId: string): string => join(dataDir, 'journals', poolId);
@@ -23,15 +25,15 @@ export const POOL_HOST = '127.0.0.1';
 /** The gateway writes a request anew for the pool, with what the client left out. */
 const POOL_BODY_MARGIN_BYTES = 2 ** 20;
 
-/** The models that a pool serves, of all that are configured. */
-export function modelsOf({ models }: HearthConfig, pool: PoolConfig): HearthConfig['models'] {
+/** The models that a pool of our own serves, of all that are configured. */
+export function modelsOf({ models }: HearthConfig, pool: OwnPool): HearthConfig['models'] {
   return models.filter(({ id }) => pool.models?.includes(id) ?? true);
 }
 
 /** `modelPaths`: by model. */
 export function poolSectionOf(
   { config }: LoadedConfig,
-  own: PoolConfig,
+  own: OwnPool,
   identity: PoolIdentity,
   options: {
     modelPaths: ReadonlyMap<string, string>;
@@ -40,16 +42,23 @@ export function poolSectionOf(
     port: number | null;
   },
 ): PoolSectionInput {
-  const { id: _id, models: _models, adapter: _adapter, memoryBytes: _bound, ...settings } = { ...config.pool, ...own };
+  const {
+    id: _id,
+    kind: _kind,
+    models: _models,
+    adapter: _adapter,
+    memoryBytes: _bound,
+    ...settings
+  } = {
+    ...config.pool,
+    ...own,
+  };
   const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, ...rest } = settings;
-  const { journalFsync, journalSegmentBytes, maxReceipts, ...others } = rest;
+  const { journalFsync: _fsync, journalSegmentBytes: _segment, maxReceipts: _receipts, ...others } = rest;
   const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...limits } = others;
   const { sleepAfterMs, minWarm, deviceBytes, wakeWaiting, wakeWaitMs, probeMs, ...bounds } = limits;
   return {
-    host: POOL_HOST,
-    port: options.port ?? 0,
-    poolId: identity.poolId,
-    keys: [{ id: identity.keyId, secretHex: identity.secretHex }],
+    ...ownSection(config, identity, options.port),
     models: modelsOf(config, own).map(({ id, kvBlocks, contextLength, ...model }) => ({
       ...{ id, activations: model.activations, kvFormat: model.kvFormat, kvWeight: model.kvWeight },
       ...{ speculation: model.speculation, path: options.modelPaths.get(id) ?? '' },
@@ -65,21 +74,43 @@ export function poolSectionOf(
       ...(sleepAfterMs !== undefined && { sleepAfterMs }),
       ...(deviceBytes !== undefined && { deviceBytes }),
     },
-    journal: {
-      folder: journalFolder(config.server.dataDir, identity.poolId),
-      fsync: journalFsync,
-      segmentBytes: journalSegmentBytes,
-      maxReceipts,
-    },
     tiers: {
       ...(kvRamBytes !== undefined && { ramBytes: kvRamBytes }),
       diskFolder: kvDiskFolder ?? join(config.server.dataDir, 'kv'),
       diskBytes: kvDiskBytes,
       writeThrough: kvWriteThrough,
     },
-    maxBodyBytes: config.server.maxBodyBytes + POOL_BODY_MARGIN_BYTES,
-    drainMs: config.server.drainMs,
     dawnFlags: [...options.dawnFlags],
+  };
+}
+
+/** Of a pool whose engine is a foreign server. Its key stays in the environment. */
+export function upstreamSectionOf(
+  { config }: LoadedConfig,
+  foreign: ForeignPool,
+  identity: PoolIdentity,
+  port: number | null,
+): UpstreamSectionInput {
+  const { id: _id, kind: _kind, memoryBytes: _bound, ...server } = foreign;
+  const { wakeWaiting, wakeWaitMs, probeMs } = config.pool;
+  return { ...ownSection(config, identity, port), ...server, wakeWaiting, wakeWaitMs, probeMs };
+}
+
+/** What every pool process of this machine is told of itself. */
+function ownSection({ server, pool }: HearthConfig, { poolId, keyId, secretHex }: PoolIdentity, port: number | null) {
+  return {
+    host: POOL_HOST,
+    port: port ?? 0,
+    poolId,
+    keys: [{ id: keyId, secretHex }],
+    journal: {
+      folder: journalFolder(server.dataDir, poolId),
+      fsync: pool.journalFsync,
+      segmentBytes: pool.journalSegmentBytes,
+      maxReceipts: pool.maxReceipts,
+    },
+    maxBodyBytes: server.maxBodyBytes + POOL_BODY_MARGIN_BYTES,
+    drainMs: server.drainMs,
   };
 }
 

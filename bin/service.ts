@@ -10,6 +10,7 @@ import type { PoolsMessage } from '../gateway/processProtocol.ts';
 import { POOL_HEALTH, Supervisor, type SupervisorOptions, type SupervisorState } from '../pool/supervisor.ts';
 import type { Ready } from './banner.ts';
 import { ConfigError, type LoadedConfig } from './config.ts';
+import { isForeign } from './configSchema.ts';
 import { makeDataFolder } from './dataFolder.ts';
 import { LogFile } from './logFile.ts';
 import { PoolFleet } from './poolFleet.ts';
@@ -26,7 +27,7 @@ const READY_INTERVAL_MS = 50;
 /** A gateway that takes longer to take over a list of pools is starting, or dead. */
 const ANNOUNCE_LIMIT_MS = 10_000;
 const GATEWAY_HEALTH = { ...POOL_HEALTH, path: '/healthz' };
-/** Secrets of ours stay out of the environment of what we start. */
+/** Secrets of ours stay out of the environment of what we start; so does a foreign server's key, but for its own pool. */
 const SECRETS = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
 
 /** The gateway on Node, or the Worker in workerd. */
@@ -57,6 +58,8 @@ export class Service {
   #loaded: LoadedConfig | null = null;
   /** Resolved when the gateway has the pools that it was told. */
   #announced = Promise.withResolvers<void>();
+  /** Variables that no process gets but by its plan. */
+  readonly #secrets = new Set(SECRETS);
   #log: LogFile | null = null;
   #serving = false;
 
@@ -66,9 +69,9 @@ export class Service {
     this.#env = env;
     this.#progress = progress;
     this.#fleet = new PoolFleet({
-      supervise: (identity, { env: driver, section }, onMemory) =>
+      supervise: (identity, { script, env: own, section }, onMemory) =>
         this.#supervise(`pool ${identity.poolId}`, {
-          ...{ script: 'pool/main.ts', host: POOL_HOST, env: driver, health: POOL_HEALTH },
+          ...{ script, host: POOL_HOST, env: own, health: POOL_HEALTH },
           section: (port) => section(identity, port),
           onMemory,
         }),
@@ -107,7 +110,7 @@ export class Service {
       onAnnounced: () => this.#announced.resolve(),
     });
     const gateway = await this.#gateway.start();
-    await this.#untilReady(`http://${urlHost(reachable(host))}:${gateway.port}/readyz`);
+    await this.#untilReady(`http://${urlHost(reachable(host))}:${gateway.port}/readyz`, config.pools.some(isForeign));
     this.#progress.end();
     this.#serving = true;
     this.#gateway.failed.then(this.#failed.resolve);
@@ -115,7 +118,7 @@ export class Service {
     const credentials = join(dataDir, 'dev-credentials.json');
     return {
       baseUrl: `http://${urlHost(host)}:${gateway.port}/v1`,
-      model: config.models[0]?.id ?? '',
+      model: plans[0]?.models[0] ?? '',
       adapter: plans[0]?.adapterName ?? '',
       apiKey: config.server.mode === 'development' && isLoopback(host) ? apiKeyIn(credentials) : null,
       credentials,
@@ -152,6 +155,7 @@ export class Service {
   }
 
   #plans(loaded: LoadedConfig): Promise<PoolPlan[]> {
+    for (const pool of loaded.config.pools) if (isForeign(pool) && pool.apiKeyEnv) this.#secrets.add(pool.apiKeyEnv);
     return planPools(loaded, { progress: this.#progress, env: this.#env, signal: this.#stop.signal });
   }
 
@@ -164,7 +168,7 @@ export class Service {
   }
 
   #supervise(name: string, { script, env, ...options }: Supervised): Supervisor {
-    const own = Object.fromEntries(Object.entries(this.#env).filter(([key]) => !SECRETS.includes(key)));
+    const own = Object.fromEntries(Object.entries(this.#env).filter(([key]) => !this.#secrets.has(key)));
     return new Supervisor({
       ...options,
       name,
@@ -178,8 +182,11 @@ export class Service {
     });
   }
 
-  /** The gateway listens before it has heard of its pool; until then it refuses what the banner invites people to send. */
-  async #untilReady(url: string): Promise<void> {
+  /**
+   * The gateway listens before it has heard of its pool; until then it refuses what the banner invites people to send. A foreign server may
+   * come later.
+   */
+  async #untilReady(url: string, mayBeLate: boolean): Promise<void> {
     const limit = AbortSignal.timeout(READY_LIMIT_MS);
     const signal = AbortSignal.any([this.#stop.signal, limit]);
     for (;;) {
@@ -187,6 +194,7 @@ export class Service {
       await answer?.body?.cancel();
       if (answer?.ok) return;
       this.#stop.signal.throwIfAborted();
+      if (limit.aborted && mayBeLate) return this.#say(`Not every model is ready; see ${this.#log?.path}`);
       if (limit.aborted)
         throw new NotReady(
           `the gateway does not reach its pool (no answer 200 from ${url} in ${READY_LIMIT_MS / 1000} s); see ${this.#log?.path}`,

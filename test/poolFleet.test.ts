@@ -38,7 +38,14 @@ const RESTART = { initialDelayMs: 10, maxDelayMs: 40, maxDeaths: 3, windowMs: 60
 /** `options` by pool. */
 async function start(options: Record<string, PagedPoolOptions>, leastLifeMs?: number): Promise<void> {
   const plan = (id: string): PoolPlan => ({
-    ...{ id, models: ['bytes'], adapterName: '', env: {}, memoryBytes: id.startsWith('small') ? 1 : null },
+    ...{
+      id,
+      script: 'pool/main.ts',
+      models: ['bytes'],
+      adapterName: '',
+      env: {},
+      memoryBytes: id.startsWith('small') ? 1 : null,
+    },
     section: () => {
       throw new Error('the test writes its own');
     },

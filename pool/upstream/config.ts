@@ -16,7 +16,7 @@ const isMake = (name: string): name is MakeName => Object.hasOwn(MAKES, name);
 export const upstreamShape = {
   make: z
     .enum(Object.keys(MAKES).filter(isMake))
-    .describe('What the server is: decides how it is asked and counted. openai: any other that speaks OpenAI’s API.'),
+    .describe("What the server is: decides how it is asked and counted. openai: any other that speaks OpenAI's API."),
   url: z.url({ protocol: /^https?$/ }).describe('Its address, without /v1. Certificates of https are checked.'),
   plainHttp: z
     .boolean()
@@ -49,7 +49,7 @@ export const upstreamShape = {
     .boolean()
     .default(false)
     .describe(
-      'Tenants may share the prefix cache of a make that can’t keep them apart: each could learn by time what others asked. Needed for tgi, lmdeploy and openai.',
+      "Tenants may share the prefix cache of a make that can't keep them apart: each could learn by time what others asked. Needed for tgi, lmdeploy and openai.",
     ),
   priority: z
     .boolean()
@@ -72,12 +72,20 @@ export const upstreamShape = {
 } as const;
 
 /** An issue of such a description that no field has alone; null: there is none. */
-export function upstreamIssue(of: { url: string; plainHttp: boolean; models: readonly { id: string }[] }) {
+export function upstreamIssue(
+  of: Pick<UpstreamSection, 'make' | 'url' | 'plainHttp' | 'sharedCache' | 'models'>,
+): { path: string[]; message: string } | null {
   const { protocol, hostname } = new URL(of.url);
   if (protocol === 'http:' && !of.plainHttp && !isLoopback(hostname.replace(/^\[|\]$/g, '')))
     return { path: ['url'], message: 'a server on another machine is reached by https; plainHttp allows http' };
   if (new Set(of.models.map((model) => model.id)).size < of.models.length)
     return { path: ['models'], message: 'two models have the same id' };
+  const { title, cache } = MAKES[of.make];
+  if (cache.kind === 'none' && !of.sharedCache)
+    return {
+      path: ['sharedCache'],
+      message: `${title} can't keep tenants' cached prefixes apart: turn its prefix cache off, or accept that they share it, and set this to true`,
+    };
   return null;
 }
 
