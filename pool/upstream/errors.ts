@@ -1,5 +1,5 @@
 // What a foreign server says and does wrong, as the pool's own errors. A request that it refuses is refused in its words, bounded; what is
-// wrong between it and this pool is never the client's fault, and its words stay in this pool's log.
+// wrong between it and this pool is never the client's fault. Its words are in no log: they may repeat a prompt.
 import { invalidRequest, overloaded, PoolError, poolNotReady } from '../errors.ts';
 import { UpstreamFailed, UpstreamRefused } from './connection.ts';
 import { type Make, recordIn } from './make.ts';

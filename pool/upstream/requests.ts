@@ -12,7 +12,7 @@ import type { PoolMetrics } from '../metrics.ts';
 import type { Grant, Inference } from '../plan.ts';
 import type { JournalRecord } from '../receipts.ts';
 import type { PoolEvent } from '../wire/events.ts';
-import { type Chunk, readChunk } from './chunk.ts';
+import { readChunk } from './chunk.ts';
 import { type Connection, UpstreamFailed } from './connection.ts';
 import { asPoolError, errorInStream, upstreamLost } from './errors.ts';
 import type { Make } from './make.ts';
@@ -176,17 +176,15 @@ export class UpstreamRequests {
     batches: AsyncGenerator<string[], void, void>,
     counting: Promise<number | null>,
   ): Promise<void> {
-    const { make } = this.#options;
     try {
       for await (const batch of batches) {
         if (running.ended) return;
-        const chunks = batch.map((data) => readChunk(make, running.kind, data, running.asked.topLogprobs));
         if (!running.begun) {
           const counted = await counting;
           if (running.ended) return;
           if (counted !== null) running.tally.notePrompt(counted);
         }
-        this.#take(running, chunks);
+        this.#take(running, batch);
         if (running.tally.cut && running.tally.complete) break;
       }
       this.#finish(running);
@@ -195,30 +193,17 @@ export class UpstreamRequests {
     }
   }
 
-  /** Counts what came, journals it, and lets it leave. */
-  #take(running: Running, chunks: readonly Chunk[]): void {
+  /** Counts what came, journals it, and lets it leave. Throws what is wrong with it, behind that. */
+  #take(running: Running, batch: readonly string[]): void {
     const { tally, sink } = running;
     const events: PoolEvent[] = [];
-    let failed: PoolError | null = null;
-    for (const chunk of chunks) {
-      if (chunk.error !== null) {
-        failed = errorInStream(chunk.error);
-        break;
-      }
-      for (const { count, ids, finish, logprobs, ...said } of tally.accept(chunk)) {
-        if (count === 0 && said.text === '' && finish === null) continue;
-        events.push({
-          ...{ type: 'delta', choice: said.choice, position: said.position, ids, text: said.text },
-          ...(ids.length !== count && { count }),
-          ...(logprobs && { logprobs }),
-          ...(finish && { finish_reason: finish }),
-          usage: tally.usage,
-        });
-        this.#noteOutput(running, count);
-      }
+    let wrong: unknown = null;
+    try {
+      for (const data of batch) events.push(...this.#eventsOf(running, data));
+    } catch (error) {
+      wrong = error;
     }
-    const begins = !running.begun && (events.length > 0 || tally.promptTokens !== null);
-    if (begins) {
+    if (!running.begun && (events.length > 0 || tally.promptTokens !== null)) {
       running.begun = true;
       this.#options.metrics.promptTokens.add(tally.promptTokens ?? 0);
       events.unshift({ type: 'prompt', prompts: [], prompt_tokens: tally.promptTokens });
@@ -227,7 +212,26 @@ export class UpstreamRequests {
       this.#options.journal.append([this.#told(running)]);
       for (const event of events) sink.send(event);
     }
-    if (failed) this.#fail(running, { error: failed, outcome: 'failed' });
+    if (wrong !== null) throw wrong;
+  }
+
+  /** Throws UpstreamFailed, or the PoolError that the upstream tells in its stream. */
+  #eventsOf(running: Running, data: string): PoolEvent[] {
+    const { tally, kind, asked } = running;
+    const chunk = readChunk(this.#options.make, kind, data, asked.topLogprobs);
+    if (chunk.error !== null) throw errorInStream(chunk.error);
+    return tally.accept(chunk).flatMap(({ count, ids, finish, logprobs, choice, position, text }): PoolEvent[] => {
+      if (count === 0 && text === '' && finish === null) return [];
+      this.#noteOutput(running, count);
+      const event = {
+        ...{ type: 'delta' as const, choice, position, ids, text },
+        ...(ids.length !== count && { count }),
+        ...(logprobs && { logprobs }),
+        ...(finish && { finish_reason: finish }),
+        usage: tally.usage,
+      };
+      return [event];
+    });
   }
 
   #noteOutput(running: Running, count: number): void {
@@ -270,7 +274,8 @@ export class UpstreamRequests {
       error: errorText(error),
     });
     onFailure(running.model.id);
-    this.#fail(running, { error: known ? upstreamLost() : internalError(requestId), outcome: 'failed' });
+    const told = error instanceof PoolError ? error : known ? upstreamLost() : internalError(requestId);
+    this.#fail(running, { error: told, outcome: 'failed' });
   }
 
   #fail(running: Running, failure: Failure): void {
