@@ -147,6 +147,15 @@ describe('a hold that nobody watches', () => {
     const { inputTokens, outputTokens } = billOf({ ...receipt, outcome, choices: [...choices] });
     expect(inputTokens + outputTokens).toBe(tokens);
   });
+  test.each([
+    ['completed', [3], 'estimated'],
+    ['cancelled', [0], 'estimated'],
+    ['lost', [3], 'estimated'],
+    ['failed', [0], 'failed'],
+  ] as const)('%s with %j released, not all of it counted exactly, is billed as %s', (outcome, choices, billed) => {
+    const bill = billOf({ ...receipt, outcome, choices: [...choices], estimated: true });
+    expect(bill).toMatchObject({ outcome: billed, outputTokens: choices[0] });
+  });
 });
 
 describe('bounds of prompts', () => {

@@ -72,7 +72,7 @@ export class Tally {
   get usage(): Usage {
     return {
       prompt_tokens: this.#prompt ?? 0,
-      cached_tokens: this.#cached,
+      cached_tokens: Math.min(this.#cached, this.#prompt ?? 0),
       completion_tokens: this.#total,
     };
   }
@@ -86,8 +86,7 @@ export class Tally {
   accept({ said, counts, usage }: Chunk): Released[] {
     // A chunk of one prompt among several tells of that one alone.
     if (counts.prompt !== undefined && this.#bounds.prompts === 1) this.notePrompt(counts.prompt);
-    if (counts.cached !== undefined && this.#bounds.prompts === 1)
-      this.#cached = Math.min(counts.cached, this.#prompt ?? 0);
+    if (counts.cached !== undefined && this.#bounds.prompts === 1) this.#cached = counts.cached;
     const released = said.flatMap((one) => this.#release(one, said.length === 1 ? counts : {}) ?? []);
     const whole = said.length === 0 || (this.#bounds.choices === 1 && said.some(({ finish }) => finish !== null));
     if (usage && whole) this.#settle(usage);
@@ -133,7 +132,7 @@ export class Tally {
       differs -= after - before;
     }
     this.#prompt = this.#withinHold(prompt);
-    this.#cached = Math.min(cached, this.#prompt);
+    this.#cached = cached;
   }
 
   #withinHold(prompt: number): number {

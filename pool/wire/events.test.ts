@@ -10,6 +10,7 @@ test('a delta of text is known at a look', () => {
   for (const told of [
     delta,
     { ...delta, ids: [], text: '', finish_reason: 'stop' },
+    { ...delta, ids: [], count: 3 },
     { ...delta, usage: { ...usage, accepted_prediction_tokens: 2, rejected_prediction_tokens: 0 } },
   ])
     expect([isTextDelta(told), poolEvent.safeParse(told).data]).toEqual([true, told]);
@@ -40,7 +41,17 @@ test('a prompt is known at a look, and what the schema refuses is not', () => {
 });
 
 test('whatever the look takes, the schema takes, unchanged', () => {
-  const field = fc.constantFrom('type', 'choice', 'position', 'ids', 'text', 'logprobs', 'finish_reason', 'usage');
+  const field = fc.constantFrom(
+    'type',
+    'choice',
+    'position',
+    'ids',
+    'count',
+    'text',
+    'logprobs',
+    'finish_reason',
+    'usage',
+  );
   const used = fc.constantFrom(...Object.keys(usage), 'accepted_prediction_tokens', 'rejected_prediction_tokens');
   let taken = 0;
   fc.assert(
