@@ -6,9 +6,11 @@ import { AdapterSearchError } from '../engine/gpu/adapterOrder.ts';
 import { type AdapterChoice, findAdapter } from '../engine/gpu/adapterSearch.ts';
 import { systemDrivers } from '../engine/gpu/systemDrivers.ts';
 import { loadConfig } from './config.ts';
+import { isForeign } from './configSchema.ts';
 import { checkDataDir, checkModel, checkPort, checkVersions, type Finding } from './doctorChecks.ts';
 import { tuningFile } from './prepare.ts';
 import { checkTuning, forgetTuning } from './tuningFindings.ts';
+import { checkUpstream } from './upstreamFindings.ts';
 
 /** Limits that decide how models are laid out; the rest are Dawn's for every adapter. */
 const SHOWN_LIMITS = [
@@ -52,7 +54,11 @@ for (const finding of checkVersions(root)) show(finding);
 await attempt('configuration', async () => {
   const { config, file } = loadConfig(root, env);
   show({ name: 'configuration', state: 'ok', text: file ?? 'defaults; there is no hearth.config.json' });
+  const foreign = config.pools.filter(isForeign);
+  const onlyForeign = foreign.length === config.pools.length;
   await attempt('adapter', async () => {
+    if (onlyForeign)
+      return show({ name: 'adapter', state: 'ok', text: 'none is needed: all pools are foreign servers' });
     try {
       const choice = await findAdapter({ wanted: config.adapter, env });
       showAdapter(choice);
@@ -64,6 +70,7 @@ await attempt('configuration', async () => {
   });
   for (const entry of config.models)
     await attempt(`model ${entry.id}`, async () => show(await checkModel(entry, config, env)));
+  for (const pool of foreign) for (const finding of await checkUpstream(pool, env)) show(finding);
   show(checkDataDir(config.server.dataDir));
   show(await checkPort(config.server));
 });

@@ -77,6 +77,13 @@ export class Questions {
     return figuresOf(await this.#connection.text({ method: 'GET', path: names.path, signal }), names);
   }
 
+  /** Whether it tells the figures of its make. Throws UpstreamFailed or UpstreamRefused. */
+  async tellsFigures({ path, running }: FigureNames): Promise<boolean> {
+    const signal = AbortSignal.timeout(QUESTION_LIMIT_MS);
+    const text = await this.#connection.text({ method: 'GET', path, signal });
+    return [...samples(text)].some(({ name }) => name === running);
+  }
+
   async #countChat(model: string, { messages }: Extract<Prompt, { messages: unknown }>, signal?: AbortSignal) {
     const { chat, render } = this.#make.counter;
     const plain = plainMessages(messages);
