@@ -449,6 +449,16 @@ describe('how a request ends', () => {
     },
   );
 
+  test('a stream that counts without ids is held to its positions like any other', async () => {
+    rig.pool.script = { countsOnly: true };
+    const { data } = await eventsOf(await post('/v1/chat/completions', chat({ stream: true })));
+    expect(textOf(data)).toBe(' w0 w1 w2');
+    rig.pool.script = { countsOnly: true, tamper: { event: 2, how: 'position' } };
+    const wrong = await eventsOf(await post('/v1/chat/completions', chat({ stream: true })));
+    expect([textOf(wrong.data), wrong.done]).toEqual([' w0', false]);
+    await rig.unheld();
+  });
+
   test.each(['signature', 'cut'] as const)(
     'of what came in one go and is wrong by its %s nothing is believed',
     async (how) => {

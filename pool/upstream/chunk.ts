@@ -35,8 +35,7 @@ export interface Chunk {
 /** Throws UpstreamFailed. `topLogprobs`: alternatives that the client sees; null: no logprobs. */
 export function readChunk(make: Make, kind: Inference['kind'], data: string, topLogprobs: number | null): Chunk {
   const value = recordIn(parsed(data));
-  // Only TGI says `error_type`, and all others `error` or their `object`.
-  const failed = value.error !== undefined || value.object === 'error';
+  const failed = value.error != null || value.object === 'error';
   if (failed) return { said: [], counts: {}, usage: null, error: value };
   const said = listIn(value.choices).map((choice) => saidBy(recordIn(choice), kind, topLogprobs));
   return { said, counts: make.counts(value), usage: usageIn(value.usage), error: null };

@@ -45,6 +45,14 @@ export const upstreamShape = {
     .min(1)
     .max(16)
     .describe('Which of its models are served.'),
+  maxRequests: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(1024)
+    .describe(
+      'Requests at the server at once, waiting there included; past it they are refused with the time to come again.',
+    ),
   sharedCache: z
     .boolean()
     .default(false)

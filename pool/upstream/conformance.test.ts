@@ -45,7 +45,7 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
 
   beforeAll(async () => {
     await upstream.start();
-    pool = await startUpstreamPool(make, upstream.url, { sharedCache: shared });
+    pool = await startUpstreamPool(make, upstream.url, { sharedCache: shared, maxRequests: 3 });
     await untilState(pool, 'warm');
   });
   afterAll(async () => {
@@ -194,6 +194,7 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
   it.each([
     [{ status: 429, message: 'full', headers: { 'retry-after': '7' } }, 503, 'overloaded', 7000],
     [{ status: 500, message: 'secret stack' }, 503, 'no_pool_ready', 1000],
+    [{ status: 503, message: 'queue is full', headers: { 'retry-after-ms': '250' } }, 503, 'overloaded', 250],
     [{ status: 502, message: null }, 503, 'no_pool_ready', 1000],
     [{ status: 401, message: 'bad key' }, 503, 'no_pool_ready', 1000],
     [{ status: 400, message: 'temperature is odd' }, 400, null, undefined],
@@ -247,6 +248,19 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
     expect(receipt?.outcome).toBe('cancelled');
     expect(receipt?.choices[0]).toBeGreaterThan(0);
     expect(receipt?.choices[0]).toBeLessThan(100);
+  });
+
+  it('more requests than may be there are refused with a time to come again', async () => {
+    upstream.script = { tokenMs: 100 };
+    const leave = new AbortController();
+    const answers = await Promise.all(Array.from({ length: 5 }, () => chat({}, {}, leave.signal)));
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 503, 503]);
+    expect(answers.flatMap(({ status, json }) => (status === 503 ? errorOf({ json }).code : []))).toEqual([
+      'overloaded',
+      'overloaded',
+    ]);
+    leave.abort();
+    await eventually('they are gone', async () => upstream.running === 0);
   });
 
   it('the deadline ends it there, too', async () => {
@@ -320,6 +334,12 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
     await sleep(300);
     expect((await pool.status()).state).not.toBe('warm');
     upstream.loading = false;
+    // Its port is open and its models are listed, but it can't compute.
+    upstream.script = { mute: true };
+    await untilState(pool, 'loading');
+    await sleep(300);
+    expect((await pool.status()).state).toBe('loading');
+    upstream.script = {};
     await untilState(pool, 'warm');
     upstream.script = { text: 'back' };
     expect(textOf(await collect(await chat()))).toBe('back');
@@ -331,7 +351,7 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
   }
 });
 
-function errorOf({ json }: PoolAnswer): WireError {
+function errorOf({ json }: Pick<PoolAnswer, 'json'>): WireError {
   return (json as { error: WireError }).error;
 }
 

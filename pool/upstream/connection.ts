@@ -105,14 +105,24 @@ export class Connection {
     };
     const { hostname, port, pathname } = this.#base;
     const options = {
-      ...{ agent: this.#agent, method, headers, signal },
+      ...{ agent: this.#agent, method, headers },
       hostname: hostname.replace(/^\[|\]$/g, ''),
       port: port || undefined,
       path: pathname.replace(/\/+$/, '') + path,
     };
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = this.#send(options, resolve);
-      request.once('error', (error: NodeJS.ErrnoException) => reject(failureOf(error)));
+      // Once it has answered, only the answer is ended: an error of its own, too, would be one that nobody hears, and the end of this process.
+      let end = () => void request.destroy(new Error('aborted'));
+      const abort = () => end();
+      const request = this.#send(options, (incoming) => {
+        end = () => void incoming.destroy();
+        incoming.on('error', () => {}); // told to who reads
+        resolve(incoming);
+      });
+      request.on('error', (error: NodeJS.ErrnoException) => reject(failureOf(error)));
+      request.once('close', () => signal.removeEventListener('abort', abort));
+      signal.addEventListener('abort', abort, { once: true });
+      if (signal.aborted) abort();
       request.end(bytes);
     });
     if (answer.statusCode === 200) return answer;
@@ -168,7 +178,7 @@ async function* events(answer: IncomingMessage): AsyncGenerator<string[], void, 
 function finish(answer: IncomingMessage): void {
   const late = setTimeout(() => answer.destroy(), END_LIMIT_MS);
   answer.once('close', () => clearTimeout(late));
-  answer.on('error', () => {}).resume();
+  answer.resume();
 }
 
 /** Throws UpstreamFailed. */

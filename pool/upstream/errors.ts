@@ -32,9 +32,16 @@ export function asPoolError(error: unknown): PoolError {
   if (!(error instanceof UpstreamRefused)) throw error;
   const { status, body, retryAfterMs } = error;
   if (status === 400 || status === 413 || status === 422) return refusedRequest(body);
-  if (isBusy(error))
+  // A server that names a time to come again has no room, whatever its word for that.
+  if (isBusy(error) || (status === 503 && retryAfterMs !== null))
     return overloaded('The engine behind this pool has no room for more requests.', retryAfterMs ?? RETRY_AFTER_MS);
   return upstreamLost();
+}
+
+/** Something is wrong with the upstream, or with the way to it: not with the request. */
+export function isFailure(error: unknown): boolean {
+  if (!(error instanceof UpstreamRefused)) return error instanceof UpstreamFailed;
+  return !isBusy(error) && ![400, 413, 422].includes(error.status);
 }
 
 /** It lives, and has no room. */

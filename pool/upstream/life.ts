@@ -3,7 +3,7 @@
 //
 //   cold ─ listed ─▶ loading ─ a token ─▶ warm ─ a probe or a connection fails ─▶ looked at ─▶ warm still, or cold
 import { setTimeout as sleep } from 'node:timers/promises';
-import { poolNotReady, poolStopping } from '../errors.ts';
+import { type PoolError, poolNotReady, poolStopping } from '../errors.ts';
 import { EngineLife } from '../lifecycle/engineLife.ts';
 import type { EngineFigure } from '../lifecycle/metricLines.ts';
 import { WaitingRoom } from '../lifecycle/waitingRoom.ts';
@@ -33,6 +33,11 @@ export interface LifeOptions {
   running: (model: string) => number;
   now: () => number;
   log: Log;
+}
+
+/** 503: the server is not there, or doesn't have the model. */
+export function engineAbsent(): PoolError {
+  return poolNotReady('The engine behind this pool is not there.', RETRY_AFTER_MS);
 }
 
 interface Held {
@@ -81,6 +86,11 @@ export class UpstreamLife {
     );
   }
 
+  /** Whether it is to be served, known or not. */
+  has(id: string): boolean {
+    return this.#held.has(id);
+  }
+
   get figures(): EngineFigure[] {
     return Array.from(this.#held.values(), ({ life }) => ({
       ...{ engine: life.engine, state: this.stateOf(life.engine), waiting: life.room.size, deviceBytes: 0 },
@@ -94,7 +104,7 @@ export class UpstreamLife {
     const { state, room } = held.life;
     if (state === 'warm') return start();
     if (state === 'loading') return room.enter(start, signal, limitMs);
-    throw poolNotReady('The engine behind this pool is not there.', RETRY_AFTER_MS);
+    throw engineAbsent();
   }
 
   /** It has brought a token. */
@@ -102,11 +112,12 @@ export class UpstreamLife {
     this.#held.get(id)?.life.use(this.#options.now());
   }
 
-  /** A connection failed: looked at now. */
+  /** Something failed a request: looked at now. */
   doubted(id: string): void {
     const held = this.#held.get(id);
-    if (held) held.nextMs = 0;
-    if (held) held.life.provedMs = Number.NEGATIVE_INFINITY;
+    if (!held) return;
+    held.nextMs = 0;
+    held.life.provedMs = Number.NEGATIVE_INFINITY;
   }
 
   /** Until the signal aborts. */

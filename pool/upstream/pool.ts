@@ -10,7 +10,7 @@ import type { PoolMetrics } from '../metrics.ts';
 import { NonceMemory } from '../nonces.ts';
 import type { PoolStatus } from '../wire/events.ts';
 import { distanceToWarm, mayBecome } from '../wire/states.ts';
-import type { UpstreamLife } from './life.ts';
+import { engineAbsent, type UpstreamLife } from './life.ts';
 import type { Figures, Questions } from './questions.ts';
 import type { UpstreamRequests } from './requests.ts';
 import type { UpstreamModel, UpstreamSettings } from './translate.ts';
@@ -46,11 +46,14 @@ export class UpstreamPool {
     this.parts = parts;
   }
 
-  /** Throws PoolError (404). */
+  /** Throws PoolError (404, or 503 before anything is known of it). */
   model(id: string): UpstreamModel {
-    const model = this.parts.life.models.find((one) => one.id === id);
-    if (!model) throw notFound(`The model '${id}' is not served by this pool.`, 'model_not_found', 'model');
-    return model;
+    const { life } = this.parts;
+    const model = life.models.find((one) => one.id === id);
+    if (model) return model;
+    throw life.has(id)
+      ? engineAbsent()
+      : notFound(`The model '${id}' is not served by this pool.`, 'model_not_found', 'model');
   }
 
   /** Takes requests, and can account for what it releases. */
@@ -84,9 +87,12 @@ export class UpstreamPool {
 
   async metricsText(): Promise<string> {
     const { metrics, life } = this.parts;
-    const figures = Object.entries(this.#figures ?? {}).map(([name, value]) => ({ name, value }));
+    const { running, waiting, blocksTotal, blocksFree } = this.#figures ?? {};
+    const told = { running, waiting, blocks_total: blocksTotal, blocks_free: blocksFree };
+    const lines = Object.entries(told).flatMap(([name, value]) =>
+      value === undefined ? [] : `hearth_pool_upstream{figure="${name}"} ${value}`,
+    );
     const help = '# HELP hearth_pool_upstream What the server behind this pool tells of itself.';
-    const lines = figures.map(({ name, value }) => `hearth_pool_upstream{figure="${name}"} ${value}`);
     return metrics.render([help, '# TYPE hearth_pool_upstream gauge', ...lines, ...lifecycleMetricLines(life.figures)]);
   }
 

@@ -76,7 +76,7 @@ function assemble(section: UpstreamSection, apiKey: string | null, log: Log) {
   const metrics = new PoolMetrics();
   const requests: UpstreamRequests = new UpstreamRequests({
     ...{ make, connection, journal, metrics, log, now: Date.now, poolId: section.poolId },
-    maxReceipts: section.journal.maxReceipts,
+    ...{ maxReceipts: section.journal.maxReceipts, maxRequests: section.maxRequests },
     countPrompt: async (model, { kind, request }, signal) =>
       make.tellsPrompt || !countsByRoute(make, kind) ? null : sum(await questions.count(model, request, signal)),
     onProof: (model) => life.proved(model),

@@ -14,7 +14,7 @@ import type { JournalRecord } from '../receipts.ts';
 import type { PoolEvent } from '../wire/events.ts';
 import { readChunk } from './chunk.ts';
 import { type Connection, UpstreamFailed } from './connection.ts';
-import { asPoolError, errorInStream, upstreamLost } from './errors.ts';
+import { asPoolError, errorInStream, isFailure, upstreamLost } from './errors.ts';
 import type { Make } from './make.ts';
 import { Tally } from './tally.ts';
 import type { Translated, UpstreamModel } from './translate.ts';
@@ -30,9 +30,11 @@ export interface UpstreamRequestsOptions {
   metrics: PoolMetrics;
   poolId: string;
   maxReceipts: number;
+  /** At the upstream at once; past it a request is refused. */
+  maxRequests: number;
   /** Exact tokens of a request's prompts, where its stream doesn't tell them and a route does; null: they come with the stream, or its end. */
   countPrompt: (model: UpstreamModel, inference: Inference, signal: AbortSignal) => Promise<number | null>;
-  /** A model has brought a token, or its connection failed. */
+  /** A model has brought a token, or something failed it. */
   onProof: (model: string) => void;
   onFailure: (model: string) => void;
   now: () => number;
@@ -134,11 +136,13 @@ export class UpstreamRequests {
   }
 
   #refuse(requestId: string): void {
-    const { journal, maxReceipts } = this.#options;
+    const { journal, maxReceipts, maxRequests } = this.#options;
     if (this.#closed) throw this.#closed;
     if (!journal.healthy) throw internalError(requestId);
     if (this.#running.has(requestId) || journal.book.handleOf(requestId) !== undefined)
       throw duplicateRequest(requestId);
+    if (this.#running.size >= maxRequests)
+      throw overloaded('As many requests as may be are at the engine behind this pool.', RETRY_AFTER_MS);
     if (journal.book.size >= maxReceipts)
       throw overloaded('Too many receipts wait for acknowledgement by the gateway.', RETRY_AFTER_MS);
   }
@@ -150,7 +154,7 @@ export class UpstreamRequests {
     running.stop.abort();
     if (failure) return failure.error;
     if (error instanceof JournalUnavailable) return internalError(grant.requestId);
-    if (error instanceof UpstreamFailed) this.#options.onFailure(model.id);
+    if (isFailure(error)) this.#options.onFailure(model.id);
     const refusal = asPoolError(error);
     if (refusal.wire.status >= 500)
       this.#options.log('warn', 'upstream_refused', { request_id: grant.requestId, error: errorText(error) });

@@ -32,6 +32,8 @@ export interface Script {
   forgeAnswers?: boolean;
   /** All events leave in one go, as one that is signed once. */
   atOnce?: boolean;
+  /** Tokens are counted without ids, as where the engine is of another make. */
+  countsOnly?: boolean;
   /** Awaited before each output token. */
   beforeToken?: (position: number) => Promise<void>;
   /** Refused before anything begins. */
@@ -374,7 +376,7 @@ export class ScriptedPool {
           type: 'delta',
           choice,
           position,
-          ids: [1000 + position],
+          ...(script.countsOnly ? { ids: [], count: 1 } : { ids: [1000 + position] }),
           text,
           ...(wantsLogprobs && { logprobs: [logprobOf(text, -0.25)] }),
           ...(last && { finish_reason: most < maxTokens ? 'stop' : 'length' }),

@@ -21,6 +21,8 @@ export interface UpstreamScript {
   endless?: boolean;
   /** After so many tokens: the connection breaks; the answer ends; or these lines are sent. */
   after?: { tokens: number; comes: 'break' | 'end' | string };
+  /** It can't generate: what is not streamed fails, as a probe's token. */
+  mute?: boolean;
   /** No usage is told at the end. */
   noUsage?: boolean;
   /** In place of the truth, at the end. */
@@ -123,6 +125,7 @@ export class ScriptedUpstream {
     const kind: Kind = path === '/v1/completions' ? 'completion' : 'chat';
     const wrong = this.#problemOf(kind, body);
     if (wrong !== null) return refuse(this.#make === 'tgi' ? 422 : 400, wrong);
+    if (body.stream !== true && this.script.mute) return refuse(500, 'CUDA error');
     if (body.stream !== true) {
       const prompt_tokens = this.promptTokens(body);
       return json(200, { object: 'text_completion', choices: [], usage: { prompt_tokens, completion_tokens: 1 } });
@@ -178,7 +181,7 @@ export class ScriptedUpstream {
       const completion = totals * choices;
       for (let at = 0; at < totals; at++) {
         if (after && at >= after.tokens) {
-          await sleep(FLUSH_MS);
+          if (after.comes === 'break' || after.comes === 'end') await sleep(FLUSH_MS);
           if (after.comes === 'break') return void response.destroy();
           if (after.comes === 'end') return void response.end();
           response.write(after.comes);
