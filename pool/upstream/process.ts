@@ -79,6 +79,7 @@ function assemble(section: UpstreamSection, apiKey: string | null, log: Log) {
     ...{ maxReceipts: section.journal.maxReceipts, maxRequests: section.maxRequests },
     countPrompt: async (model, { kind, request }, signal) =>
       make.tellsPrompt || !countsByRoute(make, kind) ? null : sum(await questions.count(model, request, signal)),
+    countLate: async (model, { request }) => sum(await questions.count(model, request)),
     onProof: (model) => life.proved(model),
     onFailure: (model) => life.doubted(model),
   });

@@ -34,6 +34,8 @@ export interface UpstreamRequestsOptions {
   maxRequests: number;
   /** Exact tokens of a request's prompts, where its stream doesn't tell them and a route does; null: they come with the stream, or its end. */
   countPrompt: (model: UpstreamModel, inference: Inference, signal: AbortSignal) => Promise<number | null>;
+  /** The same, by whatever way there is: for one that ends without usage. */
+  countLate: (model: UpstreamModel, inference: Inference) => Promise<number>;
   /** A model has brought a token, or something failed it. */
   onProof: (model: string) => void;
   onFailure: (model: string) => void;
@@ -43,7 +45,7 @@ export interface UpstreamRequestsOptions {
 
 interface Running {
   model: UpstreamModel;
-  kind: Inference['kind'];
+  inference: Inference;
   asked: Translated;
   grant: Grant;
   sink: EventSink;
@@ -91,7 +93,7 @@ export class UpstreamRequests {
     const startedAtMs = this.#options.now();
     if (startedAtMs >= grant.deadlineMs) throw deadlineExceeded();
     const running: Running = {
-      ...{ model, kind: inference.kind, asked, grant, sink, startedAtMs },
+      ...{ model, inference, asked, grant, sink, startedAtMs },
       tally: new Tally({ ...asked, holdTokens: grant.holdTokens }),
       ...{ handle: null, begun: false, sawOutput: false, failure: null, ended: false },
       stop: new AbortController(),
@@ -130,9 +132,12 @@ export class UpstreamRequests {
     if (this.#running.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  /** Ends all with this failure, receipts included. */
+  /** Ends all with this failure, receipts included: at once, with what is known. */
   failAll(failure: Failure): void {
-    for (const running of [...this.#running.values()]) this.#fail(running, failure);
+    for (const running of [...this.#running.values()]) {
+      this.#fail(running, failure);
+      if (running.handle !== null) this.#end(running, running.failure ?? failure);
+    }
   }
 
   #refuse(requestId: string): void {
@@ -182,10 +187,10 @@ export class UpstreamRequests {
   ): Promise<void> {
     try {
       for await (const batch of batches) {
-        if (running.ended) return;
+        if (running.ended || running.failure) return;
         if (!running.begun) {
           const counted = await counting;
-          if (running.ended) return;
+          if (running.ended || running.failure) return;
           if (counted !== null) running.tally.notePrompt(counted);
         }
         this.#take(running, batch);
@@ -221,8 +226,8 @@ export class UpstreamRequests {
 
   /** Throws UpstreamFailed, or the PoolError that the upstream tells in its stream. */
   #eventsOf(running: Running, data: string): PoolEvent[] {
-    const { tally, kind, asked } = running;
-    const chunk = readChunk(this.#options.make, kind, data, asked.topLogprobs);
+    const { tally, inference, asked } = running;
+    const chunk = readChunk(this.#options.make, inference.kind, data, asked.topLogprobs);
     if (chunk.error !== null) throw errorInStream(chunk.error);
     return tally.accept(chunk).flatMap(({ count, ids, finish, logprobs, choice, position, text }): PoolEvent[] => {
       if (count === 0 && text === '' && finish === null) return [];
@@ -258,13 +263,13 @@ export class UpstreamRequests {
 
   /** The stream is over. */
   #finish(running: Running): void {
-    if (running.ended) return;
-    if (running.tally.complete) this.#end(running, null);
+    if (running.ended || running.failure) return;
+    if (running.tally.complete) void this.#endCounted(running, null);
     else this.#broke(running, new UpstreamFailed('its stream ended before the answer did'));
   }
 
   #broke(running: Running, error: unknown): void {
-    if (running.ended) return; // it was this pool that hung up
+    if (running.ended || running.failure) return; // it was this pool that hung up
     const { log, onFailure } = this.#options;
     const { requestId } = running.grant;
     if (error instanceof JournalUnavailable) {
@@ -283,17 +288,32 @@ export class UpstreamRequests {
   }
 
   #fail(running: Running, failure: Failure): void {
-    if (running.ended) return;
+    if (running.ended || running.failure) return;
     running.failure = failure;
     running.stop.abort();
     // Before the upstream has answered nothing is journalled, and `start` throws.
-    if (running.handle !== null) this.#end(running, failure);
+    if (running.handle !== null) void this.#endCounted(running, failure);
+  }
+
+  /**
+   * A prompt that nobody has told is counted before the bill is made: a client could else leave before the usage comes, and have every prompt
+   * for nothing. Where it can't be, it stays nothing, and an estimate.
+   */
+  async #endCounted(running: Running, failure: Failure | null): Promise<void> {
+    const { model, inference, tally } = running;
+    const free = failure?.outcome === 'failed' && tally.usage.completion_tokens === 0;
+    if (tally.promptTokens === null && !free) {
+      const counted = await this.#options.countLate(model, inference).catch(() => null);
+      if (counted !== null) tally.notePrompt(counted);
+    }
+    this.#end(running, failure);
   }
 
   /** Journals the end, tells it, and is done with it. What the journal does not take is what it had before. */
   #end(running: Running, failure: Failure | null): void {
     const { journal, metrics, now } = this.#options;
     const { handle, grant, sink, tally } = running;
+    if (running.ended) return;
     const end: JournalRecord = {
       ...{ kind: 'end', handle: handle ?? 0, outcome: failure?.outcome ?? 'completed', timeMs: now() },
     };

@@ -2,7 +2,7 @@
 //
 // - Output: ids that a chunk brings, or else its choice's running total, or else its logprobs: exact. A chunk with text alone is one
 //   token, which is what it proves; its stream is an estimate until usage comes.
-// - Prompt: what the stream or the engine's tokeniser tells. Until then it is unknown and billed as nothing: never a bound.
+// - Prompt: what the stream, the engine's tokeniser or, at the end, the usage of one more token tells. Until then it is unknown: never a bound.
 // - Usage at the end stands in the place of all that was counted, as far as the hold goes.
 // - Nothing past a choice's bound or the hold is released: its choice ends there.
 import { invariant } from '../../engine/invariant.ts';

@@ -164,7 +164,7 @@ test('a stream that breaks is an error, billed by what is proven: exactly, or ma
   const rows = await rowsOf(id, 2);
   expect(rows.map((row) => [row.model, row.outcome, row.input_tokens, row.output_tokens])).toEqual([
     ['served', 'failed', 12, 3],
-    ['plain', 'estimated', 0, 3],
+    ['plain', 'estimated', 12, 3],
   ]);
   const { estimated } = await system.admin<{ estimated: { num_model_requests: number } }>(
     'GET',
