@@ -30,7 +30,7 @@ import type { Outcome, Receipt } from './wire/events.ts';
 const RETRY_AFTER_MS = 1000;
 
 /** A request that ended like this may be taken up where it ended: its receipt is then part of the new one. */
-const RESUMABLE: ReadonlySet<Outcome> = new Set(['lost', 'failed', 'cancelled']);
+export const RESUMABLE: ReadonlySet<Outcome> = new Set(['lost', 'failed', 'cancelled']);
 
 /** Longest timer of Node: 24 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1;

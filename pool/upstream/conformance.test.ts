@@ -218,6 +218,7 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
       const events = await collect(await chat());
       const [{ error, receipt } = {}] = ofType(events, 'error');
       expect(error).toMatchObject({ status: 503, code: 'no_pool_ready' });
+      expect(error?.resumable).toBeUndefined();
       expect(textOf(events)).toBe('xxx');
       expect(follow(events)).toBe(true);
       const exact = EXACT.includes(make);
@@ -250,6 +251,21 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
     expect(receipt?.prompt_tokens).toBe(PROMPT_TOKENS);
     expect(receipt?.choices[0]).toBeGreaterThan(0);
     expect(receipt?.choices[0]).toBeLessThan(100);
+  });
+
+  it('what nobody was told of may begin again, and what was begun goes on nowhere', async () => {
+    upstream.script = { after: { tokens: 0, comes: 'break' } };
+    const context = inferenceContext();
+    const [told] = ofType(await collect(await chat({}, context)), 'error');
+    expect([told?.error.code, told?.receipt?.choices]).toEqual(['no_pool_ready', [0]]);
+    upstream.script = { text: 'again' };
+    await untilState(pool, 'warm');
+    expect((await chat({}, context)).status).toBe(409);
+    expect(textOf(await collect(await chat({ anew: true }, context)))).toBe('again');
+    const [model] = (await pool.status()).models;
+    const before = { fingerprint: model?.fingerprint, prompts: [[1]], choices: [{ ids: [], finish_reason: null }] };
+    const resume = { ...before, prompt_logprobs: [0], usage: { cached_tokens: 0 } };
+    expect(errorOf(await chat({ resume })).code).toBe('fingerprint_mismatch');
   });
 
   it('more requests than may be there are refused with a time to come again', async () => {

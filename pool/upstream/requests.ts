@@ -3,7 +3,7 @@
 // stream's end, at its deadline, with its reader, or with the pool; and with it the connection to the upstream.
 //
 //   asked ─ 200 ─▶ journal: start ─▶ prompt, as soon as it is told ─▶ per batch: tally ─▶ journal ─▶ events ─▶ end ─▶ receipt
-import { deadlineExceeded, duplicateRequest, internalError, overloaded, PoolError, poolStopping } from '../errors.ts';
+import { deadlineExceeded, duplicateRequest, internalError, overloaded, PoolError, requestClosed } from '../errors.ts';
 import type { EventSink } from '../eventStream.ts';
 import type { Failure } from '../generation.ts';
 import { type Journal, JournalUnavailable } from '../journal.ts';
@@ -11,7 +11,8 @@ import { errorText, type Log } from '../log.ts';
 import type { PoolMetrics } from '../metrics.ts';
 import type { Grant, Inference } from '../plan.ts';
 import type { JournalRecord } from '../receipts.ts';
-import type { PoolEvent } from '../wire/events.ts';
+import { RESUMABLE } from '../requests.ts';
+import type { PoolEvent, WireError } from '../wire/events.ts';
 import { readChunk } from './chunk.ts';
 import { type Connection, UpstreamFailed } from './connection.ts';
 import { asPoolError, errorInStream, isFailure, upstreamLost } from './errors.ts';
@@ -89,7 +90,7 @@ export class UpstreamRequests {
     grant: Grant,
     sink: EventSink,
   ): Promise<void> {
-    this.#refuse(grant.requestId);
+    this.#refuse(grant.requestId, inference.request.anew === true);
     const startedAtMs = this.#options.now();
     if (startedAtMs >= grant.deadlineMs) throw deadlineExceeded();
     const running: Running = {
@@ -119,7 +120,7 @@ export class UpstreamRequests {
   /** The client is gone. Unknown or ended: nothing happens. */
   abort(requestId: string): void {
     const running = this.#running.get(requestId);
-    if (running) this.#fail(running, { error: poolStopping('The client closed the request.'), outcome: 'cancelled' });
+    if (running) this.#fail(running, { error: requestClosed(), outcome: 'cancelled' });
   }
 
   /** From now on every new request is refused with this error. */
@@ -140,15 +141,16 @@ export class UpstreamRequests {
     }
   }
 
-  #refuse(requestId: string): void {
+  #refuse(requestId: string, anew: boolean): void {
     const { journal, maxReceipts, maxRequests } = this.#options;
     if (this.#closed) throw this.#closed;
     if (!journal.healthy) throw internalError(requestId);
-    if (this.#running.has(requestId) || journal.book.handleOf(requestId) !== undefined)
+    const earlier = journal.book.get(requestId);
+    if (this.#running.has(requestId) || (earlier && !(anew && RESUMABLE.has(earlier.outcome))))
       throw duplicateRequest(requestId);
     if (this.#running.size >= maxRequests)
       throw overloaded('As many requests as may be are at the engine behind this pool.', RETRY_AFTER_MS);
-    if (journal.book.size >= maxReceipts)
+    if (!earlier && journal.book.size >= maxReceipts)
       throw overloaded('Too many receipts wait for acknowledgement by the gateway.', RETRY_AFTER_MS);
   }
 
@@ -212,7 +214,8 @@ export class UpstreamRequests {
     } catch (error) {
       wrong = error;
     }
-    if (!running.begun && (events.length > 0 || tally.promptTokens !== null)) {
+    // Before there is something to tell the request may still begin elsewhere.
+    if (!running.begun && events.length > 0) {
       running.begun = true;
       this.#options.metrics.promptTokens.add(tally.promptTokens ?? 0);
       events.unshift({ type: 'prompt', prompts: [], prompt_tokens: tally.promptTokens });
@@ -330,7 +333,7 @@ export class UpstreamRequests {
     metrics.requests.add(1, receipt?.outcome ?? 'failed');
     metrics.cachedTokens.add(receipt?.cached_tokens ?? 0);
     if (!told && !running.begun) sink.send({ type: 'prompt', prompts: [], prompt_tokens: tally.promptTokens });
-    if (told) sink.send({ type: 'error', error: told.error.wire, ...(receipt && { receipt }) });
+    if (told) sink.send({ type: 'error', error: lastWord(told.error, running), ...(receipt && { receipt }) });
     else if (receipt) sink.send({ type: 'done', usage: tally.usage, receipt });
     sink.end();
   }
@@ -341,4 +344,10 @@ export class UpstreamRequests {
     this.#running.delete(running.grant.requestId);
     if (this.#running.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
+}
+
+/** What was begun for a client can't go on anywhere else: nobody knows the ids, nor has the bits. What was not may begin there. */
+function lastWord({ wire }: PoolError, { begun }: Running): WireError {
+  const { resumable: _, ...own } = wire;
+  return begun ? own : wire;
 }

@@ -3,12 +3,12 @@
 import type { Hono } from 'hono';
 import type { Signed } from '../authenticate.ts';
 import { openDoor } from '../door.ts';
-import { wrongState } from '../errors.ts';
+import { fingerprintMismatch, wrongState } from '../errors.ts';
 import { EventStream, streamed } from '../eventStream.ts';
 import { grantOf, withPriority } from '../grant.ts';
 import type { Inference } from '../plan.ts';
 import { parseBody } from '../validate.ts';
-import { chatRequest, completionRequest, countRequest } from '../wire/inference.ts';
+import { countRequest, poolChatRequest, poolCompletionRequest } from '../wire/inference.ts';
 import { digestOfSet, prefixSet } from '../wire/publicPrefixes.ts';
 import { asPoolError } from './errors.ts';
 import type { UpstreamPool } from './pool.ts';
@@ -67,9 +67,10 @@ async function infer(pool: UpstreamPool, request: Signed, raw: Request, kind: In
   const grant = grantOf(request.context);
   const inference: Inference =
     kind === 'chat'
-      ? { kind, request: parseBody(chatRequest, request.body) }
-      : { kind, request: parseBody(completionRequest, request.body) };
+      ? { kind, request: parseBody(poolChatRequest, request.body) }
+      : { kind, request: parseBody(poolCompletionRequest, request.body) };
   const model = pool.model(inference.request.model);
+  if (inference.request.resume) throw fingerprintMismatch(model.id); // its own is nobody's, and tells no ids
   const asked = translate(settings, model, inference, withPriority(grant, request.context, inference), drawSalt);
   const stream = new EventStream(request.secret, request.context.nonce, () => requests.abort(grant.requestId));
   const response = streamed(stream, raw.signal);

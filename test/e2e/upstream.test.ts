@@ -14,14 +14,18 @@ beforeAll(async () => {
   plain.apiKey = 'sk-of-the-upstream';
   process.env.PLAIN_KEY = plain.apiKey;
   await Promise.all([upstream.start(), plain.start()]);
-  const models = [{ id: 'served', name: 'm' }];
+  const both = { id: 'both', name: 'm' };
+  const models = [{ id: 'served', name: 'm' }, both];
   system = await startSystem({
     models: [],
     pools: [
       { id: 'a100', kind: 'openai', make: 'vllm', url: upstream.url, models },
       {
         ...{ id: 'other', kind: 'openai', make: 'openai', url: plain.url, apiKeyEnv: 'PLAIN_KEY', sharedCache: true },
-        models: [{ id: 'plain', name: 'm', contextLength: 512 }],
+        models: [
+          { id: 'plain', name: 'm', contextLength: 512 },
+          { ...both, contextLength: 512 },
+        ],
       },
     ],
   });
@@ -99,7 +103,7 @@ test('the official client gets answers, streamed and whole, and the bill is the 
     ['plain', 'completed', 3, 1, 3],
   ]);
   const listed = (await client.models.list()).data.map((model) => model.id).sort();
-  expect(listed).toEqual(['plain', 'served']);
+  expect(listed).toEqual(['both', 'plain', 'served']);
 });
 
 test('what the make has no word for is refused with its name', async () => {
@@ -171,6 +175,27 @@ test('a stream that breaks is an error, billed by what is proven: exactly, or ma
     '/organization/usage/reconciliation',
   );
   expect(estimated.num_model_requests).toBeGreaterThanOrEqual(1);
+});
+
+test('a request that one server refuses, or drops before a word, is served by another that has the model', async () => {
+  const { client, id } = await system.tenant('elsewhere');
+  plain.script = { text: 'here' };
+  for (const script of [
+    { refuse: { status: 500 } },
+    { refuse: { status: 429 } },
+    { after: { tokens: 0, comes: 'break' as const } },
+  ]) {
+    upstream.script = script;
+    for (let i = 0; i < 2; i++) {
+      const answer = await client.chat.completions.create({ model: 'both', messages: ask(`abcde${i}`), max_tokens: 9 });
+      expect(answer.choices[0]?.message.content).toBe('here');
+    }
+  }
+  expect(upstream.asked.length).toBeGreaterThan(0);
+  const rows = await rowsOf(id, 6);
+  expect(rows.map((row) => [row.outcome, row.input_tokens, row.output_tokens])).toEqual(
+    Array.from({ length: 6 }, () => ['completed', 13, 5]),
+  );
 });
 
 test('kill -9 of the pools: what left it is on the bill, nothing is held, and it serves again', async () => {

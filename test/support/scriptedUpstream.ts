@@ -168,7 +168,7 @@ export class ScriptedUpstream {
       gone = !response.writableEnded;
       if (gone) this.left += 1;
     });
-    response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+    response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' }).flushHeaders();
     const send = (step: Step) => {
       for (const chunk of this.#dialect.chunks(kind, step, wants)) response.write(`data: ${JSON.stringify(chunk)}\n\n`);
     };
