@@ -65,14 +65,16 @@ it('a stream that has ended leaves its connection to the next request; one that 
 
 it('aborting ends what waits for an answer, what reads one, and what nobody reads', async () => {
   const to = await serve((request, response) => {
-    if (request.url !== '/base/silent')
-      response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n');
+    if (request.url === '/base/silent') return;
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: 1\n\n');
+    if (request.url === '/base/ended') response.end();
   });
   const abortIn = (ms: number) => ({ signal: AbortSignal.timeout(ms), method: 'GET' as const });
   await expect(to.json({ ...abortIn(30), path: '/silent' })).rejects.toBeInstanceOf(UpstreamFailed);
   const read = Array.fromAsync(await to.stream({ ...abortIn(60), path: '/read' }));
   await expect(read).rejects.toBeInstanceOf(UpstreamFailed);
   await to.stream({ ...abortIn(60), path: '/unread' });
+  await to.stream({ ...abortIn(60), path: '/ended' });
   await sleep(150); // an error that nobody hears would end the test's process
 });
 

@@ -111,7 +111,8 @@ export class Connection {
       path: pathname.replace(/\/+$/, '') + path,
     };
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-      // Once it has answered, only the answer is ended: an error of its own, too, would be one that nobody hears, and the end of this process.
+      // Once it has answered, the answer is ended. The signal of node:http would make that an error of the socket, which nobody hears, and which
+      // would be the end of this process.
       let end = () => void request.destroy(new Error('aborted'));
       const abort = () => end();
       const request = this.#send(options, (incoming) => {

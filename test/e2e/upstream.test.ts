@@ -106,6 +106,15 @@ test('the official client gets answers, streamed and whole, and the bill is the 
   expect(listed).toEqual(['both', 'plain', 'served']);
 });
 
+test('usage at the end is the bill, also where it is less than what was counted on the way', async () => {
+  const { client, id } = await system.tenant('corrected');
+  plain.script = { usage: { prompt: 12, completion: 2 } };
+  const messages = ask('abcde');
+  const { usage } = await client.chat.completions.create({ model: 'plain', messages, max_tokens: 5 });
+  expect([usage?.prompt_tokens, usage?.completion_tokens]).toEqual([12, 2]);
+  expect(await rowsOf(id, 1)).toMatchObject([{ outcome: 'completed', input_tokens: 12, output_tokens: 2 }]);
+});
+
 test('what the make has no word for is refused with its name', async () => {
   const { client } = await system.tenant('refused');
   const asked = client.chat.completions.create({ model: 'plain', messages: ask('a'), n: 2 });

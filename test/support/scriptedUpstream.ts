@@ -172,6 +172,9 @@ export class ScriptedUpstream {
     const send = (step: Step) => {
       for (const chunk of this.#dialect.chunks(kind, step, wants)) response.write(`data: ${JSON.stringify(chunk)}\n\n`);
     };
+    // What is wrong comes in one piece with what is before it.
+    const atOnce = after !== undefined && after.comes !== 'break' && after.comes !== 'end';
+    if (atOnce) response.cork();
     this.running += 1;
     try {
       for (let choice = 0; choice < choices; choice++) send({ type: 'first', choice, prompt });
@@ -184,7 +187,10 @@ export class ScriptedUpstream {
           if (after.comes === 'break' || after.comes === 'end') await sleep(FLUSH_MS);
           if (after.comes === 'break') return void response.destroy();
           if (after.comes === 'end') return void response.end();
-          response.write(after.comes);
+          if (at === after.tokens) {
+            response.write(after.comes);
+            response.uncork();
+          }
         }
         if (tokenMs > 0) await sleep(tokenMs);
         else if (endless) await sleep(0);
