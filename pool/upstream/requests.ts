@@ -12,11 +12,11 @@ import type { PoolMetrics } from '../metrics.ts';
 import type { Grant, Inference } from '../plan.ts';
 import type { JournalRecord } from '../receipts.ts';
 import { RESUMABLE } from '../requests.ts';
-import type { PoolEvent, WireError } from '../wire/events.ts';
-import { readChunk } from './chunk.ts';
+import { type PoolEvent, positionsOf } from '../wire/events.ts';
 import { type Connection, UpstreamFailed } from './connection.ts';
-import { asPoolError, errorInStream, isFailure, upstreamLost } from './errors.ts';
+import { asPoolError, isFailure, upstreamLost } from './errors.ts';
 import type { Make } from './make.ts';
+import { eventsOf, lastWord, type Running, startRecord, toldRecord } from './running.ts';
 import { Tally } from './tally.ts';
 import type { Translated, UpstreamModel } from './translate.ts';
 
@@ -42,26 +42,6 @@ export interface UpstreamRequestsOptions {
   onFailure: (model: string) => void;
   now: () => number;
   log: Log;
-}
-
-interface Running {
-  model: UpstreamModel;
-  inference: Inference;
-  asked: Translated;
-  grant: Grant;
-  sink: EventSink;
-  tally: Tally;
-  startedAtMs: number;
-  /** As the journal names it; null: not begun. */
-  handle: number | null;
-  /** The `prompt` event has left. */
-  begun: boolean;
-  sawOutput: boolean;
-  failure: Failure | null;
-  ended: boolean;
-  /** Ends the connection to the upstream. */
-  stop: AbortController;
-  deadline: NodeJS.Timeout;
 }
 
 export class UpstreamRequests {
@@ -170,14 +150,8 @@ export class UpstreamRequests {
 
   #begin(running: Running): void {
     const { journal, poolId } = this.#options;
-    const { model, grant, tally, startedAtMs: timeMs } = running;
     const handle = journal.book.nextHandle;
-    const receipt = {
-      ...{ request_id: grant.requestId, pool_id: poolId, tenant: grant.tenant, model: model.id },
-      ...{ prompt_tokens: 0, cached_tokens: 0, choices: [...tally.choices] },
-      ...{ outcome: 'running' as const, started_at_ms: timeMs, updated_at_ms: timeMs },
-    };
-    journal.append([{ kind: 'start', handle, receipt }]);
+    journal.append([startRecord(running, handle, poolId)]);
     running.handle = handle;
   }
 
@@ -210,7 +184,7 @@ export class UpstreamRequests {
     const events: PoolEvent[] = [];
     let wrong: unknown = null;
     try {
-      for (const data of batch) events.push(...this.#eventsOf(running, data));
+      for (const data of batch) events.push(...eventsOf(this.#options.make, running, data));
     } catch (error) {
       wrong = error;
     }
@@ -221,29 +195,13 @@ export class UpstreamRequests {
       events.unshift({ type: 'prompt', prompts: [], prompt_tokens: tally.promptTokens });
     }
     if (events.length > 0) {
-      this.#options.journal.append([this.#told(running)]);
-      for (const event of events) sink.send(event);
+      this.#options.journal.append([toldRecord(running, this.#options.now())]);
+      for (const event of events) {
+        if (event.type === 'delta') this.#noteOutput(running, positionsOf(event));
+        sink.send(event);
+      }
     }
     if (wrong !== null) throw wrong;
-  }
-
-  /** Throws UpstreamFailed, or the PoolError that the upstream tells in its stream. */
-  #eventsOf(running: Running, data: string): PoolEvent[] {
-    const { tally, inference, asked } = running;
-    const chunk = readChunk(this.#options.make, inference.kind, data, asked.topLogprobs);
-    if (chunk.error !== null) throw errorInStream(chunk.error);
-    return tally.accept(chunk).flatMap(({ count, ids, finish, logprobs, choice, position, text }): PoolEvent[] => {
-      if (count === 0 && text === '' && finish === null) return [];
-      this.#noteOutput(running, count);
-      const event = {
-        ...{ type: 'delta' as const, choice, position, ids, text },
-        ...(ids.length !== count && { count }),
-        ...(logprobs && { logprobs }),
-        ...(finish && { finish_reason: finish }),
-        usage: tally.usage,
-      };
-      return [event];
-    });
   }
 
   #noteOutput(running: Running, count: number): void {
@@ -254,14 +212,6 @@ export class UpstreamRequests {
     if (running.sawOutput) return;
     running.sawOutput = true;
     metrics.ttftSeconds.observe((now() - running.startedAtMs) / 1000);
-  }
-
-  #told({ tally, handle }: Running): JournalRecord {
-    const { prompt_tokens, cached_tokens } = tally.usage;
-    return {
-      ...{ kind: 'told', handle: handle ?? 0, promptTokens: prompt_tokens, cachedTokens: cached_tokens },
-      ...{ choices: [...tally.choices], estimated: tally.estimated, timeMs: this.#options.now() },
-    };
   }
 
   /** The stream is over. */
@@ -322,7 +272,7 @@ export class UpstreamRequests {
     };
     let told = failure;
     try {
-      journal.append([this.#told(running), end]);
+      journal.append([toldRecord(running, now()), end]);
     } catch (error) {
       if (!(error instanceof JournalUnavailable)) throw error;
       told ??= { error: internalError(grant.requestId), outcome: 'failed' };
@@ -344,10 +294,4 @@ export class UpstreamRequests {
     this.#running.delete(running.grant.requestId);
     if (this.#running.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
-}
-
-/** What was begun for a client can't go on anywhere else: nobody knows the ids, nor has the bits. What was not may begin there. */
-function lastWord({ wire }: PoolError, { begun }: Running): WireError {
-  const { resumable: _, ...own } = wire;
-  return begun ? own : wire;
 }
