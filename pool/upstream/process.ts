@@ -53,8 +53,8 @@ export function runUpstreamProcess(io: ProcessIo, env: NodeJS.ProcessEnv): Promi
       return await serve({ say: io.say, log }, section, served, stop);
     } finally {
       ended.abort();
+      connection.close(); // ends what is asked just now
       await Promise.all(watching);
-      connection.close();
       pool.parts.journal.close();
     }
   });
