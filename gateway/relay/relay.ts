@@ -251,10 +251,11 @@ class Relay {
     this.#span.addEvent('first_token');
   }
 
-  /** The pool is to blame, unless the client left, or the pool only has too much to do. */
+  /** The pool is to blame, unless the client left or gave it too little time, or the pool only has too much to do. */
   #report(cut: Cut): void {
     const { registry, metrics, log } = this.#ports;
     if (this.#signal.aborted || cut.kind === 'refused') return;
+    if (cut.kind === 'gave_up' && cut.error.code === 'deadline_exceeded') return;
     registry.reportFailure(this.#place.pool);
     metrics.poolFailed(this.#poolId);
     const reason = cut.kind === 'gave_up' ? (cut.error.code ?? 'gave up') : cut.reason;

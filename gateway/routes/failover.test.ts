@@ -191,6 +191,15 @@ describe('what the pool says itself', () => {
     expect(b.requests).toEqual([]);
   });
 
+  test('the time that a client gave its request was short: nobody else goes without the pool for it', async () => {
+    scripts({ failAfter: { tokens: 1, error: { ...error, status: 504, code: 'deadline_exceeded' } } });
+    for (let i = 0; i < 6; i++) {
+      const answer = await rig.request('POST', '/v1/completions', { key: tenant.key, body: { ...REQUEST, n: 1 } });
+      expect(answer.status).toBe(504);
+    }
+    expect(a.requests).toHaveLength(6);
+  });
+
   test.each([
     [true, 200],
     [undefined, 503],
