@@ -2,7 +2,7 @@
 // is what it would have been; one that was not may begin anywhere. A pool that comes back may be the one: it is waited for a while.
 //
 //   never sent, broken, gave up and says that another may go on ─▶ wait for a place
-//   refused, as it has no room or is not warm ─▶ another pool, if there is one now (begun: wait)     anything else ─▶ the end
+//   refused, as it has no room or is not warm ─▶ another pool, if there is one now (begun: pause, then wait)   anything else ─▶ the end
 import type { Receipt, WireError } from '../../pool/wire/events.ts';
 import type { Clock } from '../clock.ts';
 import type { Place, PoolRegistry } from './poolRegistry.ts';
@@ -95,6 +95,7 @@ function patienceOf({ cut, begun, leg }: EndedLeg): 'wait' | 'pause' | 'once' | 
       // It has not noticed yet that the connection of the leg before is gone.
       if (leg > 0 && cut.error.code === 'duplicate_request') return 'pause';
       if (!cut.error.resumable) return 'none';
-      return begun ? 'wait' : 'once';
+      // It stays a place to go: asked again at once, it would refuse all the legs that there are.
+      return begun ? 'pause' : 'once';
   }
 }

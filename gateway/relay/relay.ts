@@ -22,7 +22,7 @@ import type { Place, PoolRegistry } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import { SIGN_WITHIN_MS } from './resolve.ts';
 import type { Settling } from './settling.ts';
-import { Told } from './told.ts';
+import { resumed, Told } from './told.ts';
 
 /**
  * When the client leaves before the pool has answered, the answer is awaited this long before the connection is given up: a request that
@@ -184,11 +184,10 @@ class Relay {
   #inference(): PoolInference {
     const { inference } = this.#admitted;
     if (this.#leg === 0) return inference;
-    const before = this.#told.begun
-      ? { resume: this.#told.resume(this.#place.model.fingerprint) }
-      : { anew: true as const };
-    if (inference.kind === 'chat') return { kind: 'chat', request: { ...inference.request, ...before } };
-    return { kind: 'completion', request: { ...inference.request, ...before } };
+    const resume = this.#told.resume(this.#place.model.fingerprint);
+    if (resume) return resumed(inference, resume);
+    if (inference.kind === 'chat') return { kind: 'chat', request: { ...inference.request, anew: true } };
+    return { kind: 'completion', request: { ...inference.request, anew: true } };
   }
 
   #grant() {

@@ -5,6 +5,7 @@ import { type FinishReason, type PoolEvent, positionsOf, type Usage } from '../.
 import type { Resume } from '../../pool/wire/inference.ts';
 import type { Share } from '../byteBudget.ts';
 import type { Released } from '../ledger/bill.ts';
+import type { Inference, PoolInference } from './poolClient.ts';
 
 type Event<T extends PoolEvent['type']> = Extract<PoolEvent, { type: T }>;
 
@@ -102,4 +103,13 @@ export class Told {
     this.#share.release();
     for (const choice of this.#choices) choice.ids = [];
   }
+}
+
+/** The request as another pool goes on with it. Its ids stand for the prompt, which sent beside them could be more bytes than a pool takes. */
+export function resumed(inference: Inference, resume: Resume): PoolInference {
+  if (inference.kind === 'chat') {
+    const messages = [{ role: 'user' as const, content: '' }];
+    return { kind: 'chat', request: { ...inference.request, messages, resume } };
+  }
+  return { kind: 'completion', request: { ...inference.request, prompt: resume.prompts.map(() => ''), resume } };
 }

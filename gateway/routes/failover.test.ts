@@ -154,6 +154,27 @@ describe('a stream', () => {
     expect(await rig.entries()).toMatchObject([{ outcome: 'failed', outputTokens: 2, pool: 'pool-a' }]);
   });
 
+  test('waits for the room that the only other pool has none of yet', async () => {
+    const refuse = { status: 503, message: 'Full.', type: 'server_error', param: null, code: 'overloaded' };
+    scripts({ beforeToken: diesAfter(a, 2) }, { refuse: { ...refuse, resumable: true } });
+    void rig.ports.clock.sleep(1000).then(() => {
+      b.script = {};
+    });
+    const events = await told({ ...request, n: 1, echo: false });
+    expect(events.at(-1)).toBe('[DONE]');
+    await rig.unheld();
+    expect(await rig.entries()).toMatchObject([{ outcome: 'completed', outputTokens: 4, pool: 'pool-b' }]);
+  });
+
+  test('goes on in no more bytes than it came in and its ids have: a pool has a bound on those', async () => {
+    scripts({ beforeToken: diesAfter(a, 2) });
+    const prompt = 'a'.repeat(4000);
+    expect((await told({ ...request, prompt, n: 1, echo: false })).at(-1)).toBe('[DONE]');
+    const { resume, ...rest } = { ...b.requests[0]?.body };
+    expect(resume).toHaveProperty('prompts', [Array(4000).fill(97)]);
+    expect(JSON.stringify(rest).length).toBeLessThan(1000);
+  });
+
   test('whose pools all fail again and again ends at last', async () => {
     scripts({ tamper: { event: 1, how: 'cut' } }, { tamper: { event: 1, how: 'cut' } });
     const events = await told({ ...request, n: 1, echo: false });
