@@ -215,7 +215,7 @@ class Relay {
         return event;
       }
       case 'prompt_logprobs':
-        this.#told.promptLogprobs(event);
+        if (!this.#told.promptLogprobs(event)) throw broken('the pool tells tokens that the prompt does not have');
         return event;
       case 'delta': {
         const follows = this.#told.delta(event);

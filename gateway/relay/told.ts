@@ -26,7 +26,8 @@ export class Told {
   #kept = true;
   #prompts: readonly (readonly number[])[] | null = null;
   #promptTokens = 0;
-  /** Prompt tokens told with text or logprob, per prompt. */
+  /** Per prompt: tokens that it has, and those that were told with text or logprob. */
+  #lengths: number[] = [];
   #echoed: number[] = [];
   #usage: Usage | null = null;
 
@@ -45,13 +46,18 @@ export class Told {
     if (this.#prompts) return (prompt_tokens ?? 0) === this.#promptTokens;
     this.#prompts = prompts;
     this.#promptTokens = prompt_tokens ?? 0;
+    this.#lengths = prompts.map(({ length }) => length);
     this.#echoed = prompts.map(() => 0);
     this.#keep(prompts.reduce((sum, ids) => sum + ids.length, 0));
     return true;
   }
 
-  promptLogprobs({ prompt, tokens }: Event<'prompt_logprobs'>): void {
-    this.#echoed[prompt] = (this.#echoed[prompt] ?? 0) + tokens.length;
+  /** False where the prompt has no such tokens, or they were told before. */
+  promptLogprobs({ prompt, tokens }: Event<'prompt_logprobs'>): boolean {
+    const echoed = (this.#echoed[prompt] ?? 0) + tokens.length;
+    if (echoed > (this.#lengths[prompt] ?? -1)) return false;
+    this.#echoed[prompt] = echoed;
+    return true;
   }
 
   /** `first`: it brought the request's first token. null: it does not go on where its choice stands. */
@@ -59,7 +65,7 @@ export class Told {
     const { choice: index, ids, position, finish_reason, usage } = event;
     const choice = this.#choices[index];
     const released = positionsOf(event);
-    if (!choice || choice.finish || (released > 0 && position !== choice.count)) return null;
+    if (!this.begun || !choice || choice.finish || (released > 0 && position !== choice.count)) return null;
     const first = released > 0 && this.#choices.every(({ count }) => count === 0);
     choice.count += released;
     choice.finish = finish_reason ?? null;
@@ -101,6 +107,7 @@ export class Told {
     if (!this.#kept || this.#share.take(ids * BYTES_PER_ID)) return;
     this.#kept = false;
     this.#share.release();
+    this.#prompts = [];
     for (const choice of this.#choices) choice.ids = [];
   }
 }
