@@ -44,9 +44,10 @@ export class Settler implements Settling {
     this.#watched.add(requestId);
   }
 
-  /** The request is no longer watched. */
+  /** The request is no longer watched, unless it is another pool's by now. */
   async settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement> {
     const settlement = await book(this.#ports, tenant, requestId, bill, more);
+    if (settlement === 'elsewhere') return settlement;
     this.#watched.delete(requestId);
     this.#leftAtMs.delete(requestId);
     return settlement;

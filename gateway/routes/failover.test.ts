@@ -2,6 +2,7 @@
 // its ledger.
 import { createSecretKey, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { eventually } from '../../test/support/eventually.ts';
 import { bodyOf, GatewayRig, type Tenant } from '../../test/support/gatewayRig.ts';
 import { type Script, ScriptedPool } from '../../test/support/scriptedPool.ts';
 import { PoolClient } from '../relay/poolClient.ts';
@@ -265,6 +266,25 @@ test('a client that leaves while its request waits for a pool leaves no hold, an
   await rig.settler.tick();
   await rig.unheld();
   expect(await rig.entries()).toMatchObject([{ outputTokens: 2 }]);
+});
+
+test('what an earlier pool says of a request does not make the one that may still take it seem too late', async () => {
+  // Its relay signed it for the second pool just now, and gave up; there it has not arrived.
+  const { ledger, clock } = rig.ports;
+  scripts({ beforeToken: diesAfter(a, 2) }, { beforeAnswer: () => new Promise(() => {}) });
+  const leaving = new AbortController();
+  const asking = told({ ...REQUEST, n: 1, echo: false }, leaving.signal).catch(() => {});
+  await eventually('it is at the second', async () => b.requests.length > 0);
+  const { requestId = '' } = b.requests[0]?.context ?? {};
+  await a.start();
+  await rig.refresh();
+  rig.settler.leave({ requestId, tenant: tenant.id, pool: 'pool-b', deadlineMs: clock.now() + 60_000 });
+  for (let i = 0; i < 3; i++) await rig.settler.tick();
+  expect(a.unacknowledged).toBe(0);
+  expect(await ledger.holds({ limit: 10 })).toMatchObject([{ requestId, pool: 'pool-b' }]);
+  leaving.abort();
+  await b.kill();
+  await asking;
 });
 
 test('an idempotency key replays what two pools said together', async () => {
