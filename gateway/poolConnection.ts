@@ -109,7 +109,8 @@ export class PoolConnection {
     body.end();
     const seconds = /timeout=(\d{1,9})/.exec(answer.head?.headers.get('keep-alive') ?? '')?.[1];
     if (seconds !== undefined) this.#usableUntilMs = performance.now() + Number(seconds) * 1000 - CLOSE_MARGIN_MS;
-    if (answer.reusable) this.#events.idle();
+    // Where the request was answered before all of it had left, the next one would wait behind the rest.
+    if (answer.reusable && this.#socket.writableLength === 0) this.#events.idle();
     else this.destroy();
   }
 

@@ -1,10 +1,10 @@
 // The Node host's connections do for a pool what `fetch` does, and are used again.
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import { createServer as createRawServer } from 'node:net';
+import { createServer as createRawServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { freePort } from '../test/support/freePort.ts';
 import { selfSigned } from '../test/support/selfSigned.ts';
 import { BadAnswer } from './httpAnswer.ts';
@@ -185,6 +185,56 @@ test('an answer that breaks off is an error, never a short answer', async () => 
   const answer = await connections.fetch(`${url}/`, POST);
   await expect(textOf(answer.body)).rejects.toThrow();
 });
+
+/** A server of bytes; `opened`: its connections so far. */
+async function raw(listener: (socket: Socket) => void): Promise<{ port: number; opened(): number }> {
+  let opened = 0;
+  const sockets = new Set<Socket>();
+  const server = createRawServer((socket) => {
+    opened += 1;
+    sockets.add(socket.on('error', () => {}));
+    listener(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  ends.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const address = server.address();
+  invariant(typeof address === 'object' && address !== null, 'it listens');
+  return { port: address.port, opened: () => opened };
+}
+
+test('a connection whose request was answered before it was sent whole is not used again', async () => {
+  const answer = 'HTTP/1.1 413 Large\r\ncontent-length: 1\r\n\r\nx';
+  const { port, opened } = await raw((socket) => {
+    socket.once('data', () => {
+      socket.pause(); // it reads no further
+      socket.write(answer);
+    });
+  });
+  const connections = new PoolConnections();
+  ends.push(() => connections.close());
+  const signal = AbortSignal.timeout(2000);
+  for (let i = 1; i <= 2; i++) {
+    const body = new Uint8Array(32 * 1024 * 1024);
+    expect(await textOf((await connections.fetch(`http://127.0.0.1:${port}/`, { ...POST, body, signal })).body)).toBe(
+      'x',
+    );
+    expect(opened()).toBe(i);
+  }
+});
+
+test('a pool that takes no connection is not waited for as long as a request may take', async () => {
+  const { port, opened } = await raw(() => {}); // and no handshake
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  ends.push(() => vi.useRealTimers());
+  const asked = new PoolConnections().fetch(`https://127.0.0.1:${port}/`, POST);
+  asked.catch(() => {});
+  while (opened() === 0) await new Promise((resolve) => setImmediate(resolve));
+  vi.advanceTimersByTime(5000);
+  await expect(asked).rejects.toThrow('takes no connection');
+}, 2000);
 
 test('where nothing listens, the error says so', async () => {
   const connections = new PoolConnections();

@@ -12,6 +12,8 @@ import type { PoolFetch } from './relay/poolRequest.ts';
 const MAX_IDLE_CONNECTIONS = 256;
 /** Addresses of pools whose connections are kept. */
 const MAX_ORIGINS = 256;
+/** A host that is gone answers no attempt to connect; the system would go on trying for minutes. TLS included. */
+const CONNECT_WITHIN_MS = 5000;
 /** A silent connection is probed after this, so that one whose pool is gone without a word is found out. */
 const PROBE_AFTER_MS = 1000;
 
@@ -22,6 +24,8 @@ interface Origin {
   /** As the Host header names it. */
   host: string;
   connect(): Socket;
+  /** Event of the socket that it can carry requests. */
+  connected: 'connect' | 'secureConnect';
   /** The one used last at the end. */
   idle: PoolConnection[];
   /** Its connections are not kept any more. */
@@ -65,20 +69,21 @@ export class PoolConnections {
       if (kept.usable) return kept;
       kept.destroy();
     }
-    const opened: PoolConnection = new PoolConnection(
-      origin.connect().setNoDelay().setKeepAlive(true, PROBE_AFTER_MS),
-      {
-        idle: () => {
-          if (origin.forgotten || origin.idle.length >= MAX_IDLE_CONNECTIONS) opened.destroy();
-          else origin.idle.push(opened);
-        },
-        closed: () => {
-          this.#open.delete(opened);
-          const at = origin.idle.indexOf(opened);
-          if (at >= 0) origin.idle.splice(at, 1);
-        },
+    const socket = origin.connect().setNoDelay().setKeepAlive(true, PROBE_AFTER_MS);
+    const giveUp = setTimeout(() => opened.destroy(new Error('the pool takes no connection')), CONNECT_WITHIN_MS);
+    socket.once(origin.connected, () => clearTimeout(giveUp));
+    const opened: PoolConnection = new PoolConnection(socket, {
+      idle: () => {
+        if (origin.forgotten || origin.idle.length >= MAX_IDLE_CONNECTIONS) opened.destroy();
+        else origin.idle.push(opened);
       },
-    );
+      closed: () => {
+        clearTimeout(giveUp);
+        this.#open.delete(opened);
+        const at = origin.idle.indexOf(opened);
+        if (at >= 0) origin.idle.splice(at, 1);
+      },
+    });
     this.#open.add(opened);
     return opened;
   }
@@ -99,7 +104,11 @@ export class PoolConnections {
         }).on('session', (ticket) => {
           session = ticket;
         });
-      origin = { host, connect: protocol === 'https:' ? openTls : open, idle: [], forgotten: false };
+      const ways = {
+        'https:': { connect: openTls, connected: 'secureConnect' },
+        'http:': { connect: open, connected: 'connect' },
+      } as const;
+      origin = { host, ...ways[protocol === 'https:' ? protocol : 'http:'], idle: [], forgotten: false };
       this.#origins.set(text, origin);
     }
     return origin;

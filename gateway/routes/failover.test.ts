@@ -270,7 +270,7 @@ test('a client that leaves while its request waits for a pool leaves no hold, an
 
 test('what an earlier pool says of a request does not make the one that may still take it seem too late', async () => {
   // Its relay signed it for the second pool just now, and gave up; there it has not arrived.
-  const { ledger, clock } = rig.ports;
+  const { clock } = rig.ports;
   scripts({ beforeToken: diesAfter(a, 2) }, { beforeAnswer: () => new Promise(() => {}) });
   const leaving = new AbortController();
   const asking = told({ ...REQUEST, n: 1, echo: false }, leaving.signal).catch(() => {});
@@ -281,7 +281,7 @@ test('what an earlier pool says of a request does not make the one that may stil
   rig.settler.leave({ requestId, tenant: tenant.id, pool: 'pool-b', deadlineMs: clock.now() + 60_000 });
   for (let i = 0; i < 3; i++) await rig.settler.tick();
   expect(a.unacknowledged).toBe(0);
-  expect(await ledger.holds({ limit: 10 })).toMatchObject([{ requestId, pool: 'pool-b' }]);
+  expect(await rig.ledger.holds({ limit: 10 })).toMatchObject([{ requestId, pool: 'pool-b' }]);
   leaving.abort();
   await b.kill();
   await asking;
