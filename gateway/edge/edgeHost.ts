@@ -15,7 +15,6 @@ import { PoolRegistry, type PoolState } from '../relay/poolRegistry.ts';
 import { PromptCounts } from '../relay/promptCount.ts';
 import { PublicPrefixes } from '../relay/publicPrefixes.ts';
 import { type Collecting, collectReceipts } from '../relay/receipts.ts';
-import { isUnfinished } from '../relay/resolve.ts';
 import { ROUTING_POLICIES } from '../routing/policies.ts';
 import { gatewayTracer } from '../trace.ts';
 import { SqlUsage } from '../usage/sqlUsage.ts';
@@ -33,7 +32,7 @@ const PREFIXES_VALID_MS = 60_000;
 /** Another isolate may have heard a pool, or an administrator removed one. */
 const POOLS_VALID_MS = 3000;
 
-/** What a pool failed under is for its relay, or its tenant's object, as long as that may live. */
+/** What ended early, by its pool or as a connection broke, is for its relay, or its tenant's object, as long as that may live. */
 const UNFINISHED_FOR_MS = 3_600_000;
 
 /** Routes whose answer depends on the state of pools. */
@@ -120,7 +119,7 @@ export class EdgeHost {
     const collecting: Collecting = {
       settle: (tenant, requestId, bill, word) => this.#settling.settle(tenant, requestId, bill, { word }),
       // A relay may be taking it to another pool; where none is, the tenant's object settles it.
-      leave: (receipt) => isUnfinished(receipt) && nowMs - receipt.updated_at_ms < UNFINISHED_FOR_MS,
+      leave: (receipt) => receipt.outcome !== 'completed' && nowMs - receipt.updated_at_ms < UNFINISHED_FOR_MS,
       log: this.#log,
     };
     await Promise.all(this.#registry.pools.map((pool) => collectReceipts(pool, collecting)));

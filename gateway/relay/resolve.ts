@@ -40,6 +40,6 @@ export function resolveHold(evidence: HoldEvidence): Bill | null {
 }
 
 /** The pool failed under the request: another may go on with it. */
-export function isUnfinished({ outcome }: Receipt): boolean {
+function isUnfinished({ outcome }: Receipt): boolean {
   return outcome === 'lost' || outcome === 'failed';
 }

@@ -176,6 +176,21 @@ test('a receipt whose acknowledgement got lost is acknowledged by the collector,
   expect(await exported()).toHaveLength(1);
 });
 
+test('a stream whose connection broke is left by the collector to its relay, though its receipt says cancelled', async () => {
+  await start({ lookAfterMs: 3_600_000, limits: { failoverWaitMs: 10_000 } });
+  const { response, goOn, requestId } = await streaming();
+  pool.state = 'draining'; // nowhere to go on, for now
+  Object.assign(pool.script, { tamper: { event: 2, how: 'cut' } });
+  goOn();
+  await until('the pool has noticed', () => pool.receipt(requestId)?.outcome === 'cancelled');
+  await rig.pull(tenant.id, { lever: 'scheduled' });
+  pool.script = {};
+  pool.state = 'warm';
+  expect(await response.text()).toMatch(/\[DONE\]\s*$/);
+  expect(await limit()).toMatchObject({ used: PROMPT + 5, held: 0 });
+  expect(await exported()).toMatchObject([{ request_id: requestId, output_tokens: 5, outcome: 'completed' }]);
+});
+
 test('an object that lost its alarm sets it when it wakes with something open', async () => {
   await start({ feedDelayMs: 3_600_000, lookAfterMs: 3_600_000 });
   const { response, goOn } = await streaming();
