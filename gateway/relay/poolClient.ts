@@ -26,6 +26,7 @@ import {
 } from '../../pool/wire/publicPrefixes.ts';
 import { verifyEvent } from '../../pool/wire/signing.ts';
 import { SseLineTooLong, SseParser } from '../../pool/wire/sse.ts';
+import type { Clock } from '../clock.ts';
 import {
   broken,
   type Grant,
@@ -39,6 +40,9 @@ import {
 
 /** An administrative question that takes longer has no answer: the pool counts as unreachable. */
 const ASK_TIMEOUT_MS = 5000;
+
+/** The end of an answer comes with its last event, or right behind it. One that doesn't is not waited for. */
+const END_WITHIN_MS = 500;
 
 export type Inference = { kind: 'chat'; request: ChatRequest } | { kind: 'completion'; request: CompletionRequest };
 
@@ -76,7 +80,7 @@ export class PoolClient {
       await readAnswer(this.target, sent, z.never());
       throw broken('the pool did not answer with events');
     }
-    return { signedAtMs: sent.signedAtMs, events: readEvents(this.target, sent) };
+    return { signedAtMs: sent.signedAtMs, events: readEvents(this.target, sent, this.#ports.clock) };
   }
 
   async count(
@@ -129,17 +133,21 @@ export class PoolClient {
 }
 
 /** What came together, together. */
-async function* readEvents(pool: PoolTarget, { response, nonce }: Sent): AsyncGenerator<PoolEvent[], void, void> {
+async function* readEvents(
+  pool: PoolTarget,
+  { response, nonce }: Sent,
+  clock: Clock,
+): AsyncGenerator<PoolEvent[], void, void> {
   const parser = new SseParser();
   let sequence = 0;
   let last: PoolEvent[] | null = null;
+  const pieces = response.body?.[Symbol.asyncIterator]();
   try {
-    for await (const bytes of response.body ?? []) {
-      if (last) break;
+    for (let piece = await pieces?.next(); piece && !piece.done; piece = await pieces?.next()) {
       const events: PoolEvent[] = [];
       let wrong: unknown = null;
       try {
-        for (const { id, data } of parser.push(bytes)) {
+        for (const { id, data } of parser.push(piece.value)) {
           if (!verifyEvent(pool.secret, nonce, sequence++, data, id))
             throw broken(`event ${sequence} is not signed in its place`);
           for (const line of data.split('\n')) events.push(eventOf(line));
@@ -147,17 +155,34 @@ async function* readEvents(pool: PoolTarget, { response, nonce }: Sent): AsyncGe
       } catch (error) {
         wrong = error;
       }
-      // After its last event the answer's end is read as well: then the connection serves the next request.
       if (events.some(({ type }) => type === 'done' || type === 'error')) last = events;
       else if (events.length > 0) yield events;
       if (wrong) throw wrong;
+      if (last) break;
     }
+    // After its last event the answer's end is read as well: then the connection serves the next request.
+    if (last && pieces) await within(END_WITHIN_MS, pieces.next(), clock);
   } catch (error) {
     if (error instanceof PoolRequestError) throw error;
     if (!last) throw broken(error instanceof SseLineTooLong ? error.message : 'the connection broke during the stream');
+  } finally {
+    // Of a stream that broke this fails as that did.
+    const left = pieces?.return?.().catch(() => {});
+    // Of an answer that never ends it doesn't, either, before the request is given up.
+    if (!last) await left;
   }
   if (!last) throw broken('the stream ended before the request did');
   yield last;
+}
+
+/** Waits for what is asked, or so long. Throws what it throws in that time. */
+async function within(ms: number, asked: Promise<unknown>, clock: Clock): Promise<void> {
+  const answered = new AbortController();
+  asked.then(
+    () => answered.abort(),
+    () => answered.abort(),
+  );
+  await Promise.race([asked, clock.sleep(ms, answered.signal)]);
 }
 
 function eventOf(line: string): PoolEvent {
