@@ -222,6 +222,11 @@ export class PoolRegistry {
     this.#naps.get(pool)?.abort('ask now');
   }
 
+  /** A pool that failed a request by its own word is there: only its breaker counts it. */
+  reportGivenUp(pool: PoolState): void {
+    pool.breaker.failed(this.#clock.now());
+  }
+
   async refresh(pool: PoolState): Promise<void> {
     try {
       const status = await pool.client.status();

@@ -255,7 +255,9 @@ class Relay {
     const { registry, metrics, log } = this.#ports;
     if (this.#signal.aborted || cut.kind === 'refused') return;
     if (cut.kind === 'gave_up' && cut.error.code === 'deadline_exceeded') return;
-    registry.reportFailure(this.#place.pool);
+    // What another may go on with tells of a pool that stops, or lost its engine: its state is asked for.
+    if (cut.kind === 'gave_up' && !cut.error.resumable) registry.reportGivenUp(this.#place.pool);
+    else registry.reportFailure(this.#place.pool);
     metrics.poolFailed(this.#poolId);
     const reason = cut.kind === 'gave_up' ? (cut.error.code ?? 'gave up') : cut.reason;
     log.warn('pool_failed', { pool: this.#poolId, request: this.#admitted.requestId, reason });

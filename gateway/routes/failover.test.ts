@@ -213,6 +213,15 @@ describe('what the pool says itself', () => {
     expect(b.requests).toEqual([]);
   });
 
+  test('it gave the request up for good: it is there for the next one', async () => {
+    await b.kill();
+    await rig.refresh();
+    scripts({ failAfter: { tokens: 1, error: { ...error, status: 500, code: 'internal_error' } } });
+    for (let i = 0; i < 2; i++)
+      expect((await told(REQUEST)).at(-1)).toMatchObject({ error: { code: 'internal_error' } });
+    expect(a.requests).toHaveLength(2);
+  });
+
   test('the time that a client gave its request was short: nobody else goes without the pool for it', async () => {
     scripts({ failAfter: { tokens: 1, error: { ...error, status: 504, code: 'deadline_exceeded' } } });
     for (let i = 0; i < 6; i++) {
