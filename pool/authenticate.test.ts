@@ -66,6 +66,7 @@ describe('authentication', () => {
     'hearth-cache-seal',
     'hearth-weight',
     'hearth-kv-floor',
+    'hearth-lease',
     'hearth-request-id',
   ])('refuses when %s was changed on the way', (header) => {
     expect(verdict({ tamper: { [header]: '11' } })).toContain('signature does not match');

@@ -1,6 +1,7 @@
 // The door of a pool of any kind: what is behind the signature is answered signed, JSON in a header and streams event by event; receipts,
 // drain, health and metrics are the same whoever computes. What a kind serves besides is its own affair.
 import { type Context, Hono } from 'hono';
+import type { Attendance } from './attendance.ts';
 import { authenticate, type Identity, type Signed } from './authenticate.ts';
 import { readBody } from './body.ts';
 import { internalError, notFound, PoolError } from './errors.ts';
@@ -17,6 +18,7 @@ import { signAnswer } from './wire/signing.ts';
 export interface Door {
   identity: Identity;
   nonces: NonceMemory;
+  attendance: Attendance;
   journal: Journal;
   metrics: PoolMetrics;
   maxBodyBytes: number;
@@ -56,6 +58,7 @@ export function openDoor(door: Door): {
         door.now(),
       );
       if (!verdict.ok) throw verdict.error;
+      door.attendance.heard(verdict.context.keyId);
       caller = { context: verdict.context, secret: verdict.secret, body };
       const reply = await handler(caller, c.req.raw);
       return reply instanceof Response ? reply : answer(reply, caller);

@@ -148,6 +148,11 @@ export function engineLost(): PoolError {
   return poolNotReady('The engine of this pool was lost under the request; try again.', DEFAULT_RETRY_AFTER_MS);
 }
 
+/** 503: nothing came from the gateway for as long as its request allows. Where it is there after all, the request may go on. */
+export function gatewaySilent(): PoolError {
+  return poolNotReady('The gateway of this request has not been heard of for too long.', DEFAULT_RETRY_AFTER_MS);
+}
+
 /** 409: what is asked of the pool does not go with its state. */
 export function wrongState(message: string): PoolError {
   return new PoolError({ status: 409, message, type: 'invalid_request_error', param: null, code: 'wrong_state' });

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { EventStream } from './eventStream.ts';
 import type { PoolEvent } from './wire/events.ts';
 import { verifyEvent } from './wire/signing.ts';
+import { SseParser } from './wire/sse.ts';
 
 const SECRET = Buffer.alloc(32, 3);
 const event = (tokens: number): PoolEvent => ({ type: 'prompt', prompts: [[tokens]], prompt_tokens: tokens });
@@ -34,6 +35,22 @@ describe('an event stream', () => {
       [false, true],
       [false, false],
     ]);
+  });
+
+  it('says that it lives where nothing has left since the last time, and is a comment to its reader', async () => {
+    const stream = new EventStream(SECRET, 'nonce', () => {});
+    stream.send(event(1));
+    await Promise.resolve();
+    for (let look = 0; look < 3; look++) stream.pulse();
+    stream.send(event(2));
+    stream.end();
+    stream.pulse();
+    const text = await readAll(stream);
+    expect(text.split('\n\n').map((piece) => piece.replace(/^id: .*/s, 'event'))).toEqual([
+      ...['event', ':', ':', 'event', ''],
+    ]);
+    expect(new SseParser().push(Buffer.from(text))).toHaveLength(2);
+    expect(stream.over).toBe(true);
   });
 
   it('sends much in several events, each of which a reader can take whole', async () => {

@@ -10,6 +10,9 @@ export const MAX_BUFFERED_BYTES = 64 * 2 ** 20;
 /** Past this, what is sent in one go leaves in several events: each is signed, parsed and bounded whole. */
 const MAX_EVENT_CHARS = 64 * 1024;
 
+/** A server-sent event's comment: means nothing but that this end lives. It needs no signature, for nothing is done with it. */
+const PULSE = new TextEncoder().encode(':\n\n');
+
 export interface EventSink<E = PoolEvent> {
   send(event: E): void;
   end(): void;
@@ -25,6 +28,7 @@ export class EventStream<E = PoolEvent> implements EventSink<E> {
   #sequence = 0;
   #lines: string[] = [];
   #chars = 0;
+  #quiet = false;
 
   /** `onAbandoned`: the reader is gone or too slow; called at most once, never after `end`. */
   constructor(
@@ -47,6 +51,16 @@ export class EventStream<E = PoolEvent> implements EventSink<E> {
     );
   }
 
+  get over(): boolean {
+    return this.#controller === null;
+  }
+
+  /** A sign of life, where nothing has left since the last call. */
+  pulse(): void {
+    if (this.#quiet) this.#controller?.enqueue(PULSE);
+    this.#quiet = true;
+  }
+
   /** Leaves once the caller has sent what it has to send now. */
   send(event: E): void {
     if (!this.#controller) return;
@@ -64,6 +78,7 @@ export class EventStream<E = PoolEvent> implements EventSink<E> {
     controller.enqueue(this.#encoder.encode(`id: ${id}\ndata: ${this.#lines.join('\ndata: ')}\n\n`));
     this.#lines = [];
     this.#chars = 0;
+    this.#quiet = false;
     if ((controller.desiredSize ?? 1) <= 0) {
       controller.error(new Error('the reader of this stream is too slow'));
       this.abandon();

@@ -2,6 +2,7 @@
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus } from '../engine/request.ts';
+import { Attendance } from './attendance.ts';
 import type { Identity } from './authenticate.ts';
 import { type EngineFigures, engineDetailOf, type PairPage, tiersDetailOf } from './engineDetail.ts';
 import { engineMetricLines } from './engineMetrics.ts';
@@ -46,6 +47,7 @@ export interface PoolParts {
 export class Pool {
   readonly parts: PoolParts;
   readonly nonces = new NonceMemory();
+  readonly attendance = new Attendance();
   readonly publicPrefixes: PublicPrefixes;
   readonly #models: ReadonlyMap<string, PoolModel>;
 

@@ -8,6 +8,7 @@ import type { TakeAnswer } from './engineMessages.ts';
 import {
   deadlineExceeded,
   duplicateRequest,
+  gatewaySilent,
   internalError,
   overloaded,
   type PoolError,
@@ -101,9 +102,18 @@ export class Requests {
 
   /** The client is gone: nothing more is computed or released for it. Unknown or ended: nothing happens. */
   abort(requestId: string): void {
+    this.#end(requestId, { error: requestClosed(), outcome: 'cancelled' });
+  }
+
+  /** The same, where the way to the gateway seems to be cut: it may have taken the request to another pool. */
+  lose(requestId: string): void {
+    this.#end(requestId, { error: gatewaySilent(), outcome: 'failed' });
+  }
+
+  #end(requestId: string, failure: Failure): void {
     const running = this.#running.get(requestId);
     if (!running) return;
-    running.generation.fail({ error: requestClosed(), outcome: 'cancelled' });
+    running.generation.fail(failure);
     this.#commit([running]);
   }
 

@@ -15,7 +15,6 @@ const MAX_BACKOFF_MS = 10_000;
 export class PoolWatch {
   readonly #registry: PoolRegistry;
   readonly #clock: Clock;
-  readonly #askedAtMs = new Map<PoolState, number>();
 
   constructor(registry: PoolRegistry, clock: Clock) {
     this.#registry = registry;
@@ -33,10 +32,9 @@ export class PoolWatch {
       const nowMs = this.#clock.now();
       const ready = isReady(pool, nowMs);
       if (ready && nowMs - pool.statusAtMs <= REFRESH_AFTER_MS) return;
-      const askedAtMs = this.#askedAtMs.get(pool) ?? Number.NEGATIVE_INFINITY;
+      const { askedAtMs } = pool;
       const pauseMs = pool.failures === 0 ? ASKING_MS : Math.min(MAX_BACKOFF_MS, 250 * 2 ** pool.failures);
       if (nowMs - askedAtMs >= pauseMs) {
-        this.#askedAtMs.set(pool, nowMs);
         const asking = this.#registry.refresh(pool);
         if (ready) return later(asking);
         return asking;

@@ -39,6 +39,8 @@ function pool(id: string, extra: Partial<KnownPool> = {}, status: Partial<PoolSt
       retired: false,
       status: told,
       statusAtMs: NOW,
+      askedAtMs: NOW,
+      answeredAtMs: NOW,
       failures: 0,
       breaker: new Breaker(),
       inFlight: inFlight(0),

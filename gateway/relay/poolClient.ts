@@ -70,9 +70,15 @@ export class PoolClient {
 
   /**
    * Starts an inference. Throws PoolRequestError when it does not begin; so does the generator of its events when the stream breaks
-   * before `done` or `error`, or an event is not signed in its place. Ending the generator early aborts the request.
+   * before `done` or `error`, or an event is not signed in its place. Ending the generator early aborts the request. `heard`: bytes of the
+   * stream came, be it only a comment.
    */
-  async infer(inference: PoolInference, grant: Grant, signal: AbortSignal): Promise<RunningRequest> {
+  async infer(
+    inference: PoolInference,
+    grant: Grant,
+    signal: AbortSignal,
+    heard: () => void = () => {},
+  ): Promise<RunningRequest> {
     const path = INFERENCE_PATH[inference.kind];
     const sent = await send(this.#ports, this.target, { method: 'POST', path, body: inference.request, grant, signal });
     const type = sent.response.headers.get('content-type') ?? '';
@@ -80,7 +86,7 @@ export class PoolClient {
       await readAnswer(this.target, sent, z.never());
       throw broken('the pool did not answer with events');
     }
-    return { signedAtMs: sent.signedAtMs, events: readEvents(this.target, sent, this.#ports.clock) };
+    return { signedAtMs: sent.signedAtMs, events: readEvents(this.target, sent, this.#ports.clock, heard) };
   }
 
   async count(
@@ -137,6 +143,7 @@ async function* readEvents(
   pool: PoolTarget,
   { response, nonce }: Sent,
   clock: Clock,
+  heard: () => void,
 ): AsyncGenerator<PoolEvent[], void, void> {
   const parser = new SseParser();
   let sequence = 0;
@@ -144,6 +151,7 @@ async function* readEvents(
   const pieces = response.body?.[Symbol.asyncIterator]();
   try {
     for (let piece = await pieces?.next(); piece && !piece.done; piece = await pieces?.next()) {
+      heard();
       const events: PoolEvent[] = [];
       let wrong: unknown = null;
       try {

@@ -12,7 +12,7 @@ import type { PoolClient } from './poolClient.ts';
 const POLL_INTERVAL_MS = 1000;
 /** A pool that failed is asked again so soon, then in pauses that double. */
 const FIRST_BACKOFF_MS = 100;
-const MAX_BACKOFF_MS = 10_000;
+const MAX_BACKOFF_MS = 5000;
 /** A status older than this says nothing about now. Longer than an interval and a slow answer together. */
 const STATUS_VALID_MS = 8000;
 /** So many more requests a warm pool may have before one that is on its way to be warm is as good; twice as many before one is woken. */
@@ -26,6 +26,9 @@ export interface PoolState {
   retired: boolean;
   status: PoolStatus | null;
   statusAtMs: number;
+  /** When it was last asked for its status, and when it last answered: a status may also come unasked. */
+  askedAtMs: number;
+  answeredAtMs: number;
   /** Questions and requests that failed since its last status. */
   failures: number;
   breaker: Breaker;
@@ -153,6 +156,7 @@ export class PoolRegistry {
       return {
         ...{ client, declaredModels: models, retired, status: null, failures: 0 },
         ...{ inFlight: new Leases(), breaker: new Breaker(), statusAtMs: Number.NEGATIVE_INFINITY },
+        ...{ askedAtMs: Number.NEGATIVE_INFINITY, answeredAtMs: Number.NEGATIVE_INFINITY },
       };
     });
     for (const [pool, { end }] of this.#loops) if (!this.#pools.includes(pool)) end.abort();
@@ -228,10 +232,12 @@ export class PoolRegistry {
   }
 
   async refresh(pool: PoolState): Promise<void> {
+    pool.askedAtMs = this.#clock.now();
     try {
       const status = await pool.client.status();
       pool.failures = 0;
-      this.#take(pool, status, this.#clock.now());
+      pool.answeredAtMs = this.#clock.now();
+      this.#take(pool, status, pool.answeredAtMs);
     } catch {
       pool.failures += 1;
     }

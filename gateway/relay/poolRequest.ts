@@ -58,7 +58,8 @@ export function broken(reason: string): PoolRequestError {
 }
 
 export type ServiceGrant = Pick<SignedContext, 'priority' | 'weight' | 'kvFloorShare' | 'cacheScope' | 'cacheSeal'>;
-export type Grant = Pick<SignedContext, 'tenant' | 'requestId' | 'deadlineMs' | 'holdTokens'> & ServiceGrant;
+export type Grant = Pick<SignedContext, 'tenant' | 'requestId' | 'deadlineMs' | 'holdTokens' | 'leaseMs'> &
+  ServiceGrant;
 
 export interface Sent {
   response: PoolResponse;

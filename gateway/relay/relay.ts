@@ -23,6 +23,7 @@ import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import { SIGN_WITHIN_MS } from './resolve.ts';
 import type { Settling } from './settling.ts';
 import { resumed, Told } from './told.ts';
+import { LEASE_MS, Vigil } from './vigil.ts';
 
 /**
  * When the client leaves before the pool has answered, the answer is awaited this long before the connection is given up: a request that
@@ -131,7 +132,7 @@ class Relay {
 
   /** One leg. Throws PoolRequestError or GaveUp where the pool does not end it well. */
   async *#throughPool(): AsyncGenerator<RelayEvent[], void, void> {
-    const { clock } = this.#ports;
+    const { clock, registry } = this.#ports;
     const { deadlineMs, keep } = this.#admitted;
     const { pool } = this.#place;
     const signal = this.#signal;
@@ -142,14 +143,17 @@ class Relay {
     signal.addEventListener('abort', leave, { once: true });
     void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
     const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
+    const vigil = new Vigil({ clock, pool, ask: () => void registry.refresh(pool), onLost: abort }, stop.signal);
     try {
       if (clock.now() > this.#legFromMs + SIGN_WITHIN_MS)
         throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long' });
       if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
-      const { events } = await pool.client.infer(this.#inference(), this.#grant(), stop.signal);
+      const { events } = await pool.client.infer(this.#inference(), this.#grant(), stop.signal, vigil.heard);
       answered = true;
+      vigil.opened();
       if (signal.aborted) abort();
       for await (const batch of events) {
+        vigil.rest();
         let passed: RelayEvent[] = [];
         let wrong: unknown = null;
         try {
@@ -173,7 +177,10 @@ class Relay {
         if (passed.length > 0) yield passed;
         if (wrong) throw wrong;
         await this.#shrunk;
+        vigil.resume();
       }
+    } catch (error) {
+      throw vigil.lost ? broken('it is silent, and answers no question') : error;
     } finally {
       release();
       signal.removeEventListener('abort', leave);
@@ -193,7 +200,7 @@ class Relay {
   #grant() {
     const { tenant, requestId, deadlineMs, service } = this.#admitted;
     const holdTokens = this.#hold.inputTokens + this.#hold.outputTokens;
-    return { tenant, requestId, deadlineMs, holdTokens, ...service };
+    return { tenant, requestId, deadlineMs, holdTokens, leaseMs: LEASE_MS, ...service };
   }
 
   /** What the client's side gets of an event; null: it was told before. Throws where an event doesn't follow, and what is the pool's own error. */

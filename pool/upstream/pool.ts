@@ -1,6 +1,7 @@
 // A pool whose engine is a foreign server, as its HTTP side sees it: the models that are there, what is running, how busy the server says
 // that it is. To the gateway it is a pool like any other, but that nobody else can go on with its answers: its fingerprint is its own.
 import { randomBytes } from 'node:crypto';
+import { Attendance } from '../attendance.ts';
 import type { Identity } from '../authenticate.ts';
 import { notFound, poolStopping } from '../errors.ts';
 import type { Journal } from '../journal.ts';
@@ -34,6 +35,7 @@ export interface UpstreamPoolParts {
 export class UpstreamPool {
   readonly parts: UpstreamPoolParts;
   readonly nonces = new NonceMemory();
+  readonly attendance = new Attendance();
   /** Of this process alone: what another computes has other bits, for all that anybody knows. */
   readonly #fingerprint = `fp_upstream_${randomBytes(8).toString('hex')}`;
   /** null: it tells none, or not now. */

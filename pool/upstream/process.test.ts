@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import { afterEach, expect, it } from 'vitest';
 import { eventually } from '../../test/support/eventually.ts';
 import { ScriptedUpstream } from '../../test/support/scriptedUpstream.ts';
-import { askPool, inferenceContext } from '../../test/support/signedPoolClient.ts';
+import { askPool, collect, inferenceContext } from '../../test/support/signedPoolClient.ts';
 import { startUpstreamPool, untilState } from '../../test/support/upstreamPool.ts';
 import { type Receipt, receiptsAnswer } from '../wire/events.ts';
 
@@ -62,5 +62,26 @@ it('killed in the middle of an answer: its journal tells what had left, and that
   });
   expect(receipt).toMatchObject({ outcome: 'lost', estimated: true, prompt_tokens: 0 });
   expect(receipt?.choices[0]).toBeGreaterThanOrEqual(3);
+  await eventually('nothing is computed for it', async () => upstream.running === 0);
+});
+
+it('asked nothing for the lease of a request, it ends it at the upstream, too, with its receipt', async () => {
+  const upstream = new ScriptedUpstream('openai');
+  await upstream.start();
+  ends.push(() => upstream.kill());
+  const pool = await startUpstreamPool('openai', upstream.url, { sharedCache: true });
+  ends.push(() => pool.close());
+  await untilState(pool, 'warm');
+  upstream.script = { tokenMs: 20 };
+  const context = { ...inferenceContext(), cacheScope: 'a', leaseMs: 1500 };
+  const body = { model: 'served', prompt: 'abc', max_tokens: 300 };
+  const fromMs = Date.now();
+  const events = await collect(await askPool(pool.address, { path: '/v1/completions', body, context }));
+  expect(Date.now() - fromMs).toBeLessThan(4000);
+  expect(events.at(-1)).toMatchObject({
+    type: 'error',
+    error: { code: 'no_pool_ready' },
+    receipt: { outcome: 'failed', request_id: context.requestId },
+  });
   await eventually('nothing is computed for it', async () => upstream.running === 0);
 });

@@ -3,7 +3,15 @@
 // stream's end, at its deadline, with its reader, or with the pool; and with it the connection to the upstream.
 //
 //   asked ─ 200 ─▶ journal: start ─▶ prompt, as soon as it is told ─▶ per batch: tally ─▶ journal ─▶ events ─▶ end ─▶ receipt
-import { deadlineExceeded, duplicateRequest, internalError, overloaded, PoolError, requestClosed } from '../errors.ts';
+import {
+  deadlineExceeded,
+  duplicateRequest,
+  gatewaySilent,
+  internalError,
+  overloaded,
+  PoolError,
+  requestClosed,
+} from '../errors.ts';
 import type { EventSink } from '../eventStream.ts';
 import type { Failure } from '../generation.ts';
 import { type Journal, JournalUnavailable } from '../journal.ts';
@@ -101,6 +109,12 @@ export class UpstreamRequests {
   abort(requestId: string): void {
     const running = this.#running.get(requestId);
     if (running) this.#fail(running, { error: requestClosed(), outcome: 'cancelled' });
+  }
+
+  /** The same, where the way to the gateway seems to be cut: it may have taken the request to another pool. */
+  lose(requestId: string): void {
+    const running = this.#running.get(requestId);
+    if (running) this.#fail(running, { error: gatewaySilent(), outcome: 'failed' });
   }
 
   /** From now on every new request is refused with this error. */

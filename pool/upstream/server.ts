@@ -17,10 +17,10 @@ import { translate } from './translate.ts';
 const NO_PREFIXES = 'The engine of this pool is a foreign server, where nothing can be declared public.';
 
 export function createUpstreamApp(pool: UpstreamPool): Hono {
-  const { parts, nonces } = pool;
+  const { parts, nonces, attendance } = pool;
   const { identity, journal, metrics, maxBodyBytes, now, log } = parts;
   const { app, signed } = openDoor({
-    ...{ identity, nonces, journal, metrics, maxBodyBytes, now, log },
+    ...{ identity, nonces, attendance, journal, metrics, maxBodyBytes, now, log },
     ready: () => pool.ready,
     status: () => pool.status(),
     drain: () => pool.drain(),
@@ -76,6 +76,7 @@ async function infer(pool: UpstreamPool, request: Signed, raw: Request, kind: In
   const response = streamed(stream, raw.signal);
   const start = () => requests.start(model, inference, asked, grant, stream);
   await life.admit(model.id, start, raw.signal, grant.deadlineMs - now());
+  pool.attendance.attend(stream, request.context, () => requests.lose(grant.requestId));
   return response;
 }
 

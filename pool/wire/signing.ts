@@ -26,6 +26,11 @@ export interface SignedContext {
   deadlineMs?: number;
   /** Tokens reserved for this request: prompt + all output. The pool never releases more. */
   holdTokens?: number;
+  /**
+   * The gateway asks this pool something, signed with this key, at least so often, in milliseconds, for as long as the request runs. A pool
+   * that hears nothing for longer ends the request. Absent: it doesn't say.
+   */
+  leaseMs?: number;
   /** Namespace of the prefix cache, derived by the gateway. Absent: the request neither reads nor writes the cache. */
   cacheScope?: string;
   /** 32 bytes in hex that seal the namespace's blocks outside the pool's process. The pool keeps it in memory alone. */
@@ -46,19 +51,20 @@ const FIELDS = [
   ['hearth-priority', 'priority'],
   ['hearth-deadline', 'deadlineMs'],
   ['hearth-hold', 'holdTokens'],
+  ['hearth-lease', 'leaseMs'],
   ['hearth-cache-scope', 'cacheScope'],
   ['hearth-cache-seal', 'cacheSeal'],
   ['hearth-weight', 'weight'],
   ['hearth-kv-floor', 'kvFloorShare'],
 ] as const;
 
-const INTEGERS: ReadonlySet<string> = new Set(['timeMs', 'priority', 'deadlineMs', 'holdTokens']);
+const INTEGERS: ReadonlySet<string> = new Set(['timeMs', 'priority', 'deadlineMs', 'holdTokens', 'leaseMs']);
 const DECIMALS: ReadonlySet<string> = new Set(['weight', 'kvFloorShare']);
 
 function canonical(context: SignedContext, body: Uint8Array): string {
   const digest = hash('sha256', body);
   const values = FIELDS.map(([, field]) => String(context[field] ?? ''));
-  return JSON.stringify(['hearth-request-2', context.method, context.path, digest, ...values]);
+  return JSON.stringify(['hearth-request-3', context.method, context.path, digest, ...values]);
 }
 
 function mac(secret: SigningSecret, text: string): string {

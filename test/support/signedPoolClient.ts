@@ -93,8 +93,10 @@ async function* verified<T extends z.ZodType>(
   for await (const chunk of response.body) {
     rest += decoder.decode(chunk, { stream: true });
     for (let at = rest.indexOf('\n\n'); at >= 0; at = rest.indexOf('\n\n')) {
-      const sent = /^id: ([0-9a-f]{64})\ndata: (.*)$/s.exec(rest.slice(0, at));
+      const piece = rest.slice(0, at);
+      const sent = /^id: ([0-9a-f]{64})\ndata: (.*)$/s.exec(piece);
       rest = rest.slice(at + 2);
+      if (sent === null && piece === ':') continue; // a sign of life
       const [, signature = '', lines = ''] = sent ?? [];
       const data = lines.split('\ndata: ');
       invariant(verifyEvent(secret, nonce, sequence, data.join('\n'), signature), 'each event is signed in its place', {
