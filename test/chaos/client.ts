@@ -97,7 +97,8 @@ async function again(
   return { kind: 'answered', told, tries };
 }
 
-async function tryOnce(
+/** Rejects when it is cut off, or its patience ends. */
+export async function tryOnce(
   gateway: GatewayClient,
   planned: PlannedRequest,
   body: unknown,

@@ -26,7 +26,7 @@ export class JournalArchive {
 
   /** The last that was known of each request, by its id. */
   receipts(): Map<string, Receipt> {
-    clearInterval(this.#looking);
+    this.close();
     this.#look();
     const last = new Map<string, Receipt>();
     for (const name of [...this.#linked].sort()) {
@@ -43,6 +43,11 @@ export class JournalArchive {
       }
     }
     return last;
+  }
+
+  /** What comes from now on is not kept. */
+  close(): void {
+    clearInterval(this.#looking);
   }
 
   #look(): void {

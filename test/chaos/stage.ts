@@ -15,6 +15,7 @@ export interface OpenPool {
   archive: JournalArchive;
   serves(): boolean;
   kill(): void;
+  close(): Promise<void>;
 }
 
 export async function openPool(
@@ -29,7 +30,7 @@ export async function openPool(
     model: { stepMs: 8 },
     ...engine,
     poolId,
-    section: { journal: { folder: journal, segmentBytes: 2 ** 30 } },
+    section: { ...engine.section, journal: { folder: journal, segmentBytes: 2 ** 30 } },
     supervisor: {
       restart: { initialDelayMs: 50, maxDelayMs: 50, maxDeaths: 1000, windowMs: 1000 },
       onState: (state) => {
@@ -38,14 +39,19 @@ export async function openPool(
       ...engine.supervisor,
     },
   });
+  const archive = new JournalArchive(journal, join(folder, `${poolId}-kept`));
   return {
     pool,
-    archive: new JournalArchive(journal, join(folder, `${poolId}-kept`)),
+    archive,
     serves: () => serves,
     kill() {
       invariant(pool.supervisor.pid, 'a pool that serves has a process');
       serves = false; // before its supervisor has noticed
       process.kill(pool.supervisor.pid, 'SIGKILL');
+    },
+    close() {
+      archive.close();
+      return pool.close();
     },
   };
 }

@@ -93,7 +93,7 @@ export async function storm(options: StormOptions): Promise<StormReport> {
     };
   } finally {
     await gateway.stop();
-    await Promise.all(pools.map(({ pool }) => pool.close()));
+    await Promise.all(pools.map((pool) => pool.close()));
     rmSync(folder, { recursive: true, force: true });
   }
 }

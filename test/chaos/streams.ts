@@ -108,7 +108,7 @@ export async function streams(options: StreamsOptions): Promise<StreamsReport> {
     };
   } finally {
     await gateway.stop();
-    await Promise.all(pools.map(({ pool }) => pool.close()));
+    await Promise.all(pools.map((pool) => pool.close()));
     rmSync(folder, { recursive: true, force: true });
   }
 }

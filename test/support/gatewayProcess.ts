@@ -4,10 +4,11 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invariant } from '../../engine/invariant.ts';
 import type { GatewaySectionInput } from '../../gateway/config.ts';
+import type { PoolsMessage } from '../../gateway/processProtocol.ts';
 import { freePort } from './freePort.ts';
 import { ADMIN_KEY, GatewayClient } from './gatewayClient.ts';
 
@@ -20,6 +21,13 @@ export interface NamedPool {
   model: string;
 }
 
+/** How its process is begun, where that is not as this one is. */
+export interface Launch {
+  env?: NodeJS.ProcessEnv;
+  /** Words before Node's own: a command that runs it somewhere else. */
+  within?: readonly string[];
+}
+
 const ENTRY = join(import.meta.dirname, '../../gateway/node.ts');
 const READY_WITHIN_MS = 30_000;
 
@@ -27,12 +35,20 @@ export class GatewayProcess extends GatewayClient {
   readonly folder = mkdtempSync(join(tmpdir(), 'hearth-gateway-'));
   readonly port: number;
   readonly #section: GatewaySectionInput;
+  readonly #launch: Launch;
   #child: ChildProcess | undefined;
+  #lines: Interface | undefined;
   #said = '';
 
-  private constructor(port: number, pools: readonly NamedPool[], section: Partial<GatewaySectionInput>) {
+  private constructor(
+    port: number,
+    pools: readonly NamedPool[],
+    section: Partial<GatewaySectionInput>,
+    launch: Launch,
+  ) {
     super();
     this.port = port;
+    this.#launch = launch;
     this.#section = {
       ...{ port, dataDir: this.folder, adminKey: ADMIN_KEY, drainMs: 500 },
       pools: pools.map(({ id, url, keyId, secretHex, model }) => ({ id, url, keyId, secretHex, models: [model] })),
@@ -40,14 +56,27 @@ export class GatewayProcess extends GatewayClient {
     };
   }
 
-  static async start(pools: readonly NamedPool[], section: Partial<GatewaySectionInput> = {}): Promise<GatewayProcess> {
-    const gateway = new GatewayProcess(await freePort(), pools, section);
+  static async start(
+    pools: readonly NamedPool[],
+    section: Partial<GatewaySectionInput> = {},
+    launch: Launch = {},
+  ): Promise<GatewayProcess> {
+    const gateway = new GatewayProcess(await freePort(), pools, section, launch);
     await gateway.boot();
     return gateway;
   }
 
   get baseURL(): string {
-    return `http://127.0.0.1:${this.port}/v1`;
+    return `http://${this.#host}:${this.port}/v1`;
+  }
+
+  get #host(): string {
+    return this.#section.host ?? '127.0.0.1';
+  }
+
+  /** 0: none runs. */
+  get pid(): number {
+    return this.#child?.pid ?? 0;
   }
 
   /** What it wrote to its log since its first start; the last of it. */
@@ -57,15 +86,19 @@ export class GatewayProcess extends GatewayClient {
 
   /** A new process on what is stored. Resolves when it serves and knows its pools. */
   async boot(): Promise<void> {
-    const child = spawn(process.execPath, [ENTRY], { stdio: ['pipe', 'pipe', 'pipe'] });
+    const { env = process.env, within = [] } = this.#launch;
+    const [command = '', ...args] = [...within, process.execPath, ENTRY];
+    const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child = child;
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#said = (this.#said + text).slice(-100_000);
     });
     child.stdin.on('error', () => {}); // killed before it has read its section
     child.stdin.write(`${JSON.stringify(this.#section)}\n`);
+    const lines = createInterface({ input: child.stdout });
+    this.#lines = lines;
     const [line]: string[] = await Promise.race([
-      once(createInterface({ input: child.stdout }), 'line'),
+      once(lines, 'line'),
       once(child, 'exit').then(() => ['{"type":"gone"}']),
     ]);
     invariant(JSON.parse(line ?? '').type === 'ready', 'the gateway starts', { line, log: this.#said.slice(-2000) });
@@ -74,6 +107,15 @@ export class GatewayProcess extends GatewayClient {
       await sleep(20);
     }
     throw new Error('the gateway did not become ready');
+  }
+
+  /** These pools from now on, in place of all that were. Resolves when it has them. */
+  async setPools(pools: PoolsMessage['pools']): Promise<void> {
+    invariant(this.#child?.stdin && this.#lines, 'the gateway runs');
+    const answered = once(this.#lines, 'line');
+    this.#child.stdin.write(`${JSON.stringify({ type: 'pools', pools })}\n`);
+    const [line]: string[] = await answered;
+    invariant(JSON.parse(line ?? '').type === 'pools', 'the gateway takes the pools', { line });
   }
 
   /** As SIGKILL is: at once, whatever runs. */
@@ -92,6 +134,6 @@ export class GatewayProcess extends GatewayClient {
   }
 
   protected ask(path: string, init: RequestInit): Promise<Response> {
-    return fetch(`http://127.0.0.1:${this.port}${path}`, init);
+    return fetch(`http://${this.#host}:${this.port}${path}`, init);
   }
 }

@@ -28,7 +28,7 @@ export interface PagedPoolOptions {
   supervisor?: Partial<SupervisorOptions>;
 }
 
-const MAIN = fileURLToPath(new URL('./pagedPoolMain.ts', import.meta.url));
+export const PAGED_POOL_MAIN = fileURLToPath(new URL('./pagedPoolMain.ts', import.meta.url));
 
 export function pagedPoolOptions(folder: string, secret: Uint8Array, options: PagedPoolOptions): SupervisorOptions {
   const write = (name: string, file: PagedModelFile) => {
@@ -44,7 +44,7 @@ export function pagedPoolOptions(folder: string, secret: Uint8Array, options: Pa
   return {
     name: 'pool',
     command: process.execPath,
-    args: [MAIN],
+    args: [PAGED_POOL_MAIN],
     env: { PATH: process.env.PATH },
     host: '127.0.0.1',
     stopLimitMs: 10_000,
@@ -70,7 +70,12 @@ export async function startPagedPool(options: PagedPoolOptions = {}): Promise<Pa
   });
   const { port } = await supervisor.start();
   return {
-    address: { url: `http://127.0.0.1:${port}`, poolId: options.poolId ?? 'pool-1', keyId: 'key-1', secret },
+    address: {
+      url: `http://${options.supervisor?.host ?? '127.0.0.1'}:${port}`,
+      poolId: options.poolId ?? 'pool-1',
+      keyId: 'key-1',
+      secret,
+    },
     supervisor,
     log,
     folder,
