@@ -30,6 +30,7 @@ const COMMANDS = {
   'bench:kernels': { entry: 'bench/kernels/run.ts', dev: true },
   chaos: { entry: 'test/chaos/run.ts', dev: true },
   'chaos:streams': { entry: 'test/chaos/runStreams.ts', dev: true },
+  soak: { entry: 'test/soak/run.ts', dev: true },
   'sim:cache': { entry: 'bench/simCache.ts', dev: true },
   'sim:routing': { entry: 'bench/simRouting.ts', dev: true },
   'config:schema': { entry: 'bin/writeSchema.ts', dev: true },

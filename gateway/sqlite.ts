@@ -29,7 +29,7 @@ interface Waiting {
 const LOG_PAGES = 16_384;
 
 /** Pages kept in memory: those that the requests of many tenants touch, which would be read again for each. */
-const CACHE_KIB = 64 * 1024;
+export const CACHE_KIB = 64 * 1024;
 
 export class SqliteStore implements SchemaStore {
   readonly #db: DatabaseSync;
