@@ -38,10 +38,10 @@ console.log('of the second half: first, last, growth per hour ± standard error'
 for (const { process, figure, slope } of report.slopes) {
   const { first, last, perHour, standardError, leaks } = slope;
   const cells = [first, last, perHour, standardError].map((value) => shown(figure, value).padStart(10));
-  console.log(`  ${process.padEnd(8)} ${figure.padEnd(10)} ${cells.join(' ')}${leaks ? '  LEAK' : ''}`);
+  console.log(`  ${process.padEnd(8)} ${figure.padEnd(10)} ${cells.join(' ')}${leaks ? '  grows' : ''}`);
 }
 for (const [process, ms] of Object.entries(report.worstLagMs))
   console.log(`  ${process}: event loop at most ${ms.toFixed(0)} ms late`);
-console.log(report.faults.length === 0 ? 'Nothing leaks.' : 'Faults:');
+console.log(report.faults.length === 0 ? 'No fault.' : 'Faults:');
 for (const fault of report.faults) console.log(`  ${fault}`);
 process.exit(report.faults.length === 0 ? 0 : 1);

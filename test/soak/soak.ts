@@ -45,6 +45,8 @@ const SLEEP_EVERY_MS = 20_000;
 const ASLEEP_MS = 500;
 /** Shares of the duration at which all pools are replaced: early, so that what has a bound is full before the second half. */
 const REPLACED_AT = [0.05, 0.12];
+/** Before that, code is compiled and caches fill. */
+const LEAST_JUDGED_MS = 600_000;
 /** Host memory for the pools' KV blocks: full before anybody measures. */
 const TIER_BYTES = 4_000_000;
 /** Connections that are kept for the next request are closed by then. */
@@ -87,9 +89,11 @@ export async function soak(options: SoakOptions): Promise<SoakReport> {
     say('idle');
     const faults = await soaked.leftovers(before);
     const slopes = soaked.slopes(startedAtMs + durationMs / 2);
+    const judged = durationMs >= LEAST_JUDGED_MS;
+    if (!judged) say(`${durationMs / 1000} s are a start: its slopes accuse nobody.`);
+    else if (slopes.length < 3 * FIGURES.length) faults.push(`only ${slopes.length} figures were sampled often enough`);
     faults.push(
-      ...slopes.flatMap(({ process, figure, slope }) => (slope.leaks ? `${process}: ${figure} grows` : [])),
-      ...(slopes.length < 3 * FIGURES.length ? [`only ${slopes.length} figures were sampled often enough`] : []),
+      ...slopes.flatMap(({ process, figure, slope }) => (judged && slope.leaks ? `${process}: ${figure} grows` : [])),
       ...unexpected(tally),
       ...pools.failures.map(String),
     );
