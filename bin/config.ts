@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { z } from 'zod';
+import type { CertificateFiles } from '../pool/wire/certificateFiles.ts';
 import { ENV_OVERRIDES, type HearthConfig, hearthConfig } from './configSchema.ts';
 
 const FILE = 'hearth.config.json';
@@ -28,20 +29,32 @@ export function loadConfig(root: string, env: NodeJS.ProcessEnv): LoadedConfig {
   const config = parseConfig(written ?? {}, env, path);
   const { kvDiskFolder } = config.pool;
   const { tls } = config.server;
+  const { enrolled } = config;
   return {
     config: {
       ...config,
       server: {
         ...config.server,
         dataDir: resolve(root, config.server.dataDir),
-        ...(tls && { tls: { certFile: resolve(root, tls.certFile), keyFile: resolve(root, tls.keyFile) } }),
+        ...(tls && { tls: resolved(root, tls) }),
       },
+      ...(enrolled && {
+        enrolled: {
+          ...enrolled,
+          keyFile: resolve(root, enrolled.keyFile),
+          ...(enrolled.tls && { tls: resolved(root, enrolled.tls) }),
+        },
+      }),
       pool: { ...config.pool, ...(kvDiskFolder !== undefined && { kvDiskFolder: resolve(root, kvDiskFolder) }) },
     },
     file: written === null ? null : path,
     adminKey: env.HEARTH_ADMIN_KEY || null,
     pepperHex: env.HEARTH_PEPPER || null,
   };
+}
+
+function resolved(root: string, { certFile, keyFile }: CertificateFiles): CertificateFiles {
+  return { certFile: resolve(root, certFile), keyFile: resolve(root, keyFile) };
 }
 
 /** Pure part of `loadConfig`: a parsed file and an environment. Throws ConfigError. */
@@ -101,7 +114,7 @@ function keysAt(path: readonly PropertyKey[]): string[] {
   if (section === 'models') return Object.keys(shape.models.unwrap().element.shape);
   if (section === 'pools')
     return [...new Set(shape.pools.unwrap().element.options.flatMap((kind) => Object.keys(kind.shape)))];
-  if (section === 'server' || section === 'gateway' || section === 'pool')
+  if (section === 'server' || section === 'gateway' || section === 'pool' || section === 'enrolled')
     return Object.keys(shape[section].unwrap().shape);
   return [];
 }

@@ -16,6 +16,8 @@ const {
   tuning,
   lifecycle,
   models: poolModels,
+  announce,
+  metrics,
 } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, billing, routing, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
@@ -122,6 +124,29 @@ export type PoolConfig = z.infer<typeof poolEntry>;
 
 export const isForeign = (pool: PoolConfig): pool is ForeignPool => pool.kind === 'openai';
 
+const { gateway: gatewayUrl, url } = announce.unwrap().shape;
+const listener = poolSection.shape;
+const enrolled = z
+  .strictObject({
+    id: poolId.describe('Name that the pool is enrolled under.'),
+    keyFile: z
+      .string()
+      .min(1)
+      .describe('File with the key that the enrolment answered: JSON with id and secret_hex. Relative to the project.'),
+    gateway: gatewayUrl,
+    url,
+    host: listener.host,
+    port: z.int().min(1).max(65_535).default(9000).describe('Port to listen on.'),
+    tls: listener.tls,
+    behindTls: listener.behindTls,
+    metrics: metrics.describe(
+      'A listener for /metrics alone, without a key. Default: only this machine may read them.',
+    ),
+  })
+  .optional()
+  .describe('This machine as one pool for a gateway elsewhere (npm run pool).');
+export type EnrolledConfig = NonNullable<z.infer<typeof enrolled>>;
+
 const gateway = z.strictObject({
   ...defaults.unwrap().shape,
   ...gatewayLimits,
@@ -154,10 +179,12 @@ export const hearthConfig = z
     pool: pool.prefault({}),
     pools: z
       .array(poolEntry)
-      .min(1)
       .max(64)
       .prefault([{ id: 'local' }])
-      .describe('The pool processes of this machine; what they have in common stands under pool.'),
+      .describe(
+        'The pool processes of this machine; what they have in common stands under pool. []: none, all are enrolled (docs/pools.md).',
+      ),
+    enrolled,
   })
   .superRefine(({ models, pools }, context) => {
     const refuse = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
@@ -172,7 +199,7 @@ export const hearthConfig = z
     }
     if (models.length === 0 && !pools.every(isForeign)) refuse(['models'], 'a pool of our own serves at least one');
     for (const [i, { id: name }] of models.entries())
-      if (!pools.some((one) => serves(one, name)))
+      if (pools.length > 0 && !pools.some((one) => serves(one, name)))
         refuse(['models', i], `no pool serves ${JSON.stringify(name)}; where all pools are foreign, models is []`);
   })
   .describe('Configuration of Hearth.');
@@ -186,6 +213,8 @@ export const ENV_OVERRIDES = [
   { name: 'HEARTH_DATA_DIR', path: ['server', 'dataDir'], integer: false },
   { name: 'HEARTH_ADAPTER', path: ['adapter'], integer: false },
   { name: 'HEARTH_MODEL_CACHE', path: ['modelCache'], integer: false },
+  { name: 'HEARTH_POOL_ID', path: ['enrolled', 'id'], integer: false },
+  { name: 'HEARTH_POOL_URL', path: ['enrolled', 'url'], integer: false },
 ] as const;
 
 /** Variables without a key in the file, because what they hold must not stand in one or decides which one is read. */

@@ -16,6 +16,7 @@ const PARENT_WATCH_MS = 500;
 
 const COMMANDS = {
   start: { entry: 'bin/start.ts', dev: false },
+  pool: { entry: 'bin/pool.ts', dev: false },
   doctor: { entry: 'bin/doctor.ts', dev: false },
   test: { entry: 'bin/test.ts', dev: true },
   deliver: { entry: 'bin/deliver.ts', dev: false },

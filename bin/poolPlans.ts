@@ -73,7 +73,8 @@ async function planOwn(
   const modelPaths = new Map<string, string>();
   const choices: AdapterChoice[] = [];
   for (const { adapter } of pools) choices.push(await adapterOf(adapter ?? config.adapter));
-  for (const model of config.models) {
+  const served = config.models.filter((model) => pools.some((own) => modelsOf(config, own).includes(model)));
+  for (const model of served) {
     const { path } = await prepareModel(progress, model, { cacheDir: config.modelCache, env, signal });
     modelPaths.set(model.id, path);
   }

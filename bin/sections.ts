@@ -6,7 +6,7 @@ import type { PoolsMessage } from '../gateway/processProtocol.ts';
 import type { poolSection } from '../pool/config.ts';
 import type { upstreamSection } from '../pool/upstream/config.ts';
 import type { LoadedConfig } from './config.ts';
-import type { ForeignPool, HearthConfig, OwnPool } from './configSchema.ts';
+import type { EnrolledConfig, ForeignPool, HearthConfig, OwnPool } from './configSchema.ts';
 
 export type PoolSectionInput = z.input<typeof poolSection>;
 export type UpstreamSectionInput = z.input<typeof upstreamSection>;
@@ -112,6 +112,15 @@ function ownSection({ server, pool }: HearthConfig, { poolId, keyId, secretHex }
     maxBodyBytes: server.maxBodyBytes + POOL_BODY_MARGIN_BYTES,
     drainMs: server.drainMs,
   };
+}
+
+/** The same pool for a gateway elsewhere: where it listens, and where it announces itself. */
+export function enrolledSection<T extends PoolSectionInput | UpstreamSectionInput>(
+  section: T,
+  enrolled: EnrolledConfig,
+): T {
+  const { id: _id, keyFile: _key, gateway, url, ...listener } = enrolled;
+  return { ...section, ...listener, announce: { gateway, url } };
 }
 
 export function gatewaySectionOf(

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from '../gateway/config.ts';
 import type { PoolsMessage } from '../gateway/processProtocol.ts';
+import { healthStatus } from '../pool/healthCheck.ts';
 import { POOL_HEALTH, Supervisor, type SupervisorOptions, type SupervisorState } from '../pool/supervisor.ts';
 import type { Ready } from './banner.ts';
 import { ConfigError, type LoadedConfig } from './config.ts';
@@ -20,7 +21,7 @@ import type { ProgressLine } from './progressLine.ts';
 import { gatewaySectionOf, journalFolder, POOL_HOST } from './sections.ts';
 
 /** Past its own drain bound a process gets this long to close its files. */
-const STOP_MARGIN_MS = 10_000;
+export const STOP_MARGIN_MS = 10_000;
 /** The pool is warm by then and the gateway asks it each second: longer means that something is wrong. */
 const READY_LIMIT_MS = 30_000;
 const READY_INTERVAL_MS = 50;
@@ -28,7 +29,7 @@ const READY_INTERVAL_MS = 50;
 const ANNOUNCE_LIMIT_MS = 10_000;
 const GATEWAY_HEALTH = { ...POOL_HEALTH, path: '/healthz' };
 /** Secrets of ours stay out of the environment of what we start; so does a foreign server's key, but for its own pool. */
-const SECRETS = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
+export const SECRETS: readonly string[] = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 'HF_TOKEN'];
 
 /** The gateway on Node, or the Worker in workerd. */
 export type GatewayScript = 'gateway/node.ts' | 'bin/edgeGateway.ts';
@@ -94,7 +95,8 @@ export class Service {
   /** Resolves when requests are answered. Throws the error of whatever step failed. */
   async start(loaded: LoadedConfig): Promise<Omit<Ready, 'seconds'>> {
     const { config } = loaded;
-    const { host, port, dataDir } = config.server;
+    const { host, port, dataDir, tls } = config.server;
+    const scheme = tls ? 'https' : 'http';
     const problem = await portProblem(host, port);
     if (problem) throw new ConfigError(problem);
     makeDataFolder(dataDir);
@@ -105,19 +107,20 @@ export class Service {
     await this.#fleet.start(plans);
     this.#stop.signal.throwIfAborted();
     this.#gateway = this.#supervise('gateway', {
-      ...{ script: this.#gatewayScript, host: reachable(host), env: {}, health: GATEWAY_HEALTH },
+      ...{ script: this.#gatewayScript, host: reachable(host), env: {}, health: { ...GATEWAY_HEALTH, scheme } },
       section: (gatewayPort) => gatewaySectionOf(loaded, this.#fleet.entries, gatewayPort),
       onAnnounced: () => this.#announced.resolve(),
     });
     const gateway = await this.#gateway.start();
-    await this.#untilReady(`http://${urlHost(reachable(host))}:${gateway.port}/readyz`, config.pools.some(isForeign));
+    const readyz = `${scheme}://${urlHost(reachable(host))}:${gateway.port}/readyz`;
+    if (plans.length > 0) await this.#untilReady(readyz, config.pools.some(isForeign));
     this.#progress.end();
     this.#serving = true;
     this.#gateway.failed.then(this.#failed.resolve);
 
     const credentials = join(dataDir, 'dev-credentials.json');
     return {
-      baseUrl: `http://${urlHost(host)}:${gateway.port}/v1`,
+      baseUrl: `${scheme}://${urlHost(host)}:${gateway.port}/v1`,
       model: plans[0]?.models[0] ?? '',
       adapter: plans[0]?.adapterName ?? '',
       apiKey: config.server.mode === 'development' && isLoopback(host) ? apiKeyIn(credentials) : null,
@@ -188,11 +191,8 @@ export class Service {
    */
   async #untilReady(url: string, mayBeLate: boolean): Promise<void> {
     const limit = AbortSignal.timeout(READY_LIMIT_MS);
-    const signal = AbortSignal.any([this.#stop.signal, limit]);
     for (;;) {
-      const answer = await fetch(url, { signal }).catch(() => null);
-      await answer?.body?.cancel();
-      if (answer?.ok) return;
+      if ((await healthStatus(url, GATEWAY_HEALTH.timeoutMs)) === 200) return;
       this.#stop.signal.throwIfAborted();
       if (limit.aborted && mayBeLate) return this.#say(`Not every model is ready; see ${this.#log?.path}`);
       if (limit.aborted)

@@ -1,6 +1,7 @@
 // The gateway's section of the configuration, as its process gets it on stdin: complete, every default documented, unknown keys
 // refused. What would be unsafe together (an open address without an explicit admin key, pepper and TLS) is refused here.
 import { z } from 'zod';
+import { certificateFiles } from '../pool/wire/certificateFiles.ts';
 import { declarationBytes, PREFIX_LIMITS, prefixDeclaration } from '../pool/wire/publicPrefixes.ts';
 import { ADMIN_KEY_MIN_LENGTH } from './keys/adminKey.ts';
 import { ROUTING_POLICY_NAMES } from './routing/policies.ts';
@@ -81,11 +82,6 @@ export const routingSchema = z
   .default('prefix-affine')
   .describe('Which of several pools gets a request (docs/pools.md).');
 
-const tls = z.strictObject({
-  certFile: z.string().min(1).describe('PEM file of the certificate and its chain. Read again when it changes.'),
-  keyFile: z.string().min(1).describe('PEM file of its private key.'),
-});
-
 /** Version 0 is the one that a host generated itself, where it does that. */
 export const peppersSchema = (leastVersion: 0 | 1) =>
   z
@@ -121,7 +117,7 @@ export const gatewaySection = z
     namespaceSecretHex: secretHex
       .optional()
       .describe('Derives key tags and cache scopes; never change it. Generated if absent.'),
-    tls: tls.optional().describe('Terminates TLS here, 1.2 or newer.'),
+    tls: certificateFiles.optional().describe('Terminates TLS here, 1.2 or newer.'),
     trustProxy: z.boolean().default(false).describe('Declares that a proxy in front terminates TLS.'),
     pools: z.array(poolSchema).max(256).default([]).describe('The pools that serve.'),
     defaults: defaultsSchema.prefault({}),

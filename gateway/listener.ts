@@ -1,10 +1,11 @@
 // The Node host's front: node:http, or TLS from certificate files that may be renewed while it runs. Whoever sends slowly or nothing is
 // cut off: headers, whole requests and idle connections each have their time.
-import { readFileSync, statSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:https';
-import { createSecureContext } from 'node:tls';
+import type { SecureContextOptions } from 'node:tls';
 import { createAdaptorServer } from '@hono/node-server';
+import { CertificateError, secureOptions, watchCertificate as watchFiles } from '../pool/wire/certificate.ts';
+import type { CertificateFiles } from '../pool/wire/certificateFiles.ts';
 import type { Clock } from './clock.ts';
 import { ConfigError, type GatewaySection } from './config.ts';
 import { invariant } from './invariant.ts';
@@ -18,8 +19,6 @@ const IDLE_TIMEOUT_MS = 75_000;
 const CHECK_INTERVAL_MS = 1000;
 /** All headers together; a key, a trace and what proxies add. */
 const MAX_HEADER_BYTES = 32 * 1024;
-/** Certificate files are looked at this often. */
-const RENEWAL_INTERVAL_MS = 60_000;
 
 type Fetch = (request: Request) => Response | Promise<Response>;
 export type Listener = Server | TlsServer;
@@ -37,7 +36,7 @@ export function createListener(fetch: Fetch, { limits, tls }: GatewaySection): L
   const server = tls
     ? createAdaptorServer({
         ...{ fetch, createServer: createTlsServer, hostname: NAMELESS_HOST },
-        serverOptions: { ...serverOptions, ...readCertificate(tls), minVersion: 'TLSv1.2' },
+        serverOptions: { ...serverOptions, ...certificateOf(tls) },
       })
     : createAdaptorServer({ ...{ fetch, createServer, serverOptions, hostname: NAMELESS_HOST } });
   invariant(server instanceof Server || server instanceof TlsServer, 'the gateway listens with HTTP/1.1');
@@ -74,35 +73,18 @@ export async function watchCertificate(
   { clock, log, signal }: { clock: Clock; log: Log; signal: AbortSignal },
 ): Promise<void> {
   if (!tls || !(server instanceof TlsServer)) return;
-  for (let seen = changedMs(tls); !signal.aborted; ) {
-    await clock.sleep(RENEWAL_INTERVAL_MS, signal);
-    const now = changedMs(tls);
-    if (now === seen || signal.aborted) continue;
-    try {
-      server.setSecureContext({ ...readCertificate(tls), minVersion: 'TLSv1.2' });
-      seen = now;
-      log.info('certificate_renewed');
-    } catch (error) {
-      log.error('certificate_refused', errorFields(error));
-    }
-  }
+  await watchFiles(server, tls, {
+    sleep: (ms) => clock.sleep(ms, signal),
+    onRenewed: () => log.info('certificate_renewed'),
+    onRefused: (error) => log.error('certificate_refused', errorFields(error)),
+    signal,
+  });
 }
 
-type TlsFiles = NonNullable<GatewaySection['tls']>;
-
-function readCertificate({ certFile, keyFile }: TlsFiles): { cert: Buffer; key: Buffer } {
+function certificateOf(files: CertificateFiles): SecureContextOptions {
   try {
-    const files = { cert: readFileSync(certFile), key: readFileSync(keyFile) };
-    createSecureContext(files);
-    return files;
+    return secureOptions(files);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
-    throw new ConfigError(
-      `tls: ${certFile} and ${keyFile} can't be used (${code}). Give a certificate with its chain and the key that belongs to it, both PEM.`,
-    );
+    throw error instanceof CertificateError ? new ConfigError(error.message) : error;
   }
-}
-
-function changedMs({ certFile, keyFile }: TlsFiles): string {
-  return [certFile, keyFile].map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0).join();
 }

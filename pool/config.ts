@@ -2,6 +2,7 @@
 // environment, and is checked here once; the rest of the pool trusts it.
 import { z } from 'zod';
 import { EVICTION_POLICIES } from '../engine/eviction/policies.ts';
+import { certificateFiles } from './wire/certificateFiles.ts';
 
 /** Floors and weights per tenant, over the policy that learns. */
 const DEFAULT_EVICTION = 'multi-tenant';
@@ -180,11 +181,29 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 
+/** Requests and answers can't be read by who is between. */
+export function isProtected({ host, tls, behindTls }: { host: string; tls?: unknown; behindTls: boolean }): boolean {
+  return isLoopback(host) || tls !== undefined || behindTls;
+}
+
+export const UNPROTECTED = {
+  path: ['host'],
+  message:
+    'an address beyond loopback needs TLS: give certificate files as tls, or put a terminating proxy in front and set behindTls',
+};
+
+const metricsSection = z.strictObject({
+  host: z.string().min(1).default('127.0.0.1').describe('Address of the listener of /metrics.'),
+  port: port.describe('Its port; 0 takes any.'),
+});
+
 export const poolSection = z
   .strictObject({
     host: z.string().default('127.0.0.1').describe('Address to listen on.'),
     port: port.default(0).describe('0: any free port, told in the ready message.'),
+    tls: certificateFiles.optional().describe('Terminates TLS here, 1.2 or newer.'),
     behindTls: z.boolean().default(false).describe('A proxy in front ends TLS: allows an address beyond loopback.'),
+    metrics: metricsSection.optional(),
     poolId: z.string().min(1).max(128).describe('Name of this pool; requests are signed for it.'),
     keys: z
       .array(z.strictObject({ id: z.string().min(1).max(128), secretHex: z.string().regex(/^[0-9a-f]{64}$/) }))
@@ -219,10 +238,7 @@ export const poolSection = z
     drainMs: z.int().min(0).max(600_000).default(30_000).describe('How long running requests may finish after a stop.'),
     dawnFlags: z.array(z.string()).max(64).default([]).describe('Toggles for the WebGPU implementation.'),
   })
-  .refine((section) => isLoopback(section.host) || section.behindTls, {
-    path: ['host'],
-    message: 'an address beyond loopback needs TLS: put a terminating proxy in front and set behindTls',
-  })
+  .refine(isProtected, UNPROTECTED)
   .refine((section) => new Set(section.models.map((model) => model.id)).size === section.models.length, {
     path: ['models'],
     message: 'two models have the same id',
@@ -230,4 +246,5 @@ export const poolSection = z
 
 export type PoolSection = z.infer<typeof poolSection>;
 export type PoolModelSection = PoolSection['models'][number];
+export type ListenSection = Pick<PoolSection, 'host' | 'port'> & { tls?: PoolSection['tls'] };
 export type SpeculationSection = PoolModelSection['speculation'];

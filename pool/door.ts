@@ -88,12 +88,18 @@ export function openDoor(door: Door): {
 
   app.get('/health/live', (c) => c.json({ status: 'live' }));
   app.get('/health/ready', (c) => c.json({ status: door.ready() ? 'ready' : 'not_ready' }, door.ready() ? 200 : 503));
-  app.get('/metrics', async (c) => {
-    if (!fromLoopback(c)) return c.notFound();
-    return c.body(await door.metricsText(), 200, { 'content-type': METRICS_CONTENT_TYPE });
-  });
+  app.get('/metrics', async (c) => (fromLoopback(c) ? metricsAnswer(await door.metricsText()) : c.notFound()));
   app.notFound((c) => c.json({ error: { ...notFound('There is no such route.', 'not_found', null).wire } }, 404));
   return { app, signed };
+}
+
+/** Metrics alone, for a listener of their own: whoever reaches it may read them. */
+export function metricsApp(metricsText: Door['metricsText']): Hono {
+  return new Hono().get('/metrics', async () => metricsAnswer(await metricsText()));
+}
+
+function metricsAnswer(text: string): Response {
+  return new Response(text, { headers: { 'content-type': METRICS_CONTENT_TYPE } });
 }
 
 function answer({ status, body }: Reply, caller: Signed | null, headers: Record<string, string> = {}): Response {

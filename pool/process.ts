@@ -156,6 +156,7 @@ class PoolProcess {
       journal: this.#journal,
       requests: this.#requests,
       status: () => pool.status(),
+      metricsText: () => pool.metricsText(),
       drain: () => pool.drain(),
       tick: () => this.#lifecycle.tick(),
       stopped: () => this.#lifecycle.stopped(),

@@ -5,6 +5,7 @@ import type { Hono } from 'hono';
 import { Announcer } from './announcer.ts';
 import type { Identity } from './authenticate.ts';
 import type { PoolSection } from './config.ts';
+import { metricsApp } from './door.ts';
 import { poolStopping } from './errors.ts';
 import type { Failure } from './generation.ts';
 import { Journal } from './journal.ts';
@@ -33,6 +34,7 @@ export interface Served {
   journal: Journal;
   requests: { idle(): Promise<void>; failAll(failure: Failure): void };
   status: () => PoolStatus;
+  metricsText: () => Promise<string>;
   /** Refuses new requests; running ones go on. */
   drain: () => void;
   tick: () => void;
@@ -43,7 +45,10 @@ export interface Served {
   adapter: string;
 }
 
-export type ServingSection = Pick<PoolSection, 'host' | 'port' | 'drainMs' | 'announce' | 'poolId' | 'keys'>;
+export type ServingSection = Pick<
+  PoolSection,
+  'host' | 'port' | 'tls' | 'metrics' | 'drainMs' | 'announce' | 'poolId' | 'keys'
+>;
 
 /** What the last process left in it is told to the log. Throws JournalLocked or JournalUnavailable. */
 export function openJournal({ folder, fsync, segmentBytes }: PoolSection['journal'], log: Log): Journal {
@@ -65,14 +70,15 @@ export function identityOf({ poolId, keys }: ServingSection, startedAtMs: number
   };
 }
 
-/** Resolves with the exit code. Throws ListenError. */
+/** Resolves with the exit code. Throws ListenError, CertificateError. */
 export async function serve(
   { say, log }: Pick<ProcessIo, 'say'> & { log: Log },
   section: ServingSection,
   served: Served,
   stop: Promise<void>,
 ): Promise<number> {
-  const listening = await listen(served.app, section.host, section.port);
+  const listening = await listen(served.app, section, log);
+  const collected = section.metrics && (await listen(metricsApp(served.metricsText), section.metrics, log));
   const healing = setInterval(() => served.journal.heal(), HEAL_INTERVAL_MS);
   const ticking = setInterval(served.tick, TICK_MS);
   const leaving = new AbortController();
@@ -97,6 +103,7 @@ export async function serve(
     return 0;
   } finally {
     clearInterval(healing);
+    await collected?.close(0);
     leaving.abort();
     await announcing;
     clearInterval(ticking);

@@ -5,7 +5,7 @@ import { nextRestart } from './restartPolicy.ts';
 import { ProcessFailed, Supervisor, type SupervisorOptions } from './supervisor.ts';
 
 const ODD = fileURLToPath(new URL('../test/support/oddProcess.ts', import.meta.url));
-const HEALTH = { path: '/', intervalMs: 50, timeoutMs: 200, failures: 2 };
+const HEALTH = { scheme: 'http' as const, path: '/', intervalMs: 50, timeoutMs: 200, failures: 2 };
 const RESTART = { initialDelayMs: 10, maxDelayMs: 40, maxDeaths: 4, windowMs: 60_000 };
 
 const supervisors: Supervisor[] = [];

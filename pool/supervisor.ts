@@ -4,6 +4,7 @@
 //   start ─▶ loading ─ready▶ serving ─death▶ waiting ─▶ loading …   too many deaths ─▶ failed;  stop ─▶ stopped, from anywhere
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Child, type Command, type Exit } from './childProcess.ts';
+import { healthStatus } from './healthCheck.ts';
 import type { ProcessMessage } from './processProtocol.ts';
 import { DEFAULT_RESTART_POLICY, nextRestart, type RestartPolicy } from './restartPolicy.ts';
 
@@ -21,6 +22,7 @@ export class ProcessFailed extends Error {
 export interface HealthCheck {
   /** Any HTTP answer counts as alive; its status says whether it is ready. */
   path: string;
+  scheme: 'http' | 'https';
   intervalMs: number;
   timeoutMs: number;
   /** Unanswered checks in a row after which the process is killed. */
@@ -30,7 +32,10 @@ export interface HealthCheck {
 /** A start that says nothing for this long hangs: each stage of a start tells its progress far more often. */
 export const DEFAULT_STALL_LIMIT_MS = 300_000;
 
-export const POOL_HEALTH: HealthCheck = { path: '/health/ready', intervalMs: 2000, timeoutMs: 5000, failures: 3 };
+export const POOL_HEALTH: HealthCheck = {
+  ...{ path: '/health/ready', scheme: 'http' },
+  ...{ intervalMs: 2000, timeoutMs: 5000, failures: 3 },
+};
 
 export type SupervisorState = 'loading' | 'ready' | 'unready' | 'restarting' | 'stopped' | 'failed';
 
@@ -176,18 +181,10 @@ export class Supervisor {
   }
 
   /** HTTP status of the health check; null when nobody answers in time. */
-  async #ask(): Promise<number | null> {
-    const { path, timeoutMs } = this.#health;
+  #ask(): Promise<number | null> {
+    const { path, timeoutMs, scheme } = this.#health;
     const { host } = this.#options;
-    try {
-      const answer = await fetch(`http://${host.includes(':') ? `[${host}]` : host}:${this.#port}${path}`, {
-        signal: AbortSignal.timeout(timeoutMs),
-      });
-      await answer.body?.cancel();
-      return answer.status;
-    } catch {
-      return null;
-    }
+    return healthStatus(`${scheme}://${host.includes(':') ? `[${host}]` : host}:${this.#port}${path}`, timeoutMs);
   }
 
   get #health(): HealthCheck {

@@ -1,12 +1,25 @@
 // The section of a pool whose engine is a foreign server: what every pool process is told, and where that server is. Its key is never in
 // a section, nor in a file: the section names the variable of the environment that has it.
 import { z } from 'zod';
-import { isLoopback, poolSection } from '../config.ts';
+import { isLoopback, isProtected, poolSection, UNPROTECTED } from '../config.ts';
 import type { MakeName } from './makes/makes.ts';
 import { MAKES } from './makes/makes.ts';
 
-const { host, port, behindTls, poolId, keys, journal, lifecycle, announce, maxBodyBytes, drainMs, models } =
-  poolSection.shape;
+const {
+  host,
+  port,
+  tls,
+  behindTls,
+  metrics,
+  poolId,
+  keys,
+  journal,
+  lifecycle,
+  announce,
+  maxBodyBytes,
+  drainMs,
+  models,
+} = poolSection.shape;
 const { wakeWaiting, wakeWaitMs, probeMs } = lifecycle.unwrap().shape;
 const { id, contextLength } = models.element.shape;
 
@@ -99,7 +112,7 @@ export function upstreamIssue(
 
 export const upstreamSection = z
   .strictObject({
-    ...{ host, port, behindTls, poolId, keys, journal, announce, maxBodyBytes, drainMs },
+    ...{ host, port, tls, behindTls, metrics, poolId, keys, journal, announce, maxBodyBytes, drainMs },
     ...upstreamShape,
     wakeWaiting: wakeWaiting.describe('Requests that wait while the server loads a model.'),
     wakeWaitMs,
@@ -109,11 +122,6 @@ export const upstreamSection = z
   .superRefine((section, context) => {
     const issue = upstreamIssue(section);
     if (issue) context.addIssue({ code: 'custom', ...issue });
-    if (!isLoopback(section.host) && !section.behindTls)
-      context.addIssue({
-        code: 'custom',
-        path: ['host'],
-        message: 'an address beyond loopback needs TLS: put a terminating proxy in front and set behindTls',
-      });
+    if (!isProtected(section)) context.addIssue({ code: 'custom', ...UNPROTECTED });
   });
 export type UpstreamSection = z.infer<typeof upstreamSection>;

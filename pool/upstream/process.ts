@@ -44,6 +44,7 @@ export function runUpstreamProcess(io: ProcessIo, env: NodeJS.ProcessEnv): Promi
       const served = {
         ...{ app: createUpstreamApp(pool), journal, requests },
         status: () => pool.status(),
+        metricsText: () => pool.metricsText(),
         drain: () => pool.drain(),
         tick: () => {},
         stopped: () => life.stopped(),
