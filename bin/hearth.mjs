@@ -34,6 +34,7 @@ const COMMANDS = {
   soak: { entry: 'test/soak/run.ts', dev: true },
   'sim:cache': { entry: 'bench/simCache.ts', dev: true },
   'sim:routing': { entry: 'bench/simRouting.ts', dev: true },
+  'kubernetes:render': { entry: 'bin/writeKubernetes.ts', dev: true },
   'config:schema': { entry: 'bin/writeSchema.ts', dev: true },
 };
 

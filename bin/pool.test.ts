@@ -1,6 +1,6 @@
 // A gateway without pools of its own and a pool by itself, as two pods would be: both by their launchers, both with TLS, neither told of the other
 // but by an enrolment.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { get, request } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -85,8 +85,30 @@ it('an enrolled pool is served by a gateway that has none of its own, over TLS, 
   expect((await ask(gatewayPort, '/healthz')).status).toBe(200);
   expect((await ask(gatewayPort, '/readyz')).status).toBe(503);
 
+  const enrol = (count: number) =>
+    spawnSync(
+      'deploy/kubernetes/enrol.sh',
+      [`https://127.0.0.1:${gatewayPort}`, 'hearth', String(count), join(folder, 'pods')],
+      {
+        ...{ cwd: root, encoding: 'utf8' },
+        env: { ...process.env, HEARTH_ADMIN_KEY: ADMIN_KEY, CURL_CA_BUNDLE: join(folder, 'tls.crt') },
+      },
+    );
+  expect(enrol(2)).toMatchObject({ status: 0, stdout: 'hearth-pool-0\nhearth-pool-1\n', stderr: '' });
+  expect(enrol(3), 'those before are left as they are').toMatchObject({ status: 0, stdout: 'hearth-pool-2\n' });
+  const pod: unknown = JSON.parse(readFileSync(join(folder, 'pods/hearth-pool-1'), 'utf8'));
+  expect(pod).toEqual({ id: expect.stringMatching(/^pool_key_/), secret_hex: expect.stringMatching(/^[0-9a-f]{64}$/) });
+  rmSync(join(folder, 'pods/hearth-pool-1'));
+  expect(enrol(3)).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/hearth-pool-1 is not enrolled: .*Remove one/),
+  });
+
   const admin = async (path: string, body?: object) =>
     JSON.parse((await ask(gatewayPort, `/v1/organization${path}`, { key: ADMIN_KEY, ...(body && { body }) })).body);
+  expect((await admin('/pools/hearth-pool-2')).allowed_origins).toEqual([
+    'https://hearth-pool-2.hearth-pool.hearth.svc:9000',
+  ]);
   const url = `https://127.0.0.1:${poolPort}`;
   const { key } = await admin('/pools', { id: 'pool-0', allowed_origins: [url] });
   mkdirSync(join(folder, 'keys'));

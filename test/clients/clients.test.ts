@@ -7,10 +7,11 @@ import { EdgeRig } from '../support/edgeRig.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN_KEY, type GatewayClient, type Tenant } from '../support/gatewayClient.ts';
 import { GatewayProcess } from '../support/gatewayProcess.ts';
+import { MUST_HAVE_PYTHON, whyNoPython } from '../support/pipPackage.ts';
 import { ScriptedPool } from '../support/scriptedPool.ts';
 import { nodeClient } from './node.ts';
 import type { Call, Client, Told } from './port.ts';
-import { PythonClient, whyNoPython } from './python.ts';
+import { PythonClient } from './python.ts';
 
 type Host = GatewayClient & { readonly baseURL: string; stop(): Promise<void> };
 const HOSTS: [string, (pool: ScriptedPool) => Promise<Host>][] = [
@@ -21,7 +22,6 @@ const CLIENTS: [string, () => Client][] = [
   ['openai for Node', () => nodeClient],
   ['openai for Python', () => new PythonClient()],
 ];
-const MUST_HAVE_PYTHON = process.env.HEARTH_TEST_PYTHON === 'required';
 
 const CHAT = { model: 'tiny', messages: [{ role: 'user', content: 'hi' }], max_tokens: 3 };
 const FULL = { status: 503, message: 'full', type: 'server_error', param: null, code: 'overloaded' };
