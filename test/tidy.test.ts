@@ -167,6 +167,18 @@ describe('documents', () => {
     expect(documents.flatMap((file) => brokenLinks(file, read(file)))).toEqual([]);
   });
 
+  it('name series of metrics that are exported', () => {
+    const exporters = sources.filter((file) => /^(pool|gateway)\//.test(file) && !file.endsWith('.test.ts'));
+    const code = exporters.map(read).join('\n');
+    // The pool's engines put the first words before the names of their families.
+    const isExported = (name: string) =>
+      code.includes(name) || new RegExp(`['"\`]${name.replace('hearth_pool_', '')}['"\`]`).test(code);
+    const named = documents.flatMap((file) => read(file).match(/\bhearth_(pool|gateway)_[a-z_]*[a-z]/g) ?? []);
+    expect(named.length).toBeGreaterThan(15);
+    expect([...new Set(named)].filter((name) => !isExported(name))).toEqual([]);
+    expect(isExported('hearth_pool_queued_tokens')).toBe(false);
+  });
+
   it('a broken link is seen', () => {
     const text =
       '# One thing\n[a](absent.md) [b](#two) [c](#one-thing) [d](../package.json) [e](https://example.org/x)';
