@@ -1,6 +1,7 @@
 // `npm run bench -- [SCENARIO…]`: this engine on one adapter and one model file, in one run and in turn with llama.cpp's Vulkan backend and its code for
 // the processor. Options:
 //   --rounds N (5)   --json FILE (bench/results/…)   --activations int8|f32   --no-peers   --quick (smoke test)
+//   --price-per-hour N   what an hour of this machine costs, for rows of money per million tokens   --currency USD
 // Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER; the default model). Beside the rows' file lies a plot of them.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -11,6 +12,7 @@ import { DEFAULT_MODEL } from '../bin/defaultModel.ts';
 import { prepareAdapter, prepareModel, tuningFile } from '../bin/prepare.ts';
 import { ProgressLine } from '../bin/progressLine.ts';
 import type { Bench } from './bench.ts';
+import { costRows } from './cost.ts';
 import { line } from './line.ts';
 import { plot } from './plot.ts';
 import { ContenderProcess } from './process.ts';
@@ -30,11 +32,19 @@ const { values: options, positionals } = parseArgs({
     activations: { type: 'string', default: 'int8' },
     'no-peers': { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
+    'price-per-hour': { type: 'string' },
+    currency: { type: 'string', default: 'USD' },
   },
 });
 const unknown = positionals.find((name) => !Object.hasOwn(SCENARIOS, name));
 if (unknown !== undefined) {
   console.error(`there is no scenario ${unknown}; there are: ${Object.keys(SCENARIOS).join(', ')}`);
+  process.exit(1);
+}
+
+const perHour = Number(options['price-per-hour'] ?? 0);
+if (!(perHour >= 0)) {
+  console.error('--price-per-hour is a number, such as 2.50');
   process.exit(1);
 }
 
@@ -85,6 +95,7 @@ try {
     console.log(`${name} …`);
     rows.push(...(await SCENARIOS[name]!(bench)).map((row) => ({ ...row, scenario: name, rounds: bench.rounds })));
   }
+  if (perHour > 0) rows.push(...costRows(rows, { perHour, currency: options.currency }));
   const result = report(hearth.about.adapter ?? 'unknown', rows);
   console.log(`\n${result.adapter}; ${result.machine}; commit ${result.commit}; medians of ${bench.rounds} rounds`);
   if (vulkan) console.log(`llama.cpp ${vulkan.about.version} on ${vulkan.about.devices}`);

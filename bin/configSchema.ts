@@ -18,6 +18,8 @@ const {
   models: poolModels,
   announce,
   metrics,
+  pricePerHour,
+  currency,
 } = poolSection.shape;
 const kvTiers = tiers.unwrap().shape;
 const { mode, defaults, limits, billing, routing, publicPrefixes, synchronous, drainMs, tls } = gatewaySection.shape;
@@ -90,6 +92,8 @@ const pool = z.strictObject({
   ),
   kvWriteThrough: kvTiers.writeThrough,
   memoryBytes,
+  pricePerHour,
+  currency,
 });
 
 const { sleepAfterMs, deviceBytes, minWarm } = lifecycle.unwrap().shape;
@@ -108,6 +112,7 @@ const ownPool = z.strictObject({
   sleepAfterMs: sleepAfterMs.describe('In place of pool.sleepAfterMs.'),
   minWarm: minWarm.unwrap().optional().describe('In place of pool.minWarm.'),
   memoryBytes: memoryBytes.describe('In place of pool.memoryBytes.'),
+  pricePerHour: pricePerHour.describe('In place of pool.pricePerHour.'),
 });
 export type OwnPool = z.infer<typeof ownPool>;
 

@@ -118,6 +118,7 @@ it('an enrolled pool is served by a gateway that has none of its own, over TLS, 
     {
       models: [{ id: 'real', source: `file:${await testModelPath()}`, kvBlocks: 64 }],
       server: { dataDir: join(folder, 'pool') },
+      pools: [{ id: 'pod', pricePerHour: '3.60' }],
       enrolled: {
         keyFile: join(folder, 'keys/pool-0'),
         gateway: `https://127.0.0.1:${gatewayPort}`,
@@ -141,6 +142,20 @@ it('an enrolled pool is served by a gateway that has none of its own, over TLS, 
   const chat = { model: 'real', max_tokens: 2, messages: [{ role: 'user', content: 'Hello' }] };
   const answer = await ask(gatewayPort, '/v1/chat/completions', { key: api_key.value, body: chat });
   expect(answer.status, answer.body).toBe(200);
+
+  const costOf = async () => (await admin('/pools/pool-0')).cost;
+  await eventually('the pool tells what it served', async () => (await costOf())?.models[0]?.sequences === 1);
+  const cost = await costOf();
+  expect(cost).toMatchObject({
+    currency: 'USD',
+    per_hour: '3.6',
+    models: [{ model: 'real', output_tokens: 2, charged: null }],
+  });
+  const [served] = cost.models;
+  expect(Number(cost.idle) + Number(served.spent)).toBeGreaterThan(0);
+  expect(Number(served.cost.output)).toBeGreaterThan(Number(served.at_work.output));
+  const series = (await ask(gatewayPort, '/metrics', { key: ADMIN_KEY })).body;
+  expect(series).toMatch(/cost_per_million_tokens\{pool="pool-0",currency="USD",model="real",kind="output"\} [\d.]+/);
 
   // Its supervisor asks over TLS, too: one that gets no answer is killed by now.
   const { intervalMs, failures } = POOL_HEALTH;

@@ -53,7 +53,7 @@ export function poolSectionOf(
     ...config.pool,
     ...own,
   };
-  const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, ...rest } = settings;
+  const { kvBytes, evictionPolicy, tenantMetrics, tuningBudgetMs, pricePerHour, currency, ...rest } = settings;
   const { journalFsync: _fsync, journalSegmentBytes: _segment, maxReceipts: _receipts, ...others } = rest;
   const { kvRamBytes, kvDiskBytes, kvDiskFolder, kvWriteThrough, ...limits } = others;
   const { sleepAfterMs, minWarm, deviceBytes, wakeWaiting, wakeWaitMs, probeMs, ...bounds } = limits;
@@ -66,7 +66,8 @@ export function poolSectionOf(
       ...(contextLength !== undefined && { contextLength }),
     })),
     ...(kvBytes !== undefined && { kvBytes }),
-    ...{ evictionPolicy, tenantMetrics },
+    ...{ evictionPolicy, tenantMetrics, currency },
+    ...(pricePerHour !== undefined && { pricePerHour }),
     tuning: { file: options.tuningFile, budgetMs: tuningBudgetMs },
     bounds,
     lifecycle: {

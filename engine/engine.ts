@@ -16,6 +16,7 @@ import { advance, standing, stepChunk, tells } from './advance.ts';
 import { type Attribution, attribute } from './attribution.ts';
 import { joinListeners } from './blockListeners.ts';
 import { BlockManager, type BlockStatus } from './blockManager.ts';
+import { type DeviceShare, DeviceTurns, divideDeviceTime, type SequenceUse } from './deviceShare.ts';
 import type { EvictionPolicy } from './eviction/policy.ts';
 import { queueTokens, type TokenCosts } from './fairQueue.ts';
 import { invariant } from './invariant.ts';
@@ -45,10 +46,12 @@ const LOAD_POLL_MS = 10;
 const SETTLE_POLL_MS = 5;
 
 /** What one step computed; all 0 when it only ended sequences. */
-export interface StepReport {
+export interface StepReport extends DeviceShare {
   sequences: number;
   tokens: number;
   elapsedMs: number;
+  /** Sequences that have ended since the last, if anything was computed for them. */
+  ended: SequenceUse[];
 }
 
 export interface EngineOptions {
@@ -66,6 +69,8 @@ export interface EngineOptions {
   tiers?: KvTiers;
   /** Drafts of output tokens, computed ahead and taken where the sampler draws them; absent: none. Changes no bit of what is answered. */
   speculation?: SpeculationOptions;
+  /** The device's, where several engines have one. */
+  turns?: DeviceTurns;
   /** Hears what enters and leaves the prefix index, as the tiers do. */
   listener?: BlockListener;
   /** One call per step, with what it did for each sequence that has news. */
@@ -89,12 +94,15 @@ export class Engine {
   readonly #blocks: BlockManager;
   readonly #scheduler: Scheduler;
   readonly #rates = new StepRates();
+  readonly #turns: DeviceTurns;
   readonly #speculator: Speculator | null;
   readonly #loads: TierLoads | null;
   readonly #wakeUp = new WakeUp();
   readonly #alive = new Map<string, Sequence>();
   /** Ends that no step has reported yet. */
   #unreported: SequenceOutput[] = [];
+  /** Whose use no step has reported yet. */
+  #ended: Sequence[] = [];
   /** Submitted, and not taken yet. */
   #flight: Flight | null = null;
   /** When the last result was taken. */
@@ -108,6 +116,7 @@ export class Engine {
   constructor(options: EngineOptions) {
     const { runner, tiers, costs, publicPrefixes, speculation } = options;
     this.#options = options;
+    this.#turns = options.turns ?? new DeviceTurns();
     this.#limits = { ...DEFAULT_QUEUE_LIMITS, maxRunning: DEFAULT_MAX_RUNNING, ...options.limits };
     const listener = joinListeners([tiers, options.listener]);
     this.#blocks = new BlockManager(runner.capacityBlocks, options.eviction, {
@@ -199,6 +208,7 @@ export class Engine {
       if (!flight && this.#unreported.length === 0) return await this.#awaitLoads();
       const outputs = flight ? await this.#land(flight) : [];
       const nowMs = clock();
+      const deviceMs = flight ? this.#turns.ended(flight.submittedMs, nowMs) : 0;
       const elapsedMs = flight ? nowMs - Math.max(flight.submittedMs, this.#takenMs) : 0;
       this.#takenMs = nowMs;
       const chunks = flight?.chunks ?? [];
@@ -213,7 +223,9 @@ export class Engine {
       this.#rates.step(tokens, decodes, elapsedMs);
       this.#speculator?.noteStep(tokens, rows, elapsedMs);
       outputs.push(...this.#unreported.splice(0));
-      this.#options.onOutputs(outputs, { sequences: chunks.length, tokens, elapsedMs });
+      const share = divideDeviceTime(chunks, deviceMs);
+      const ended = this.#takeEnded();
+      this.#options.onOutputs(outputs, { sequences: chunks.length, tokens, elapsedMs, ...share, ended });
       return true;
     } catch (error) {
       this.#fail(error);
@@ -385,6 +397,11 @@ export class Engine {
     );
     sequence.end = end;
     this.#alive.delete(sequence.request.id);
+    this.#ended.push(sequence);
+  }
+
+  #takeEnded(): SequenceUse[] {
+    return this.#ended.splice(0).map(({ use }) => use);
   }
 
   #countPrompt(sequence: Sequence): void {
@@ -397,6 +414,7 @@ export class Engine {
   #report(sequence: Sequence, end: SequenceEnd): void {
     sequence.end = end;
     this.#alive.delete(sequence.request.id);
+    if (sequence.computedTokens > 0) this.#ended.push(sequence);
     this.#unreported.push({ ...standing(sequence), end });
     this.#wakeUp.ring();
   }
@@ -439,7 +457,10 @@ export class Engine {
     // The owner hears of it before those whose sequences end by it: whoever asks it again must not be sent here.
     this.#options.onFatal(error);
     try {
-      this.#options.onOutputs(this.#unreported.splice(0), { sequences: 0, tokens: 0, elapsedMs: 0 });
+      this.#options.onOutputs(this.#unreported.splice(0), {
+        ...{ sequences: 0, tokens: 0, elapsedMs: 0, prefillMs: 0, decodeMs: 0 },
+        ended: this.#takeEnded(),
+      });
     } catch {
       // What failed first is what the owner was told.
     }

@@ -7,6 +7,7 @@
 // computed ≤ scheduled ≤ expectedLength at any time; computed = scheduled and drawn = 0 when no step is in flight. Drafts are in none of
 // these counts until they are drawn: while a step computes some, how far the sequence gets is open, and nothing more of it is pending.
 import type { BlockTable } from './blockManager.ts';
+import type { DeviceShare, SequenceUse } from './deviceShare.ts';
 import { adjustmentsOf, type LogitAdjustments } from './logitAdjustments.ts';
 import { type PhiloxKey, seedKey } from './noise.ts';
 import type { SequenceEnd, SequenceRequest } from './request.ts';
@@ -63,6 +64,8 @@ export class Sequence {
   /** Prompt positions whose logprobs have been released. */
   scored = 0;
   preemptions = 0;
+  /** The device's time that was its. */
+  readonly device: DeviceShare = { prefillMs: 0, decodeMs: 0 };
   /** Tokens computed for it in all, recomputed ones included. */
   computedTokens = 0;
   /** Given tokens that its tenant is still to be charged for; set at the first admission. */
@@ -119,6 +122,15 @@ export class Sequence {
   /** Positions that ever need KV: the last output token needs none. */
   get mostPositions(): number {
     return mostPositions(this.request);
+  }
+
+  /** What it was served so far. */
+  get use(): SequenceUse {
+    const { id, outputIds } = this.request;
+    return {
+      ...{ id, promptTokens: this.promptLength, cachedTokens: this.cachedTokens ?? 0 },
+      ...{ outputTokens: this.outputLength - (outputIds?.length ?? 0), ...this.device },
+    };
   }
 
   append(token: number): void {

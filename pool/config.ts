@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { EVICTION_POLICIES } from '../engine/eviction/policies.ts';
 import { certificateFiles } from './wire/certificateFiles.ts';
+import { currency, pricePerHour } from './wire/service.ts';
 
 /** Floors and weights per tenant, over the policy that learns. */
 const DEFAULT_EVICTION = 'multi-tenant';
@@ -228,6 +229,8 @@ export const poolSection = z
     lifecycle: lifecycleSection.prefault({}),
     announce: announceSection.optional(),
     tuning: tuningSection.optional(),
+    pricePerHour: pricePerHour.optional(),
+    currency: currency.default('USD'),
     tenantMetrics: z
       .int()
       .min(0)

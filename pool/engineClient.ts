@@ -7,6 +7,7 @@ import type { EngineStatus, SequenceOutput, SequenceRequest } from '../engine/re
 import type { BlockChanges } from './blockFeed.ts';
 import type { EngineFigures } from './engineDetail.ts';
 import type {
+  DeviceWork,
   EngineOrder,
   EngineSetup,
   FromEngine,
@@ -44,7 +45,7 @@ export interface EnginePort {
 
 export interface EngineListeners {
   onProgress: (stage: string, done: number, total: number) => void;
-  onStep: (step: EngineStep) => void;
+  onStep: (step: EngineStep & { work: DeviceWork }) => void;
   onNotice: (message: string) => void;
   onBlocks: (engine: string, changes: BlockChanges) => void;
   /** An engine's device is gone; it can be woken. */

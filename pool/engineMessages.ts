@@ -1,4 +1,5 @@
 // What the HTTP thread and the engine thread say to each other: plain data only, token arrays transferred, never shared.
+import type { DeviceShare, SequenceUse } from '../engine/deviceShare.ts';
 import type { EngineStatus, Refusal, SequenceOutput, SequenceRequest } from '../engine/request.ts';
 import type { BlockChanges } from './blockFeed.ts';
 import type { EngineBounds, SpeculationSection, TiersSection, TuningSection } from './config.ts';
@@ -18,6 +19,11 @@ export interface EngineModel {
   speculation: SpeculationSection;
   /** Most positions of a sequence under each name; null: the model's own bound. */
   served: { id: string; contextLength: number | null }[];
+}
+
+/** The device's time in a step, and whose sequences have ended with it. */
+export interface DeviceWork extends DeviceShare {
+  ended: SequenceUse[];
 }
 
 /** The worker's start data. */
@@ -85,7 +91,10 @@ export type FromEngine =
   | { type: 'lost'; engine: string; message: string }
   | { type: 'taken'; ticket: number; answer: TakeAnswer }
   /** One engine step. `elapsedMs` is 0 when it only ended sequences. */
-  | { type: 'step'; engine: string; outputs: SequenceOutput[]; elapsedMs: number; tokens: number; status: EngineStatus }
+  | ({ type: 'step'; engine: string; outputs: SequenceOutput[]; elapsedMs: number; tokens: number } & {
+      work: DeviceWork;
+      status: EngineStatus;
+    })
   | { type: 'status'; engine: string; status: EngineStatus }
   /** Something that an operator should know and that stops nothing. */
   | { type: 'notice'; message: string }

@@ -2,6 +2,7 @@
 // the GPU alone, so that nothing the HTTP thread does can delay a step, and no step can delay a health check.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
+import { DeviceTurns } from '../engine/deviceShare.ts';
 import { Engine, type StepReport } from '../engine/engine.ts';
 import { createEvictionPolicy } from '../engine/eviction/policies.ts';
 import { DEFAULT_TOKEN_COSTS } from '../engine/fairQueue.ts';
@@ -24,7 +25,7 @@ import type {
   ToEngine,
   WarmModel,
 } from './engineMessages.ts';
-import { declare, realToken, type Served } from './servedEngine.ts';
+import { declare, PROOF_ID, realToken, type Served } from './servedEngine.ts';
 
 /** A checked model file, before anything of it is on the device. */
 export interface PreparedModel {
@@ -67,6 +68,8 @@ export class EngineThread {
   /** By every name of a model. */
   readonly #byModel = new Map<string, Served>();
   readonly #statusDue = new Set<string>();
+  /** All engines of the thread compute on one device. */
+  readonly #turns = new DeviceTurns();
   #stopping = false;
   /** What was ordered last; the next order begins when it has ended. */
   #orders: Promise<void> = Promise.resolve();
@@ -174,7 +177,7 @@ export class EngineThread {
     const engine = new Engine({
       runner,
       ...(tiers && { tiers }),
-      ...{ publicPrefixes, listener: feed },
+      ...{ publicPrefixes, listener: feed, turns: this.#turns },
       ...(kind === 'ngram' && { speculation: ngramSpeculation(maxDraftTokens) }),
       eviction: createEvictionPolicy(evictionPolicy, runner.capacityBlocks),
       clock: Date.now,
@@ -229,12 +232,13 @@ export class EngineThread {
     this.#port.close();
   }
 
-  #step(id: string, outputs: SequenceOutput[], { elapsedMs, tokens }: StepReport): void {
+  #step(id: string, outputs: SequenceOutput[], { elapsedMs, tokens, prefillMs, decodeMs, ended }: StepReport): void {
     const served = this.#engine(id);
     const told = served.proving ? served.proving(outputs) : outputs;
     if (told.length === 0 && outputs.length > 0) return; // nothing of a proof leaves the thread
     this.#tellBlocks(served);
-    this.#post({ type: 'step', engine: id, outputs: told, elapsedMs, tokens, status: served.engine.status() });
+    const work = { prefillMs, decodeMs, ended: ended.filter((use) => use.id !== PROOF_ID) };
+    this.#post({ type: 'step', engine: id, outputs: told, elapsedMs, tokens, work, status: served.engine.status() });
   }
 
   /** Queue lengths change without a step, too; told once per turn of the loop, behind whatever step is due. */

@@ -4,6 +4,7 @@ import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus } from '../engine/request.ts';
 import { Attendance } from './attendance.ts';
 import type { Identity } from './authenticate.ts';
+import type { ServiceMeter } from './cost/serviceMeter.ts';
 import { type EngineFigures, engineDetailOf, type PairPage, tiersDetailOf } from './engineDetail.ts';
 import { engineMetricLines } from './engineMetrics.ts';
 import { overloaded, poolStopping } from './errors.ts';
@@ -28,6 +29,7 @@ export interface PoolParts {
   models: readonly PoolModel[];
   requests: Requests;
   lifecycle: Lifecycle;
+  service: ServiceMeter;
   journal: Journal;
   metrics: PoolMetrics;
   /** null: the engine thread did not answer in time. */
@@ -102,10 +104,10 @@ export class Pool {
 
   /** Prometheus text. Without the engine's own figures when its thread doesn't answer. */
   async metricsText(): Promise<string> {
-    const { metrics, tenantMetrics, lifecycle } = this.parts;
+    const { metrics, tenantMetrics, lifecycle, service } = this.parts;
     const detail = await this.detail(tenantMetrics, { offset: 0, limit: 0 }).catch(() => null);
     const engines = detail ? engineMetricLines(detail, tenantMetrics) : [];
-    return metrics.render([...engines, ...lifecycleMetricLines(lifecycle.figures)]);
+    return metrics.render([...engines, ...lifecycleMetricLines(lifecycle.figures), ...service.metricLines()]);
   }
 
   status(): PoolStatus {
@@ -132,6 +134,7 @@ export class Pool {
       // What the prefix index alone holds is given up on demand.
       blocks_free: total((status) => status.blocksFree + status.blocksCached),
       public_prefixes: this.publicPrefixes.digest,
+      service: this.parts.service.report(),
     };
   }
 }

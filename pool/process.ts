@@ -6,6 +6,7 @@ import { PUBLIC_NAMESPACE } from '../engine/blockManager.ts';
 import { invariant } from '../engine/invariant.ts';
 import type { ModelText } from '../engine/model/types.ts';
 import { type PoolSection, poolSection } from './config.ts';
+import { ServiceMeter } from './cost/serviceMeter.ts';
 import { EngineClient, EngineDown } from './engineClient.ts';
 import { engineModels } from './engineGroups.ts';
 import type { EngineSetup, WarmModel } from './engineMessages.ts';
@@ -20,6 +21,7 @@ import { Requests } from './requests.ts';
 import { type PoolModel, poolModel } from './servedModel.ts';
 import { createPoolApp } from './server.ts';
 import { identityOf, openJournal, type Served, serve } from './serving.ts';
+import { nanoOf, type ServicePrice } from './wire/service.ts';
 
 /** For the engine thread to tell its figures: it answers between two steps. */
 const FIGURES_LIMIT_MS = 2000;
@@ -48,17 +50,24 @@ class PoolProcess {
   readonly #engine: EngineClient;
   readonly #requests: Requests;
   readonly #lifecycle: Lifecycle;
+  readonly #service: ServiceMeter;
 
   constructor(parts: ProcessParts, section: PoolSection, log: Log) {
     this.#parts = parts;
     this.#section = section;
     this.#log = log;
     this.#journal = openJournal(section.journal, log);
+    this.#service = new ServiceMeter({
+      engines: engineModels(section.models).map(({ id }) => id),
+      price: priceOf(section),
+      now: Date.now,
+    });
     this.#engine = new EngineClient(parts.engineWorker, engineSetup(section), {
       onProgress: (stage, done, total) => parts.say({ type: 'progress', stage, done, total }),
       onStep: (step) => {
         if (step.elapsedMs > 0) this.#metrics.stepSeconds.observe(step.elapsedMs / 1000);
         if (step.tokens > 0) this.#metrics.stepTokens.observe(step.tokens);
+        this.#service.step(step.engine, step.work);
         this.#requests.onStep(step);
       },
       onNotice: (message) => log('warn', 'kv_tiers', { message }),
@@ -139,6 +148,7 @@ class PoolProcess {
       models,
       requests: this.#requests,
       lifecycle: this.#lifecycle,
+      service: this.#service,
       journal: this.#journal,
       metrics: this.#metrics,
       kvEvents: this.#kvEvents,
@@ -158,7 +168,10 @@ class PoolProcess {
       status: () => pool.status(),
       metricsText: () => pool.metricsText(),
       drain: () => pool.drain(),
-      tick: () => this.#lifecycle.tick(),
+      tick: () => {
+        this.#lifecycle.tick();
+        this.#service.tick();
+      },
       stopped: () => this.#lifecycle.stopped(),
       down: this.#down.promise,
       adapter: models[0]?.adapter ?? '',
@@ -170,6 +183,10 @@ class PoolProcess {
 function lifecycleSettings({ lifecycle }: PoolSection): LifecycleSettings {
   const { sleepAfterMs = null, deviceBytes = null, wakeWaiting: seats, wakeWaitMs: waitMs, ...others } = lifecycle;
   return { sleepAfterMs, deviceBytes, seats, waitMs, ...others };
+}
+
+function priceOf({ pricePerHour, currency }: PoolSection): ServicePrice | null {
+  return pricePerHour === undefined ? null : { nano_per_hour: nanoOf(pricePerHour), currency };
 }
 
 function asDown(error: unknown): EngineDown {

@@ -8,7 +8,8 @@ import type { SleepingRunner } from '../engine/sleepingRunner.ts';
 import type { BlockFeed } from './blockFeed.ts';
 import type { EnginePrefixes } from './publicPrefixes.ts';
 
-const PROOF_ID = 'proof/0';
+/** Of the sequence by which an engine shows that it computes. */
+export const PROOF_ID = 'proof/0';
 
 export interface Served {
   /** The engine's name. */

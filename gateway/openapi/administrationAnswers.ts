@@ -114,6 +114,45 @@ export const publicPrefix = z.object({
 export const publicPrefixList = listAnswer(publicPrefix);
 export const publicPrefixDeleted = deletedAnswer('organization.public_prefix.deleted');
 
+const perMillion = z.string().nullable().describe('A decimal amount per million tokens; null: there was none.');
+const tokenCost = z.object({
+  computed_input: perMillion,
+  input: perMillion.describe('Of all prompt tokens: those from a cache cost nothing.'),
+  output: perMillion,
+});
+const trafficCost = {
+  sequences: count,
+  input_tokens: count,
+  cached_input_tokens: count,
+  output_tokens: count,
+  cost: tokenCost.describe('Idle time included.'),
+  at_work: tokenCost.describe('The device time of these tokens alone.'),
+};
+const poolCost = z.object({
+  currency: z.string(),
+  per_hour: z.string(),
+  window_seconds: count,
+  busy_share: z.number().min(0).max(1),
+  spent: z.string(),
+  idle: z.string().describe('Of what was spent: time without work, or for what has not ended.'),
+  models: z.array(
+    z.object({
+      model: z.string(),
+      ...trafficCost,
+      spent: z.string(),
+      charged: z
+        .object({ computed_input: z.string(), cached_input: z.string(), output: z.string(), earned: z.string() })
+        .nullable()
+        .describe(
+          'By the prices in force, per million; and what they bring for these tokens. null: other currency, or no price.',
+        ),
+      shapes: z
+        .array(z.object({ prompt_below: count.nullable(), output_below: count.nullable(), ...trafficCost }))
+        .describe('The same by length of prompt and of output; null: without bound.'),
+    }),
+  ),
+});
+
 export const pool = z.object({
   object: z.literal('organization.pool'),
   id: z.string(),
@@ -131,6 +170,7 @@ export const pool = z.object({
   blocks_total: count.nullable(),
   blocks_free: count.nullable(),
   models: z.array(z.object({ id: z.string(), state: poolState, fingerprint: z.string(), context_length: count })),
+  cost: poolCost.nullable().describe('Of the last hour; null: the pool has no pricePerHour.'),
 });
 export const poolList = listAnswer(pool);
 export const poolEnrolled = pool.extend({

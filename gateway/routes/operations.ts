@@ -3,6 +3,7 @@ import { Hono } from 'hono';
 import { poolState } from '../../pool/wire/states.ts';
 import { requireAdmin } from '../authenticate.ts';
 import { GatewayError } from '../errors.ts';
+import { costFigures, poolCost } from '../pools/cost.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
 import { isReady } from '../relay/poolRegistry.ts';
 
@@ -35,8 +36,17 @@ export function operationRoutes(ports: GatewayPorts): Hono<AppEnv> {
         value: status?.state === state ? 1 : 0,
       })),
     );
+    const costs = registry.pools.flatMap(({ client, status }) => {
+      const cost = poolCost(status?.service, new Map());
+      return (cost ? costFigures(cost) : []).map(({ value, ...labels }) => ({
+        name: 'hearth_gateway_pool_cost_per_million_tokens',
+        labels: { pool: client.target.id, currency: cost?.currency ?? '', ...labels },
+        value,
+      }));
+    });
     const text = metrics.render([
       ...pools,
+      ...costs,
       ...states,
       ...(await ports.gauges()),
       {

@@ -2,8 +2,10 @@
 // and can't be removed here.
 import { Hono } from 'hono';
 import { z } from 'zod';
+import type { PoolStatus } from '../../pool/wire/events.ts';
 import { invalidRequest, notFound } from '../errors.ts';
 import { drawId } from '../ids.ts';
+import { poolCost } from '../pools/cost.ts';
 import { isAllowedOrigin } from '../pools/directory.ts';
 import { poolKey } from '../pools/poolKey.ts';
 import { type EnrolledPool, type Enrolment, MAX_ENROLLED_POOLS } from '../pools/port.ts';
@@ -30,8 +32,14 @@ interface Listed {
 /** Below /v1/organization/pools; the admin key is checked already. */
 export function poolRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const { pools, registry, clock, random, keyring, log, settings } = ports;
-  const poolBody = ({ id, enrolment, known }: Listed) => {
+  const { pools, registry, clock, random, keyring, log, settings, prices } = ports;
+  const costOf = async (status: PoolStatus | null) => {
+    const service = status?.service;
+    const served = service?.price ? service.models.map(({ model }) => model) : [];
+    const price = async (model: string) => [model, await prices.priceAt(model, clock.now())] as const;
+    return poolCost(service, new Map(await Promise.all(served.map(price))));
+  };
+  const poolBody = async ({ id, enrolment, known }: Listed) => {
     const status = known?.status ?? enrolment?.announced?.status ?? null;
     return {
       object: 'organization.pool',
@@ -52,6 +60,7 @@ export function poolRoutes(ports: GatewayPorts): Hono<AppEnv> {
       models: (status?.models ?? []).map(({ id: model, state, fingerprint, context_length }) => ({
         ...{ id: model, state, fingerprint, context_length },
       })),
+      cost: await costOf(status),
     };
   };
   const all = async (): Promise<Listed[]> => {
@@ -75,13 +84,16 @@ export function poolRoutes(ports: GatewayPorts): Hono<AppEnv> {
       );
     log.info('pool_enrolled', { pool: id });
     const key = { id: keyId, secret_hex: poolKey(keyring, enrolment).toString('hex') };
-    return c.json({ ...poolBody({ id, enrolment: { ...enrolment, announced: null }, known: null }), key });
+    return c.json({ ...(await poolBody({ id, enrolment: { ...enrolment, announced: null }, known: null })), key });
   });
-  app.get('/', async (c) => c.json(slicePage((await all()).map(poolBody), pageOf(c.req.query()))));
+  app.get('/', async (c) => {
+    const bodies = await Promise.all((await all()).map(poolBody));
+    return c.json(slicePage(bodies, pageOf(c.req.query())));
+  });
   app.get('/:id', async (c) => {
     const found = (await all()).find(({ id }) => id === c.req.param('id'));
     if (!found) throw notFound('This pool');
-    return c.json(poolBody(found));
+    return c.json(await poolBody(found));
   });
   app.delete('/:id', async (c) => {
     const id = c.req.param('id');

@@ -2,6 +2,7 @@
 // The first event carries the exact prompt (so that the hold can shrink), then each delta carries ids, positions and the
 // running usage (so that a broken connection loses nothing), and `done` carries the receipt that settles the bill.
 import { z } from 'zod';
+import { serviceReport } from './service.ts';
 import { poolState } from './states.ts';
 
 const tokenId = z.int().min(0);
@@ -222,5 +223,7 @@ export const poolStatus = z.object({
   blocks_free: count,
   /** Digest of the set of public prefixes that it has; null: none was pushed since its start. */
   public_prefixes: z.string().nullable(),
+  /** Absent: it can't tell, since its device is a foreign server's. */
+  service: serviceReport.optional(),
 });
 export type PoolStatus = z.infer<typeof poolStatus>;
