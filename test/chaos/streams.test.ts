@@ -12,7 +12,7 @@ test('streams whose pools are killed and lose their devices say what they would 
   try {
     const said: string[] = [];
     const report = await streams({
-      ...{ seed: SEED, streams: 16, tokens: 40, kills: 3, losses: 2, say: (line: string) => said.push(line) },
+      ...{ seed: SEED, streams: 16, tokens: 150, kills: 3, losses: 3, say: (line: string) => said.push(line) },
       ...{ path: join(tiny.folder, 'tiny.gguf'), model: { kvBlocks: 512 } },
     });
     expect(report.different, [`seed ${SEED}`, ...said].join('\n')).toEqual([]);

@@ -230,12 +230,15 @@ async function strike(
   signal: AbortSignal,
 ): Promise<void> {
   const random = randomOf(seed + 1);
-  const strikes = [...Array.from({ length: kills }, () => 'kill'), ...Array.from({ length: losses }, () => 'lose')]
-    .map((how) => ({ how, at: 0.02 + 0.9 * random() }))
-    .sort((a, b) => a.at - b.at);
-  for (const { how, at } of strikes) {
+  const order = [...Array.from({ length: kills }, () => 'kill'), ...Array.from({ length: losses }, () => 'lose')]
+    .map((how) => ({ how, drawn: random() }))
+    .sort((a, b) => a.drawn - b.drawn);
+  // Spread over the whole of it, and one pool after the other: one that is just coming back has nothing to lose.
+  const strikes = order.map(({ how }, n) => ({ how, at: 0.02 + (0.88 * (n + random())) / order.length }));
+  const first = Math.floor(random() * pools.length);
+  for (const [n, { how, at }] of strikes.entries()) {
     while (share() < at && !signal.aborted) await sleep(2);
-    const i = Math.floor(random() * pools.length);
+    const i = (first + n) % pools.length;
     const pool = pools[i];
     const poolId = POOL_IDS[i];
     invariant(pool && poolId, 'there are pools');
