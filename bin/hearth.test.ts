@@ -98,7 +98,7 @@ describe('what is installed', () => {
   it('an unknown command is refused with those that there are, before anything is installed', async () => {
     expect(await run('serve')).toMatchObject({
       code: 1,
-      output: expect.stringMatching(/"serve".*start, doctor, test/),
+      output: expect.stringMatching(/"serve".*start, pool, doctor, test/),
       calls: [],
     });
   });

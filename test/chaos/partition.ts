@@ -105,7 +105,12 @@ export async function partition({ phases, requestTimeoutMs, say }: PartitionOpti
 }
 
 const NEVER_ASKED = {
-  scheme: 'http' as const, path: '/', intervalMs: 1_000_000, timeoutMs: 1000, failures: 1_000_000 };
+  scheme: 'http' as const,
+  path: '/',
+  intervalMs: 1_000_000,
+  timeoutMs: 1000,
+  failures: 1_000_000,
+};
 /** The gateway's after a deadline, and a little for everything else. */
 const GRACE_MS = 7000;
 
