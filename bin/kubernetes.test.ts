@@ -87,11 +87,11 @@ function objectsOf(text: string): KubernetesObject[] {
 const textOf = (overlay: Overlay) => readFileSync(renderedFile(folder, overlay), 'utf8');
 
 describe.each(OVERLAYS)('the overlay %s', (overlay) => {
-  it('is rendered from what lies beside it', ({ skip }) => {
+  it('is rendered from what lies beside it', () => {
     expect(textOf(overlay).split('\n')[0], 'run: npm run kubernetes:render').toBe(headOf(folder));
     const now = render(folder, overlay);
-    if (now === null) return skip('neither kustomize nor kubectl is here: only the digest of the sources was compared');
-    expect(textOf(overlay)).toBe(now);
+    if (now === null) console.log('neither kustomize nor kubectl is here: only the digest of the sources is compared');
+    else expect(textOf(overlay)).toBe(now);
   });
 
   it.for(VERSIONS)('is what Kubernetes %s accepts, with no field that it does not know', (version, { skip }) => {

@@ -335,7 +335,13 @@ describe.each(Object.keys(MAKES) as MakeName[])('%s', (make) => {
     });
   });
 
-  it.runIf(MAKES[make].choices)('several choices and prompts are counted apart', async () => {
+  it('several choices and prompts are counted apart, or refused by name', async () => {
+    if (!MAKES[make].choices) {
+      const { status, json } = await chat({ n: 3, max_completion_tokens: 4 });
+      expect(status).toBe(400);
+      expect(errorOf({ json })).toMatchObject({ param: 'n', code: 'unsupported_parameter' });
+      return;
+    }
     const events = await collect(await chat({ n: 3, max_completion_tokens: 4 }));
     expect(ofType(events, 'done')[0]?.receipt).toMatchObject({ prompt_tokens: PROMPT_TOKENS, choices: [4, 4, 4] });
     const raw = await collect(await complete({ prompt: ['ab', 'cdef'], n: 2, max_tokens: 3 }));
