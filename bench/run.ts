@@ -1,8 +1,8 @@
 // `npm run bench -- [SCENARIO…]`: this engine on one adapter and one model file, in one run and in turn with llama.cpp's Vulkan backend and its code for
 // the processor. Options:
-//   --rounds N (5)   --json FILE (bench/results/…)   --activations int8|f32   --no-peers   --quick (smoke test)
+//   --model SOURCE (as in hearth.config.json)   --rounds N (5)   --json FILE (bench/results/…)   --activations int8|f32   --no-peers   --quick (smoke test)
 //   --price-per-hour N   what an hour of this machine costs, for rows of money per million tokens   --currency USD
-// Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER; the default model). Beside the rows' file lies a plot of them.
+// Adapter and model are found as `npm start` finds them (HEARTH_ADAPTER). Beside the rows' file lies a plot of them.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -27,6 +27,7 @@ const PEER_CONTEXT = 4096 + 128;
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    model: { type: 'string' },
     json: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     activations: { type: 'string', default: 'int8' },
@@ -52,7 +53,8 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 const progress = new ProgressLine(process.stdout, Date.now);
 const adapter = await prepareAdapter(progress, process.env.HEARTH_ADAPTER || 'auto', process.env);
 const { HEARTH_MODEL_CACHE: cacheDir } = process.env;
-const { path: model } = await prepareModel(progress, DEFAULT_MODEL, { cacheDir, env: process.env });
+const wanted = options.model ? { id: options.model, source: options.model } : DEFAULT_MODEL;
+const { path: model } = await prepareModel(progress, wanted, { cacheDir, env: process.env });
 progress.end();
 
 function installPeers(): void {

@@ -28,6 +28,7 @@ const COMMANDS = {
   'bench:gateway': { entry: 'bench/gateway.ts', dev: true },
   'bench:ledger': { entry: 'bench/ledger.ts', dev: true },
   'bench:speculation': { entry: 'bench/speculation.ts', dev: true },
+  'bench:step': { entry: 'bench/step/run.ts', dev: true },
   'bench:kernels': { entry: 'bench/kernels/run.ts', dev: true },
   chaos: { entry: 'test/chaos/run.ts', dev: true },
   'chaos:streams': { entry: 'test/chaos/runStreams.ts', dev: true },

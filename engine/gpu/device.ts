@@ -52,21 +52,31 @@ const LIMITS = [
   'maxComputeInvocationsPerWorkgroup',
 ] as const;
 
-/** `dawnFlags` as for `create()` of the package webgpu, e.g. `adapter=llvmpipe`. */
-export async function openDevice(options: { dawnFlags: readonly string[] }): Promise<OpenedDevice> {
-  const gpu = create([...options.dawnFlags]);
+export interface OpenOptions {
+  /** As for `create()` of the package webgpu, e.g. `adapter=llvmpipe`. */
+  dawnFlags: readonly string[];
+  /** Times on the GPU can be asked for, to the nanosecond: for whoever measures. */
+  timestamps?: boolean;
+}
+
+/** What Dawn keeps from web pages: unsafe, and blurred to a tenth of a millisecond. */
+const TIMESTAMP_FLAGS = ['enable-dawn-features=allow_unsafe_apis', 'disable-dawn-features=timestamp_quantization'];
+
+export async function openDevice({ dawnFlags, timestamps = false }: OpenOptions): Promise<OpenedDevice> {
+  const gpu = create([...dawnFlags, ...(timestamps ? TIMESTAMP_FLAGS : [])]);
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter)
-    throw new AdapterError(
-      `no WebGPU adapter with ${options.dawnFlags.join(' ') || 'default flags'}; run: npm run doctor`,
-    );
+    throw new AdapterError(`no WebGPU adapter with ${dawnFlags.join(' ') || 'default flags'}; run: npm run doctor`);
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) requiredLimits[name] = adapter.limits[name];
   const subgroups = adapter.features.has('subgroups');
   const device = await adapter.requestDevice({
     label: 'hearth',
     requiredLimits,
-    requiredFeatures: subgroups ? ['subgroups'] : [],
+    requiredFeatures: [
+      ...(subgroups ? (['subgroups'] as const) : []),
+      ...(timestamps ? (['timestamp-query'] as const) : []),
+    ],
   });
   const { vendor, architecture, device: model, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
   const adapterName = model || description;
