@@ -23,8 +23,8 @@ export interface Bench {
   /** llama.cpp on the same adapter, and its code for the processor; null: left out. */
   vulkan: Contender | null;
   cpu: Contender | null;
-  /** Environment and flags of the adapter's processes. */
-  adapter: { env: NodeJS.ProcessEnv; dawnFlags: string[] };
+  /** Environment and flags of the adapter's processes; whether it is a GPU. */
+  adapter: { env: NodeJS.ProcessEnv; dawnFlags: string[]; hardware: boolean };
   rounds: number;
   /** Sizes for the smoke test. */
   quick: boolean;
@@ -42,8 +42,15 @@ export interface Turn {
 }
 
 /** Of a contender: see Turn. */
-export const mostRoundsOf = (bench: Pick<Bench, 'vulkan'>, contender: Contender): number =>
-  contender === bench.vulkan ? 3 : Number.POSITIVE_INFINITY;
+export const mostRoundsOf = (bench: Pick<Bench, 'vulkan' | 'adapter'>, contender: Contender): number =>
+  contender === bench.vulkan && !bench.adapter.hardware ? 3 : Number.POSITIVE_INFINITY;
+
+/** Tokens that a decode is timed over: on a GPU more, which takes a tenth of a second to reach its clock. */
+export function generatedBy(bench: Pick<Bench, 'vulkan' | 'adapter' | 'quick'>, contender: Contender): number {
+  if (bench.quick) return 2;
+  if (bench.adapter.hardware) return 256;
+  return contender === bench.vulkan ? 8 : 24;
+}
 
 /** Medians of each turn's figures. Every second round goes backwards, so that a busy moment of the machine falls on all. */
 export async function inTurn(

@@ -22,7 +22,7 @@ import { SCENARIOS } from './scenarios/scenarios.ts';
 /** The kernels of an empty cache are all measured before anything else is. */
 const TUNING_BUDGET_MS = 120_000;
 /** Longest context of the scenarios, and what is generated after it. */
-const PEER_CONTEXT = 4096 + 128;
+const PEER_CONTEXT = 4096 + 512;
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -87,7 +87,7 @@ const vulkan = options['no-peers'] ? null : await peer('llama.cpp vulkan', 'vulk
 const cpu = options['no-peers'] ? null : await peer('llama.cpp cpu', false);
 const contenders = [hearth, vulkan, cpu].filter((each) => each !== null);
 const bench: Bench = {
-  ...{ hearth, vulkan, cpu, adapter: { env, dawnFlags } },
+  ...{ hearth, vulkan, cpu, adapter: { env, dawnFlags, hardware: adapter.kind === 'hardware' } },
   ...{ rounds: Number(options.rounds), quick: options.quick, say: (line) => console.log(line) },
 };
 

@@ -43,6 +43,6 @@ test('an operation that is not there is named, with those that are', () => {
   const { status, stderr } = spawnSync(process.execPath, [script, 'conv'], { encoding: 'utf8' });
   expect(status).toBe(1);
   expect(stderr).toMatch(
-    /no operation conv; there are: layer, matmul, attention, sample, embed, normalize, quantize, rope/,
+    /no operation conv; there are: layer, matmul, forms, attention, sample, embed, normalize, quantize, rope/,
   );
 });

@@ -1,11 +1,11 @@
 // Many streams in one step against one alone.
-import { type Bench, inTurn, ratio } from '../bench.ts';
+import { type Bench, generatedBy, inTurn, ratio } from '../bench.ts';
 import type { Row } from '../report.ts';
 
 export async function batch(bench: Bench): Promise<Row[]> {
   const context = bench.quick ? 20 : 256;
   const many = bench.quick ? 3 : 16;
-  const generate = bench.quick ? 2 : 24;
+  const generate = generatedBy(bench, bench.hearth);
   const task = { kind: 'decode' as const, context, generate };
   const [one, all] = await inTurn(
     bench,

@@ -1,16 +1,15 @@
 // One stream's decode after a context, beside llama.cpp; and what of a step the host takes: metadata, encoding, submitting.
-import { type Bench, type Contender, comparison, inTurn, mostRoundsOf } from '../bench.ts';
+import { type Bench, comparison, generatedBy, inTurn, mostRoundsOf } from '../bench.ts';
 import type { Row } from '../report.ts';
 
 export async function decode(bench: Bench): Promise<Row[]> {
   const context = bench.quick ? 20 : 256;
-  const generateOf = (each: Contender): number => (bench.quick ? 2 : each === bench.vulkan ? 8 : 24);
   const contenders = [bench.hearth, bench.vulkan, bench.cpu].filter((each) => each !== null);
   const [own, ...others] = await inTurn(
     bench,
     contenders.map((each) => ({
       name: each.name,
-      measure: () => each.ask({ kind: 'decode', context, generate: generateOf(each), streams: 1 }),
+      measure: () => each.ask({ kind: 'decode', context, generate: generatedBy(bench, each), streams: 1 }),
       mostRounds: mostRoundsOf(bench, each),
     })),
   );

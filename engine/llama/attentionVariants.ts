@@ -1,12 +1,15 @@
 // Which variants of attention an adapter has, the rule's first: for tiles of query rows, and for single rows.
 import type { AttentionVariant } from '../../wgsl/attention/shader.ts';
-import { type KvShape, queryRows, unitsOf } from '../../wgsl/attention/shape.ts';
+import { ATTENTION_LANES, type KvShape, queryRows, unitsOf } from '../../wgsl/attention/shape.ts';
+import { spreadBytes } from '../../wgsl/attention/spread.ts';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
 
 /** What of an adapter decides it. */
 export interface AttentionAdapter {
   software: boolean;
   subgroupSize: number | null;
+  maxLanes: number;
+  workgroupBytes: number;
 }
 
 type Exchange = Pick<AttentionVariant, 'exchange' | 'units'>;
@@ -19,6 +22,14 @@ function exchangesOf(shape: KvShape, gpu: AttentionAdapter): Exchange[] {
   const shared: Exchange[] = [units, 1].map((count) => ({ exchange: 'subgroup', units: count }));
   return units === 1 ? [shared[0]!, ...within] : [...shared, ...within];
 }
+
+/** Units of lanes that a row is spread over, the rule's first; none where workgroup memory is too small, or a software adapter's. */
+const spreadsOf = (shape: KvShape, gpu: AttentionAdapter): Exchange[] =>
+  gpu.software || spreadBytes(shape) > gpu.workgroupBytes
+    ? []
+    : [24, 32, 16]
+        .filter((units) => units * ATTENTION_LANES <= gpu.maxLanes)
+        .map((units) => ({ exchange: 'spread', units }));
 
 /** A software adapter compiles each for a second or more, and workgroup memory is slow there: few are worth a look. */
 export function tileVariants(shape: KvShape, format: KvFormat, gpu: AttentionAdapter): AttentionVariant[] {
@@ -35,7 +46,8 @@ export function tileVariants(shape: KvShape, format: KvFormat, gpu: AttentionAda
       ? [rule, rule / 2].map((rows) => make(rows, own!))
       : [make(rule, own!)];
   const rows = [rule, ...[2, 4, 8].filter((count) => count !== rule)];
-  return [...rows.map((count) => make(count, own!)), ...others.map((exchange) => make(rule, exchange))];
+  const spread = spreadsOf(shape, gpu).map((exchange) => make(1, exchange));
+  return [...spread, ...rows.map((count) => make(count, own!)), ...others.map((exchange) => make(rule, exchange))];
 }
 
 /** `splitsApart`: null where it is the tuner's to choose. */
@@ -45,7 +57,7 @@ export function singleVariants(
   gpu: AttentionAdapter,
   splitsApart: boolean | null,
 ): AttentionVariant[] {
-  const exchanges = exchangesOf(shape, gpu);
+  const exchanges = [...spreadsOf(shape, gpu), ...exchangesOf(shape, gpu)];
   const apart = { format, rows: 1, splits: 'apart' as const };
   const within = { format, rows: 1, splits: 'within' as const };
   if (gpu.software) return [{ ...(splitsApart ? apart : within), ...exchanges[0]! }];

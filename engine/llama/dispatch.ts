@@ -1,6 +1,8 @@
 // A step as a list of dispatches, built once: pipelines and bind groups are fixed, only the number of tokens and wanted rows changes. Encoding
 // a step walks the list and allocates nothing.
-import { TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+
+import { TOKEN_GROUP } from '../../wgsl/matmul/layout.ts';
+import type { Columns } from '../../wgsl/matmul/variant.ts';
 import type { TileDispatch } from './matmulDispatches.ts';
 import type { MatmulFamily } from './matmulFamily.ts';
 
@@ -25,6 +27,18 @@ export interface MatmulDispatch {
   rows: Rows;
   /** Bytes per group of 16 rows of x, of out, and of what else moves from group to group, in order of their bindings. */
   groupBytes: readonly number[];
+  /** All rows of a step are bound at once, for one dispatch per tile. */
+  whole: boolean;
+  /** What then takes so many rows and more, by ascending rows. */
+  many: readonly ManyRowsPipeline[];
+}
+
+export interface ManyRowsPipeline {
+  pipeline: GPUComputePipeline;
+  columns: number;
+  fromRows: number;
+  /** Per tile. */
+  workgroups: readonly number[];
 }
 
 export interface Stage {
@@ -86,15 +100,26 @@ function encodeStage(pass: GPUComputePassEncoder, stage: Stage, rows: number, sp
 }
 
 /** Filled anew for every dispatch; by length. */
-const OFFSETS: readonly number[][] = [0, 1, 2, 3].map((length) => new Array(length).fill(0));
+const OFFSETS: number[][] = [0, 1, 2, 3].map((length) => new Array(length).fill(0));
 
 /**
  * Rows beyond the last are computed on whatever stands there and land in padding: buffers hold whole groups of 16. Groups run within a tile, whose
- * weights are in a cache by then.
+ * weights are in a cache by then; or all rows at once.
  */
 function encodeMatmul(pass: GPUComputePassEncoder, dispatch: MatmulDispatch, rows: number): void {
-  const { family, tiles, groupBytes } = dispatch;
+  const { family, tiles, groupBytes, whole } = dispatch;
   const offsets = OFFSETS[groupBytes.length]!;
+  if (whole) {
+    const many = dispatch.many.findLast(({ fromRows }) => rows >= fromRows);
+    const columns = many?.columns ?? family.columnsForAll(rows);
+    pass.setPipeline(many?.pipeline ?? family.pipeline(columns as Columns));
+    for (let i = 0; i < tiles.length; i++) {
+      const { bindGroup, workgroups } = tiles[i]!;
+      pass.setBindGroup(0, bindGroup, offsets.fill(0));
+      pass.dispatchWorkgroups(many?.workgroups[i] ?? workgroups, Math.ceil(rows / columns));
+    }
+    return;
+  }
   let set: GPUComputePipeline | null = null;
   for (const { bindGroup, workgroups } of tiles)
     for (let first = 0; first < rows; first += TOKEN_GROUP) {

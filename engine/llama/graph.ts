@@ -3,8 +3,16 @@ import type { KvShape } from '../../wgsl/attention/shape.ts';
 import { EMBED_LANES, embedParams, embedShader } from '../../wgsl/embed/shader.ts';
 import { type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
 import { type Epilogue, STORE } from '../../wgsl/matmul/epilogue.ts';
-import { BLOCK, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
-import { type Activations, TOKEN_GROUP, wholeGroups, X_PARTS } from '../../wgsl/matmul/variant.ts';
+import { tileWorkgroups } from '../../wgsl/matmul/host.ts';
+import { BLOCK, ROWS_PER_LANE, TOKEN_GROUP, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import {
+  type Activations,
+  formLabel,
+  manyRowsByRule,
+  takesAllRows,
+  wholeGroups,
+  X_PARTS,
+} from '../../wgsl/matmul/variant.ts';
 import { normalizeParams, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import { gatedEpilogue } from '../../wgsl/quantize/gatedEpilogue.ts';
 import { QUANTIZE_LANES, quantizeParams, quantizeShader } from '../../wgsl/quantize/shader.ts';
@@ -14,11 +22,19 @@ import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import { RESOLVE_LANES, RESOLVE_SHADER } from '../../wgsl/sample/resolve.ts';
 import type { SampleShape } from '../../wgsl/sample/row.ts';
 import type { ModelConfig } from '../model/types.ts';
-import { AttentionStage } from './attentionStage.ts';
-import { type Binding, bindInOrder, type Dispatch, type RowDispatch, type Rows } from './dispatch.ts';
+import { AttentionStage, makesActivations } from './attentionStage.ts';
+import {
+  type Binding,
+  bindInOrder,
+  type Dispatch,
+  type ManyRowsPipeline,
+  type RowDispatch,
+  type Rows,
+} from './dispatch.ts';
 import type { KernelChoices } from './kernelChoices.ts';
 import { tileDispatches, xGroupBytesOf } from './matmulDispatches.ts';
-import type { Pipelines } from './pipelines.ts';
+import type { Matrix } from './matrix.ts';
+import type { MatmulShape, Pipelines } from './pipelines.ts';
 import { SampleStage } from './sampleStage.ts';
 import type { MetadataField, MetadataLimits, StepMetadata } from './stepMetadata.ts';
 import { familyOf } from './tuneMatmul.ts';
@@ -57,6 +73,10 @@ export interface Graph {
   sampling: SampleStage;
   sourceDigest: string;
 }
+
+/** A binding of one group of rows, over several. */
+const spanning = (bound: Binding, groups: number): Binding =>
+  'buffer' in bound && bound.size !== undefined ? { ...bound, size: bound.size * groups } : bound;
 
 const padRows = (rows: number): number => Math.ceil(rows / 8) * 8;
 
@@ -126,8 +146,12 @@ class GraphBuilder {
       maxLogits * logitsStride * 4,
       GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
     );
+    // One format for all layers: that of the matrices that take it.
+    const formats = new Set(weights.layers.map(({ output }) => this.#format(output)));
+    const direct = formats.size === 1 && makesActivations(shape, kernels.tiles, kernels.singles);
     const attention = new AttentionStage({
       ...{ pipelines: this.#pipelines, shape, tiles: kernels.tiles, singles: kernels.singles },
+      into: direct ? [...formats][0]! : null,
       field: (name) => this.#field(name),
     });
     const arenas: GPUBuffer[] = [];
@@ -149,8 +173,9 @@ class GraphBuilder {
       const groupBytes = [TOKEN_GROUP * placeVec4(config.ropeDim) * 16];
       await this.#project(layer.qkv, x, qkv, 'tokens', fused && { epilogue: fused, bindings, groupBytes });
       if (!fused) await this.#rope(shape, qkv, arena);
-      this.#dispatches.push(...(await attention.dispatches(qkv, arena, mixed)));
-      await this.#quantize('plain', mixed, x, layer.output);
+      this.#dispatches.push(...(await attention.dispatches(qkv, arena, direct ? x : mixed)));
+      if (direct) this.#declareQuantize('plain', layer.output);
+      else await this.#quantize('plain', mixed, x, layer.output);
       await this.#project(layer.output, x, delta, 'tokens');
       await this.#normalize(hidden, delta, layer.feedForwardNorm, everyToken, x, layer.gateUp, 'tokens');
       await this.#gate(layer, x, gated);
@@ -230,10 +255,17 @@ class GraphBuilder {
 
   async #quantize(source: 'plain' | 'gated', from: GPUBuffer, x: GPUBuffer, next: Projection): Promise<void> {
     const format = this.#format(next);
-    const label = `quantize ${source} ${format}`;
+    const label = this.#declareQuantize(source, next);
     const pipeline = await this.#pipelines.get(label, () => quantizeShader({ source, format }));
     const params = this.#constant(`${label} params`, quantizeParams({ source }, next.cols), GPUBufferUsage.UNIFORM);
     this.#rows(pipeline, [from, x, params, this.#field('counts')], 'tokens', next.cols / BLOCK, QUANTIZE_LANES);
+  }
+
+  #declareQuantize(source: 'plain' | 'gated', next: Projection): string {
+    const format = this.#format(next);
+    const label = `quantize ${source} ${format}`;
+    this.#pipelines.declare(label, () => quantizeShader({ source, format }));
+    return label;
   }
 
   /** gated = SiLU(gate · x) · (up · x), as activations of the layer's down projection. */
@@ -250,7 +282,7 @@ class GraphBuilder {
     await this.#quantize('gated', this.#gateUp, gated, down);
   }
 
-  /** out[row of tokens or wanted, projection.rows] = projection · x, or what an epilogue makes of it, one dispatch per tile and group of 16 rows. */
+  /** out[row of tokens or wanted, projection.rows] = projection · x, or what an epilogue makes of it: a dispatch per tile, or per tile and group of 16 rows. */
   async #project(
     projection: Projection,
     x: GPUBuffer,
@@ -266,13 +298,35 @@ class GraphBuilder {
       const { layout } = matrix;
       const { form, columns } = this.#options.kernels.matmul(familyOf(matrix, activations));
       const family = await this.#pipelines.matmulFamily({ kind: layout.kind, activations, epilogue }, form, columns);
-      const options = { layout, activations, form, x, out, firstRow, outStride, outGroupBytes, epilogue, bindings };
+      const whole = takesAllRows(form);
+      const groups = whole ? (rows === 'wanted' ? this.#options.maxLogits : this.#tokens) / TOKEN_GROUP : 1;
+      const bound = bindings.map((each, i) => spanning(each, epilogue.bindings[i]!.grouped ? groups : 1));
+      const options = { layout, activations, form, x, out, firstRow, outStride, outGroupBytes, groups, epilogue };
       this.#dispatches.push({
-        ...{ type: 'matmul', family, rows },
-        tiles: matrix.parts.flatMap((part) => tileDispatches(this.#pipelines, part, options)),
+        ...{ type: 'matmul', family, rows, whole },
+        many: await this.#manyRows(matrix, { activations, epilogue }),
+        tiles: matrix.parts.flatMap((part) => tileDispatches(this.#pipelines, part, { ...options, bindings: bound })),
         groupBytes: [xGroupBytesOf(layout.blocks, activations), outGroupBytes, ...groupBytes],
       });
     }
+  }
+
+  /** Pipelines for steps of many rows, with the workgroups of each tile. */
+  async #manyRows(matrix: Matrix, shape: Omit<MatmulShape, 'kind'>): Promise<ManyRowsPipeline[]> {
+    const { layout, parts } = matrix;
+    const { form, dropped } = this.#options.kernels.matmul(familyOf(matrix, shape.activations));
+    const usable = manyRowsByRule(form, Math.ceil(layout.rows / ROWS_PER_LANE)).filter(
+      (many) => !dropped.includes(formLabel(many.form)),
+    );
+    return Promise.all(
+      usable.map(async ({ form: own, columns, fromRows }) => {
+        const variant = { kind: layout.kind, activations: shape.activations, columns, ...own };
+        const workgroups = parts.flatMap(({ firstTile, tiles }) =>
+          Array.from({ length: tiles }, (_, i) => tileWorkgroups(own, layout, firstTile + i)),
+        );
+        return { pipeline: await this.#pipelines.matmul(variant, shape.epilogue), columns, fromRows, workgroups };
+      }),
+    );
   }
 
   #format(next: Projection): Activations {

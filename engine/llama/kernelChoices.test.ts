@@ -8,6 +8,8 @@ import { testDevice } from '../../test/support/gpu.ts';
 import { randomOf } from '../../test/support/random.ts';
 import { logitsOf } from '../../test/support/sequenceRunner.ts';
 import { writeTinyModel } from '../../test/support/tinyModel.ts';
+import type { KvFormat } from '../../wgsl/kv/format.ts';
+import type { OpenedDevice } from '../gpu/device.ts';
 import { openModelFile } from '../model/modelFile.ts';
 import type { ModelFile } from '../model/types.ts';
 import { readVerdicts } from '../tuning/verdictFile.ts';
@@ -23,7 +25,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'hearth-choices-'));
   const path = join(folder, 'tiny.gguf');
   const shape = { layers: 2, hidden: 64, feedForward: 96, heads: 4, kvHeads: 2, headDim: 32, vocabSize: VOCAB };
-  await writeTinyModel(path, { ...shape, contextLength: 128, type: 'Q4_1', headType: 'Q8_0', tied: false, seed: 5 });
+  await writeTinyModel(path, { ...shape, contextLength: 640, type: 'Q4_1', headType: 'Q8_0', tied: false, seed: 5 });
   ({ file } = await openModelFile(path));
 });
 afterAll(async () => {
@@ -64,4 +66,19 @@ test('whatever is chosen, fingerprint and bits are those of the rules', async ()
   await writeFile(forced, JSON.stringify({ version: 1, entries }));
   const other = await outcome(forced);
   expect({ ...other, stages: [] }).toEqual({ ...byRule, stages: [] });
+});
+
+test('a step as hardware has it, in whole dispatches and spread over workgroups, gives the bits of a software adapter', async () => {
+  const own = await testDevice();
+  const bitsOn = async (gpu: OpenedDevice, kvFormat: KvFormat): Promise<Uint32Array> => {
+    const options = { gpu, file, kvFormat, kvBlocks: 80, maxStepTokens: 64, maxStepLogits: 64 };
+    const runner = await createLlamaRunner({ ...options, activations: 'int8' });
+    const random = randomOf(12);
+    // Over a split of attention's.
+    const tokens = Array.from({ length: 560 }, () => Math.floor(random() * VOCAB));
+    const table = Int32Array.from({ length: 80 }, (_, i) => 79 - i);
+    return new Uint32Array((await logitsOf(runner, tokens, table, [64, 1, 3, 64])).buffer);
+  };
+  for (const kvFormat of ['f16', 'int4'] as const)
+    expect(await bitsOn({ ...own, software: false }, kvFormat), kvFormat).toEqual(await bitsOn(own, kvFormat));
 });

@@ -22,6 +22,8 @@ export interface MatmulChoice {
   form: MatmulForm;
   /** undefined: not measured. */
   columns: ColumnFigures | undefined;
+  /** Labels of forms that the self-test dropped. */
+  dropped: readonly string[];
 }
 
 export interface KernelChoices {
@@ -57,22 +59,25 @@ export async function chooseKernels(options: ChoosingOptions): Promise<KernelCho
   /** The one of `values`, in the order of the tunable's names, that is chosen. */
   const pick = async <T>(tunable: Tunable, values: readonly T[]): Promise<T> =>
     values[tunable.names.indexOf((await settle(tunable)).chosen)]!;
-  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX } = gpu.device.limits;
+  const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize } =
+    gpu.device.limits;
   const adapter = {
     software: gpu.software,
     subgroupSize: gpu.subgroupSize,
     maxLanes: Math.min(maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX),
+    workgroupBytes: maxComputeWorkgroupStorageSize,
   };
 
   const matmul = new MatmulTuning(pipelines, adapter);
   const chosen = new Map<string, MatmulChoice>();
   for (const sample of families) {
     const { forms, tunable } = matmul.forms(sample);
-    const form = await pick(tunable, forms);
+    const verdict = await settle(tunable);
+    const form = forms[tunable.names.indexOf(verdict.chosen)]!;
     const columns = figuresOf(await settle(matmul.columns(sample, form)));
-    chosen.set(familyKey(sample.family), { form, columns });
+    chosen.set(familyKey(sample.family), { form, columns, dropped: verdict.dropped });
   }
-  const attention = new AttentionTuning(pipelines, config, kvFormat);
+  const attention = new AttentionTuning(pipelines, config, kvFormat, formats);
   const tileChoices = tileVariants(config, kvFormat, adapter);
   const tiles = attention.tiles(tileChoices);
   const singleChoices = singleVariants(config, kvFormat, adapter, splitsApart);

@@ -1,6 +1,7 @@
 // The variants of one matrix kernel for 1 to 4 tokens per lane. A start waits for the first and the last only; the others are compiled when a step
 // would have been cheaper with them, and that step takes what is there: bits don't depend on it.
-import { COLUMN_COSTS, COLUMNS, type Columns, columnsFor, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { TOKEN_GROUP } from '../../wgsl/matmul/layout.ts';
+import { COLUMN_COSTS, COLUMNS, type Columns, columnsFor } from '../../wgsl/matmul/variant.ts';
 import { MARGIN } from '../tuning/fastest.ts';
 
 type Compile = (columns: Columns) => Promise<GPUComputePipeline>;
@@ -45,6 +46,13 @@ export class MatmulFamily {
     // One that the driver refuses is done without.
     if (!this.#asked.has(wanted)) this.#bring(wanted).catch(() => {});
     return this.#standing[rows - 1]!;
+  }
+
+  /** The same for any number of rows in one dispatch. Three don't divide a group, and would write beyond the last one. */
+  columnsForAll(rows: number): Columns {
+    const columns = this.columnsFor(Math.min(rows, TOKEN_GROUP));
+    if (rows <= TOKEN_GROUP || TOKEN_GROUP % columns === 0) return columns;
+    return this.#ready[3] ? 4 : 1;
   }
 
   pipeline(columns: Columns): GPUComputePipeline {

@@ -8,7 +8,8 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
-import { type Activations, TOKEN_GROUP, wholeGroups } from '../../wgsl/matmul/variant.ts';
+import { TOKEN_GROUP } from '../../wgsl/matmul/layout.ts';
+import { type Activations, wholeGroups } from '../../wgsl/matmul/variant.ts';
 import { RESULT_WORDS } from '../../wgsl/sample/row.ts';
 import { DeviceLost, identityOf, type OpenedDevice } from '../gpu/device.ts';
 import { invariant } from '../invariant.ts';

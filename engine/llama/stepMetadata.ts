@@ -28,7 +28,7 @@ export interface MetadataLimits {
   capacityBlocks: number;
   /** For drawn tokens. */
   slots: number;
-  /** Rows of one sequence that attention computes together. */
+  /** Rows of one sequence that attention computes together; 1: each by itself. */
   queryRows: number;
 }
 
@@ -42,8 +42,9 @@ const ITEM_WORDS = 4;
 const placeBytes = ({ frequencies }: Pick<MetadataLimits, 'frequencies'>): number =>
   16 * placeVec4(2 * frequencies.length);
 
-/** Fewest rows for which a tile costs less than as many single rows: about half, measured on lavapipe. */
-const leastTile = (queryRows: number): number => Math.max(2, queryRows / 2);
+/** Fewest rows for which a tile costs less than as many single rows: about half, measured on lavapipe. Tiles of one row are none. */
+const leastTile = (queryRows: number): number =>
+  queryRows === 1 ? Number.POSITIVE_INFINITY : Math.max(2, queryRows / 2);
 
 export class StepMetadata {
   readonly limits: MetadataLimits;
@@ -69,7 +70,7 @@ export class StepMetadata {
     const sizes: Record<MetadataField, number> = {
       counts: 16,
       tokenIds: maxTokens * 4,
-      queryTiles: Math.ceil(maxTokens / leastTile(limits.queryRows)) * ITEM_WORDS * 4,
+      queryTiles: Math.max(1, Math.ceil(maxTokens / leastTile(limits.queryRows))) * ITEM_WORDS * 4,
       singleQueries: maxTokens * ITEM_WORDS * 4,
       wanted: maxLogits * 4,
       wishes: maxLogits * ROW_WORDS * 4,

@@ -1,6 +1,6 @@
 // Attention's tunables: which variant takes tiles of query rows, and which single rows over a long context. The problem is one sequence whose
 // keys and values the engine's own kernel writes from seeded numbers, in the model's KV format.
-import { mergeShader, mergeWorkgroups, partialElements } from '../../wgsl/attention/merge.ts';
+import { mergeLabel, mergeShader, mergeWorkgroups, partialElements } from '../../wgsl/attention/merge.ts';
 import {
   type AttentionVariant,
   attentionLabel,
@@ -8,7 +8,9 @@ import {
   attentionWorkgroups,
 } from '../../wgsl/attention/shader.ts';
 import { CONTEXT_SPLIT, type KvShape } from '../../wgsl/attention/shape.ts';
+import { quantizesInPlace } from '../../wgsl/attention/spread.ts';
 import { BLOCK_SLOTS, type KvFormat, kvBlockBytes } from '../../wgsl/kv/format.ts';
+import type { Activations } from '../../wgsl/matmul/variant.ts';
 import { placesOf } from '../../wgsl/rope/place.ts';
 import { ROPE_LANES, ropeShader, ropeUnits } from '../../wgsl/rope/shader.ts';
 import type { Prepared, Problem, Tunable } from '../tuning/tunable.ts';
@@ -31,11 +33,14 @@ export class AttentionTuning {
   readonly #pipelines: Pipelines;
   readonly #shape: KvShape;
   readonly #format: KvFormat;
+  readonly #into: readonly Activations[];
 
-  constructor(pipelines: Pipelines, shape: KvShape, format: KvFormat) {
+  /** `into`: activations that matrices of the model take. */
+  constructor(pipelines: Pipelines, shape: KvShape, format: KvFormat, into: Iterable<Activations>) {
     this.#pipelines = pipelines;
     this.#shape = shape;
     this.#format = format;
+    this.#into = [...into];
   }
 
   tiles(variants: readonly AttentionVariant[]): Tunable {
@@ -50,19 +55,30 @@ export class AttentionTuning {
     const { heads, kvHeads, headDim } = this.#shape;
     return {
       name: `attention, ${what}: ${heads} heads over ${kvHeads} of ${headDim} dims in ${this.#format}`,
-      names: variants.map(attentionLabel),
+      names: variants.map((variant) => attentionLabel(variant)),
       sources: variants.map((variant) => this.#declare(variant)).join(),
       problem: () => this.#problem(asked, variants),
     };
   }
 
+  /** With all that a step may run of it, however it ends. */
   #declare(variant: AttentionVariant): string {
-    const shape = this.#shape;
-    const source = this.#pipelines.declare(attentionLabel(variant), () => attentionShader(shape, variant));
-    if (variant.splits === 'within') return source;
+    const ends = [null, ...(variant.exchange === 'spread' && quantizesInPlace(this.#shape) ? this.#into : [])];
     const within: AttentionVariant = { ...variant, splits: 'within' };
-    this.#pipelines.declare(attentionLabel(within), () => attentionShader(shape, within));
-    return source + this.#pipelines.declare('merge of splits', () => mergeShader(shape, 1));
+    const sources = ends.flatMap((into) => [
+      this.#shader(within, into),
+      ...(variant.splits === 'apart'
+        ? [
+            this.#shader(variant, into),
+            this.#pipelines.declare(mergeLabel(into), () => mergeShader(this.#shape, 1, into)),
+          ]
+        : []),
+    ]);
+    return sources.join('');
+  }
+
+  #shader(variant: AttentionVariant, into: Activations | null): string {
+    return this.#pipelines.declare(attentionLabel(variant, into), () => attentionShader(this.#shape, variant, into));
   }
 
   async #problem(
@@ -88,7 +104,7 @@ export class AttentionTuning {
       const pipeline = await this.#pipelines.compile(attentionLabel(variant), () =>
         attentionShader(this.#shape, variant),
       );
-      const merge = apart ? await this.#pipelines.compile('merge of splits', () => mergeShader(this.#shape, 1)) : null;
+      const merge = apart ? await this.#pipelines.compile(mergeLabel(), () => mergeShader(this.#shape, 1)) : null;
       const encodeOf = (rows: number): ((pass: GPUComputePassEncoder) => void) => {
         const words: number[] = [];
         for (let at = positions - rows; at < positions; at += variant.rows)

@@ -1,6 +1,6 @@
 // The matrix kernel's tunables, one pair per family (kind of weights, activations, layout): which form it takes, and what 1 to 4 columns cost in it.
 // The problem is the model's own matrices with seeded activations: their shapes are those that count.
-import { BLOCK, ROWS_PER_LANE, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import { BLOCK, ROWS_PER_LANE, TOKEN_GROUP, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { matmulShader } from '../../wgsl/matmul/shader.ts';
 import {
   type Activations,
@@ -10,7 +10,6 @@ import {
   formLabel,
   formsOf,
   type MatmulForm,
-  TOKEN_GROUP,
   variantLabel,
 } from '../../wgsl/matmul/variant.ts';
 import { QUANTIZE_LANES, quantizeShader } from '../../wgsl/quantize/shader.ts';

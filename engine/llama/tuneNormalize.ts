@@ -1,6 +1,6 @@
 // How many lanes the norm before a matrix has: a tunable per type of activations.
-import { BLOCK } from '../../wgsl/matmul/layout.ts';
-import { type Activations, TOKEN_GROUP, X_PARTS } from '../../wgsl/matmul/variant.ts';
+import { BLOCK, TOKEN_GROUP } from '../../wgsl/matmul/layout.ts';
+import { type Activations, X_PARTS } from '../../wgsl/matmul/variant.ts';
 import { normalizeLanes, normalizeParams, normalizeShader } from '../../wgsl/normalize/shader.ts';
 import type { Problem, Tunable } from '../tuning/tunable.ts';
 import { bindInOrder } from './dispatch.ts';

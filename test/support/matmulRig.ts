@@ -3,9 +3,9 @@
 import type { OpenedDevice } from '../../engine/gpu/device.ts';
 import { tileDispatches, xGroupBytesOf } from '../../engine/llama/matmulDispatches.ts';
 import type { Epilogue } from '../../wgsl/matmul/epilogue.ts';
-import { BLOCK, layoutMatrix, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
+import { BLOCK, layoutMatrix, TOKEN_GROUP, UNIFORM_WINDOW_BYTES } from '../../wgsl/matmul/layout.ts';
 import { INTERLEAVED, KIND_OF, packRows, type SourceType, STACKED, sourceRowBytes } from '../../wgsl/matmul/pack.ts';
-import { broadcastLanes, COLUMNS, formByRule, type MatmulVariant, TOKEN_GROUP } from '../../wgsl/matmul/variant.ts';
+import { broadcastLanes, COLUMNS, formsOf, type MatmulVariant, takesAllRows } from '../../wgsl/matmul/variant.ts';
 import { download, type Encode, pipelinesOf, submit, upload } from './gpu.ts';
 import { prepareQuantize } from './rowKernels.ts';
 
@@ -17,14 +17,21 @@ export interface MatmulCase {
   tokens: number;
   weights: MatmulVariant['weights'];
   broadcast: boolean;
+  /** 1: a lane goes through all blocks, also where the rule has several share them. */
+  slices?: 1;
 }
 
 /** The case's form with each number of columns: each has to give the same bits. */
 export function variantsOf(gpu: OpenedDevice, test: MatmulCase): MatmulVariant[] {
   const fits = xGroupBytesOf(test.cols / 32, test.activations) <= UNIFORM_WINDOW_BYTES;
-  const adapter = { software: test.weights === 'uniform', subgroupSize: gpu.subgroupSize, maxLanes: 256 };
-  const rule = formByRule(test.weights, fits, adapter);
-  const form = { ...rule, subgroup: test.broadcast ? broadcastLanes(gpu.subgroupSize) : null };
+  const { subgroupSize } = gpu;
+  const workgroupBytes = gpu.device.limits.maxComputeWorkgroupStorageSize;
+  const adapter = { software: test.weights === 'uniform', subgroupSize, maxLanes: 256, workgroupBytes };
+  const [rule] = formsOf(test.weights, fits, adapter).filter((form) => (test.slices ?? form.slices) === form.slices);
+  const form = {
+    ...rule!,
+    ...(rule!.slices === 1 && { subgroup: test.broadcast ? broadcastLanes(subgroupSize) : null }),
+  };
   return COLUMNS.map((columns) => ({ kind: KIND_OF[test.type], activations: test.activations, columns, ...form }));
 }
 
@@ -47,7 +54,7 @@ export interface FusedCase {
   bindings: readonly GPUBuffer[];
 }
 
-/** Packs and uploads the weights, quantises x (up to 16 tokens), and builds the dispatches of the product. */
+/** Packs and uploads the weights, quantises x (up to 16 tokens, or any number for forms that take all rows), and builds the dispatches of the product. */
 export async function prepareMatmul(
   gpu: OpenedDevice,
   test: MatmulCase,
@@ -70,18 +77,19 @@ export async function prepareMatmul(
   }
   const { STORAGE, UNIFORM, COPY_SRC } = GPUBufferUsage;
   const matrix = upload(device, words, STORAGE | UNIFORM, words.byteLength + UNIFORM_WINDOW_BYTES);
-  const xBytes = xGroupBytesOf(cols / BLOCK, test.activations) + UNIFORM_WINDOW_BYTES;
+  const groups = takesAllRows(variant) ? Math.ceil(tokens / TOKEN_GROUP) : 1;
+  const xBytes = groups * xGroupBytesOf(cols / BLOCK, test.activations) + UNIFORM_WINDOW_BYTES;
   const quantized = await prepareQuantize(gpu, {
     ...{ source: 'plain', format: test.activations, width: cols, tokens, rows: x.slice() },
     activations: new Uint32Array(xBytes / 4),
   });
   submit(device, quantized.encode);
   const stride = Math.ceil(rows / 8) * 8;
-  const out = fused?.out ?? device.createBuffer({ size: TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
+  const out = fused?.out ?? device.createBuffer({ size: groups * TOKEN_GROUP * stride * 4, usage: STORAGE | COPY_SRC });
   const pipeline = await pipelines.matmul(variant, fused?.epilogue);
   const part = { buffer: matrix, firstTile: 0, tiles: layout.tiles };
   const tiles = tileDispatches(pipelines, part, {
-    ...{ layout, activations: test.activations, form: variant, out, firstRow: 0, outStride: stride },
+    ...{ layout, activations: test.activations, form: variant, out, firstRow: 0, outStride: stride, groups },
     x: quantized.buffers.activations,
     ...fused,
   });

@@ -74,12 +74,20 @@ describe.each(CASES)('$format, $name', ({ format, shape }) => {
     variants.push({ ...own, splits: 'apart' });
     // What adapters without subgroups of a fixed size take. lavapipe's compiler is slow on barriers: not for every shape.
     if (format === 'f16') variants.push({ ...own, exchange: 'workgroup', units: 2 });
+    if (shape === SHAPES[0] || (format === 'f16' && shape.headDim % 64))
+      variants.push({ ...own, exchange: 'spread', units: 24 });
     // What a tuner may choose on hardware with a subgroup of this adapter's size.
     if (shape === SHAPES[0]) variants.push({ ...own, rows: 2, exchange: 'workgroup', units: 4 });
     if (shape === SHAPES[0] && format === 'f16') {
-      const hardware = { software: false, subgroupSize: (await testDevice()).subgroupSize };
+      const { subgroupSize, device } = await testDevice();
+      const workgroupBytes = device.limits.maxComputeWorkgroupStorageSize;
+      const hardware = { software: false, subgroupSize, maxLanes: 256, workgroupBytes };
       variants.push(...tileVariants(shape, format, hardware).filter(({ exchange }) => exchange === 'subgroup'));
-      variants.push(...singleVariants(shape, format, hardware, null).filter(({ units }) => units === 1));
+      variants.push(
+        ...singleVariants(shape, format, hardware, null).filter(
+          ({ units, exchange, splits }) => units === 1 || (exchange === 'spread' && units === 24 && splits === 'apart'),
+        ),
+      );
     }
     for (const variant of variants)
       for (const first of new Set([variant.rows, 1])) {

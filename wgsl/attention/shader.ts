@@ -9,17 +9,22 @@
 // The exchange between the two goes through the subgroup or through workgroup memory; sums have the same order in both. A workgroup
 // has `units` of them side by side, for other heads of the same rows, so that they loop in step.
 import { CHUNK, type KvFormat, kvLayout, loadChunk, loadScale } from '../kv/format.ts';
+import type { Activations } from '../matmul/variant.ts';
 import { subgroupExchange, workgroupExchange } from './exchange.ts';
 import { partialElements } from './merge.ts';
 import { ATTENTION_LANES, CONTEXT_SPLIT, CONTEXT_TILE, headsPerUnit, type KvShape, spansOf } from './shape.ts';
+import { spreadShader } from './spread.ts';
 
 export interface AttentionVariant {
   format: KvFormat;
   /** Query rows that share a unit's loads. */
   rows: number;
-  /** How the lanes of a unit see each other's values. A subgroup has to hold the whole workgroup. */
-  exchange: 'subgroup' | 'workgroup';
-  /** Units per workgroup. */
+  /**
+   * How the lanes of a unit see each other's values. A subgroup has to hold the whole workgroup. `spread`: a unit's work is spread over the whole
+   * workgroup, row by row (spread.ts).
+   */
+  exchange: 'subgroup' | 'workgroup' | 'spread';
+  /** Units per workgroup, or as many times the lanes of one. */
   units: number;
   /**
    * Where splits of the context are merged: `within` the unit, which goes through all of them, or `apart` (merge.ts), with a workgroup for
@@ -34,16 +39,25 @@ const HALVES = CONTEXT_TILE / LANES; // positions of a tile per lane
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 const each = (count: number, line: (index: number) => string): string => range(count).map(line).join('\n');
 
-export function attentionLabel({ format, rows, exchange, units, splits }: AttentionVariant): string {
-  return `attention ${format} rows ${rows} ${exchange} units ${units} splits ${splits}`;
+/** `into`: what comes out, where splits are not apart. */
+export function attentionLabel(variant: AttentionVariant, into: Activations | null = null): string {
+  const { format, rows, exchange, units, splits } = variant;
+  const end = into && splits === 'within' ? ` into ${into}` : '';
+  return `attention ${format} rows ${rows} ${exchange} units ${units} splits ${splits}${end}`;
 }
 
 /** Workgroups along x for every work item. */
-export function attentionWorkgroups(shape: KvShape, { units }: AttentionVariant): number {
-  return Math.ceil(shape.heads / headsPerUnit(shape) / units);
+export function attentionWorkgroups(shape: KvShape, { exchange, units }: AttentionVariant): number {
+  const all = shape.heads / headsPerUnit(shape);
+  return exchange === 'spread' ? all : Math.ceil(all / units);
 }
 
-export function attentionShader(shape: KvShape, variant: AttentionVariant): string {
+/** `into`: of `spread` alone. */
+export function attentionShader(shape: KvShape, variant: AttentionVariant, into: Activations | null = null): string {
+  return variant.exchange === 'spread' ? spreadShader(shape, variant, into) : unitsShader(shape, variant);
+}
+
+function unitsShader(shape: KvShape, variant: AttentionVariant): string {
   const { heads, kvHeads, headDim } = shape;
   const { rows, units } = variant;
   const kv = kvLayout(variant.format, headDim);

@@ -12,7 +12,8 @@ import { BLOCK_SLOTS, kvBlockBytes } from '../kv/format.ts';
 import { gatedEpilogue } from '../quantize/gatedEpilogue.ts';
 import { ropeEpilogue } from '../rope/epilogue.ts';
 import { NO_SLOT, placesOf } from '../rope/place.ts';
-import { type Activations, TOKEN_GROUP, X_PARTS } from './variant.ts';
+import { TOKEN_GROUP } from './layout.ts';
+import { type Activations, X_PARTS } from './variant.ts';
 
 const gpu = await testDevice();
 const COLS = 96;

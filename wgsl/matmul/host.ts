@@ -44,5 +44,5 @@ export function tileParams(
 /** Workgroups along x for a tile. Lanes of a subgroup stay whole, even where they hold no row. */
 export function tileWorkgroups(form: MatmulForm, layout: MatrixLayout, tile: number): number {
   const lanes = Math.ceil(tileLanes(layout, tile) / LANE_GROUP) * LANE_GROUP;
-  return Math.ceil(lanes / form.lanes);
+  return Math.ceil((lanes * form.slices) / form.lanes);
 }

@@ -23,6 +23,8 @@ export const BLOCK = 32;
 export const ROWS_PER_LANE = 8;
 /** Lanes that read contiguously together; tiles hold a multiple of it. */
 export const LANE_GROUP = 8;
+/** Tokens that share one dynamic offset of x and out. 16 · 80 bytes is a multiple of 256 for any number of blocks. */
+export const TOKEN_GROUP = 16;
 /** Bytes of a uniform binding, and so of the largest window in the uniform variant: WebGPU's default limit, had everywhere. */
 export const UNIFORM_WINDOW_BYTES = 65536;
 /** Alignment of windows inside a buffer: the largest that WebGPU lets an adapter ask for. */

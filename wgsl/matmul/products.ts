@@ -6,7 +6,7 @@
 //   q5k:     16 elements · 16 · 127       two sums
 //   q6k:      8 elements · 32 · 127       four sums; each two times their half's scale: below 2^24, exact as f32
 //   q8:      a = 16h + l, |h|, |l| ≤ 8: 32 elements · 127 · 8, one sum with each
-import { KINDS, type WeightKind } from './layout.ts';
+import { hasScales, type WeightKind } from './layout.ts';
 import { AXIS, BIAS, type Load, loadQuants, loadScale, pairFields, pairValues } from './quants.ts';
 import { type MatmulVariant, X_PARTS } from './variant.ts';
 
@@ -90,29 +90,54 @@ function splitX(c: number): string {
   return out.join('\n');
 }
 
-const hasOffset = (kind: WeightKind): boolean => kind === 'q4' || kind === 'q4k' || kind === 'q5k';
+export const hasOffset = (kind: WeightKind): boolean => kind === 'q4' || kind === 'q4k' || kind === 'q5k';
+
+/** What becomes of a row's products of a block: `dm` is in scope where the kind has scales. */
+export interface Products {
+  /** Statements for the row as a whole, if any, and for column c. */
+  row: string[];
+  column: (c: number, value: string) => string;
+}
+
+/** WGSL: acc with a block's product added; `sum`: of the token's block, for kinds with an offset. */
+export function added(kind: WeightKind, acc: string, dm: string, value: string, sum: string): string {
+  if (!hasScales(kind)) return `${acc} + ${value}`;
+  return `fma(${dm}.x, ${value}, ${hasOffset(kind) ? `fma(${dm}.y, ${sum}, ${acc})` : acc})`;
+}
+
+/** What of a token's block an offset is scaled with. */
+export const blockSum = (activations: MatmulVariant['activations'], c: number): string =>
+  activations === 'int8' ? `daSum${c}` : `sum${c}`;
+
+/** Adds one row's block product to acc{row}_{c} of every column. */
+export const toAccumulators = ({ kind, activations }: MatmulVariant, row: number): Products => ({
+  row: [],
+  column: (c, value) => `acc${row}_${c} = ${added(kind, `acc${row}_${c}`, 'dm', value, blockSum(activations, c))};`,
+});
 
 /**
- * Adds one row's block product to acc{row}_{c} of every column; `scale`, `superScale`: the row's words of them. Each pair is unpacked, given to all
- * columns, and dead: sixteen of them at once would not fit the registers of a processor that has sixteen.
+ * One row's products of a block with every column; `scale`, `superScale`: the row's words of them. Each pair is unpacked, given to all columns,
+ * and dead: sixteen of them at once would not fit the registers of a processor that has sixteen.
  */
-export function rowProduct(variant: MatmulVariant, row: number, load: Load, scale: string, superScale: string): string {
+export function rowProduct(
+  variant: MatmulVariant,
+  load: Load,
+  scale: string,
+  superScale: string,
+  products: Products,
+): string {
   const { kind, activations, columns } = variant;
-  const scaled = KINDS[kind].scaleParts > 0;
   const dot = activations === 'int8' ? intDot(kind) : floatDot(kind);
   const out = ['    {', ...loadQuants(kind, load)];
-  if (scaled) out.push(...loadScale(kind, scale, superScale));
+  if (hasScales(kind)) out.push(...loadScale(kind, scale, superScale));
+  out.push(...products.row);
   for (let c = 0; c < columns; c++) out.push(...dot.begin(c));
   for (let i = 0; i < PAIRS; i++) {
     if (kind in BIAS) out.push(`let n${i} = ${pairFields(kind as keyof typeof BIAS, i)};`);
     if (activations === 'f32') out.push(`let e${i} = ${pairValues(kind, i, `n${i}`)};`);
     for (let c = 0; c < columns; c++) out.push(...dot.add(c, i));
   }
-  for (let c = 0; c < columns; c++) {
-    const acc = `acc${row}_${c}`;
-    const offset = hasOffset(kind) ? `fma(dm.y, ${activations === 'int8' ? `daSum${c}` : `sum${c}`}, ${acc})` : acc;
-    out.push(scaled ? `${acc} = fma(dm.x, ${dot.value(c)}, ${offset});` : `${acc} = ${acc} + ${dot.value(c)};`);
-  }
+  for (let c = 0; c < columns; c++) out.push(products.column(c, dot.value(c)));
   out.push('}');
   return out.join('\n      ');
 }

@@ -7,11 +7,24 @@ import { storeBlock } from '../quantize/storeBlock.ts';
 /** Parts of the sum: as many as the largest workgroup has lanes. */
 const PARTS = 256;
 
+/** Workgroups from that on are a GPU's. */
+const GPU_LANES = 32;
 /** Lanes of a workgroup, the rule's first. A software adapter runs idle lanes and barriers one after another: there the fewest are the fastest. */
 export const normalizeLanes = (software: boolean): number[] => (software ? [8] : [64, 32, 128, 256]);
 
 /** `lanes`: a power of 2 up to PARTS. */
 export function normalizeShader(format: Activations, lanes: number): string {
+  // On a GPU all loads of a block are under way at once; a software adapter's compiler has a loop, whose bound it can't see, or it would take seconds.
+  const unrolled = lanes >= GPU_LANES;
+  const each = (line: (i: string) => string): string =>
+    unrolled
+      ? Array.from({ length: 8 }, (_, i) => line(`${i}u`)).join('\n      ')
+      : `for (var i = 0u; i < 8u + zero; i++) { ${line('i')} }`;
+  const add = unrolled
+    ? `var h: array<vec4f, 8>;
+      ${each((i) => `h[${i}] = hidden[at + ${i}] + delta[at + ${i}];`)}
+      ${each((i) => `hidden[at + ${i}] = h[${i}]; squares = fma(h[${i}], h[${i}], squares);`)}`
+    : each((i) => `let h = hidden[at + ${i}] + delta[at + ${i}]; hidden[at + ${i}] = h; squares = fma(h, h, squares);`);
   return `
 struct Params {
   blocks: u32,    // hidden / 32
@@ -30,16 +43,12 @@ ${storeBlock(format)}
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = workgroup.x;
   let base = rowToken[row] * p.blocks * 8u;
-  let zero = p.blocks >> 31u;   // keeps the bounds of loops from a software adapter's compiler, which would unroll them for seconds
+  let zero = p.blocks >> 31u;
   for (var part = lane; part < min(p.blocks, ${PARTS}u); part += ${lanes}u) {
     var squares = vec4f(0.0);
     for (var block = part; block < p.blocks; block += ${PARTS}u) {
-      for (var i = 0u; i < 8u + zero; i++) {
-        let at = base + block * 8u + i;
-        let h = hidden[at] + delta[at];
-        hidden[at] = h;
-        squares = fma(h, h, squares);
-      }
+      let at = base + block * 8u;
+      ${add}
     }
     partial[part] = (squares.x + squares.y) + (squares.z + squares.w);
   }
@@ -52,7 +61,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let factor = inverseSqrt(partial[0] / f32(p.blocks * 32u) + p.epsilon);
   for (var block = lane; block < p.blocks; block += ${lanes}u) {
     var v: array<vec4f, 8>;
-    for (var i = 0u; i < 8u + zero; i++) { v[i] = hidden[base + block * 8u + i] * factor * weight[block * 8u + i]; }
+    ${each((i) => `v[${i}] = hidden[base + block * 8u + ${i}] * factor * weight[block * 8u + ${i}];`)}
     storeBlock(row * p.blocks + block, v);
   }
 }
