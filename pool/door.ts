@@ -1,6 +1,7 @@
 // The door of a pool of any kind: what is behind the signature is answered signed, JSON in a header and streams event by event; receipts,
 // drain, health and metrics are the same whoever computes. What a kind serves besides is its own affair.
 import { type Context, Hono } from 'hono';
+import type { Arrivals } from './arrivals.ts';
 import type { Attendance } from './attendance.ts';
 import { authenticate, type Identity, type Signed } from './authenticate.ts';
 import { readBody } from './body.ts';
@@ -19,6 +20,7 @@ export interface Door {
   identity: Identity;
   nonces: NonceMemory;
   attendance: Attendance;
+  arrivals: Arrivals;
   journal: Journal;
   metrics: PoolMetrics;
   maxBodyBytes: number;
@@ -69,7 +71,7 @@ export function openDoor(door: Door): {
 
   app.get(
     '/pool/receipts',
-    signed((_, raw) => ({ status: 200, body: listReceipts(door.journal, new URL(raw.url)) })),
+    signed((_, raw) => ({ status: 200, body: listReceipts(door.journal, door.arrivals, new URL(raw.url)) })),
   );
   app.delete(
     '/pool/receipts',

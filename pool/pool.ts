@@ -2,6 +2,7 @@
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { invariant } from '../engine/invariant.ts';
 import type { EngineStatus } from '../engine/request.ts';
+import { Arrivals } from './arrivals.ts';
 import { Attendance } from './attendance.ts';
 import type { Identity } from './authenticate.ts';
 import type { ServiceMeter } from './cost/serviceMeter.ts';
@@ -50,12 +51,14 @@ export class Pool {
   readonly parts: PoolParts;
   readonly nonces = new NonceMemory();
   readonly attendance = new Attendance();
+  readonly arrivals: Arrivals;
   readonly publicPrefixes: PublicPrefixes;
   readonly #models: ReadonlyMap<string, PoolModel>;
 
   constructor(parts: PoolParts) {
     invariant(parts.models.length > 0, 'a pool serves a model');
     this.parts = parts;
+    this.arrivals = new Arrivals(parts.identity.poolId, parts.now);
     this.#models = new Map(parts.models.map((model) => [model.id, model]));
     this.publicPrefixes = new PublicPrefixes({
       model: (id) => this.model(id),

@@ -18,10 +18,10 @@ import { countRequest, poolChatRequest, poolCompletionRequest } from './wire/inf
 import { prefixDeclaration, prefixSet } from './wire/publicPrefixes.ts';
 
 export function createPoolApp(pool: Pool): Hono {
-  const { parts, nonces, attendance } = pool;
+  const { parts, nonces, attendance, arrivals } = pool;
   const { identity, journal, metrics, maxBodyBytes, now, log } = parts;
   const { app, signed } = openDoor({
-    ...{ identity, nonces, attendance, journal, metrics, maxBodyBytes, now, log },
+    ...{ identity, nonces, attendance, arrivals, journal, metrics, maxBodyBytes, now, log },
     ready: () => pool.ready,
     status: () => pool.status(),
     drain: () => pool.drain(),
@@ -82,7 +82,9 @@ async function infer(pool: Pool, request: Signed, raw: Request, kind: Inference[
   const stream = new EventStream(request.secret, request.context.nonce, () => parts.requests.abort(grant.requestId));
   const response = streamed(stream, raw.signal);
   const start = () => parts.requests.start(model, plan, grant, stream);
-  await parts.lifecycle.admit(model.engine, start, raw.signal, grant.deadlineMs - parts.now());
+  await pool.arrivals.until(grant, model.id, () =>
+    parts.lifecycle.admit(model.engine, start, raw.signal, grant.deadlineMs - parts.now()),
+  );
   pool.attendance.attend(stream, request.context, () => parts.requests.lose(grant.requestId));
   return response;
 }

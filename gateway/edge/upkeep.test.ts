@@ -5,7 +5,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { poolStatus } from '../../pool/wire/events.ts';
+import { eventually } from '../../test/support/eventually.ts';
+import { startPagedPool } from '../../test/support/pagedPool.ts';
 import { ScriptedPool } from '../../test/support/scriptedPool.ts';
+import { askPool, collect, inferenceContext } from '../../test/support/signedPoolClient.ts';
 import { LocalAsyncSql } from '../asyncSql.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import type { NewAttempt } from '../ledger/port.ts';
@@ -43,25 +47,7 @@ beforeEach(async () => {
   await pool.start();
   startMs = Date.now();
   aheadMs = 0;
-  const clock: Clock = { ...systemClock, now };
-  const target = {
-    id: pool.id,
-    url: pool.url,
-    keyId: pool.keyId,
-    secret: createSecretKey(Buffer.from(pool.secretHex, 'hex')),
-  };
-  const client = new PoolClient(target, { fetch, clock: systemClock, random: (count) => randomBytes(count) });
-  const registry = new PoolRegistry([{ client, models: [] }], clock);
-  const log = jsonLog(() => {}, now);
-  upkeep = new Upkeep({
-    ledger,
-    registry,
-    pools: { refresh: async () => {} },
-    usage,
-    clock,
-    log,
-    lookAfterMs: LOOK_AFTER_MS,
-  });
+  upkeep = upkeepOf({ ...pool, url: pool.url, secret: Buffer.from(pool.secretHex, 'hex') });
   await ledger.openTenant(TENANT);
   const key = { id: 'k', tenant: TENANT, serviceAccountId: null, name: 'k', redacted: '', createdAtMs: startMs };
   await ledger.addKey({ ...key, lastUsedAtMs: null, expiresAtMs: null, models: null }, HASH);
@@ -71,6 +57,22 @@ afterEach(async () => {
   db.close();
   rmSync(folder, { recursive: true });
 });
+
+function upkeepOf({ id, url, keyId, secret }: { id: string; url: string; keyId: string; secret: Uint8Array }): Upkeep {
+  const clock: Clock = { ...systemClock, now };
+  const client = new PoolClient(
+    { id, url, keyId, secret: createSecretKey(secret) },
+    { fetch, clock: systemClock, random: (count) => randomBytes(count) },
+  );
+  const registry = new PoolRegistry([{ client, models: [] }], clock);
+  const log = jsonLog(() => {}, now);
+  return new Upkeep({
+    ...{ ledger, registry, usage, clock, log, lookAfterMs: LOOK_AFTER_MS },
+    pools: { refresh: async () => {} },
+  });
+}
+
+const rows = () => usage.page({ startMs: 0, endMs: Number.MAX_SAFE_INTEGER }, 0, 1e9, 10);
 
 /** A reservation whose invocation ended before its request reached a pool. */
 async function reserve(requestId: string, poolId = pool.id, idempotency?: NewAttempt): Promise<void> {
@@ -104,8 +106,33 @@ test('a hold that never reached its pool is released once no signature for it ca
   aheadMs = 90_001;
   expect(await upkeep.run()).toBeNull();
   expect(await ledger.holds({ limit: 10 })).toEqual([]);
-  const rows = await usage.page({ startMs: 0, endMs: Number.MAX_SAFE_INTEGER }, 0, 1e9, 10);
-  expect(rows).toMatchObject([{ requestId: 'r1', inputTokens: 0, outputTokens: 0, outcome: 'failed' }]);
+  expect(await rows()).toMatchObject([{ requestId: 'r1', inputTokens: 0, outputTokens: 0, outcome: 'failed' }]);
+});
+
+test('a request that waits at its pool for its model to wake is not taken for one that never came', async () => {
+  const sleeper = await startPagedPool({ model: { wakeMs: 1500 } });
+  try {
+    const { address } = sleeper;
+    const own = upkeepOf({ ...address, id: address.poolId });
+    await askPool(address, { path: '/pool/sleep', body: {} });
+    await reserve('r1', address.poolId);
+    const body = { model: 'bytes', prompt: 'so', max_tokens: 3, logit_bias: { 257: -100 } };
+    const context = { ...inferenceContext(), tenant: TENANT, requestId: 'r1', holdTokens: 20 };
+    const asked = askPool(address, { path: '/v1/completions', body, context });
+    await eventually('it has woken the model', async () => {
+      const { json } = await askPool(address, { method: 'GET', path: '/pool/status' });
+      return poolStatus.parse(json).state === 'waking';
+    });
+    aheadMs = 100_000; // past the age at which a signature for it is accepted
+    expect(await own.run()).not.toBeNull();
+    expect(await ledger.holds({ limit: 10 })).toHaveLength(1);
+    await collect(await asked);
+    aheadMs = 200_000;
+    expect(await own.run()).toBeNull();
+    expect(await rows()).toMatchObject([{ requestId: 'r1', inputTokens: 2, outputTokens: 3, outcome: 'completed' }]);
+  } finally {
+    await sleeper.close();
+  }
 });
 
 test('a hold that its relay left is released sooner, and looked after at once', async () => {

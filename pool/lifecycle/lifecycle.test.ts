@@ -2,10 +2,11 @@
 // cache, the least recently used making room, a device that is lost under a request.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { eventually } from '../../test/support/eventually.ts';
 import { type PagedPool, type PagedPoolOptions, startPagedPool } from '../../test/support/pagedPool.ts';
 import { askPool, collect, inferenceContext, ofType, type PoolAnswer } from '../../test/support/signedPoolClient.ts';
 import { until } from '../../test/support/tierRig.ts';
-import { poolStatus } from '../wire/events.ts';
+import { poolStatus, receiptsAnswer } from '../wire/events.ts';
 
 const pools: PagedPool[] = [];
 afterEach(async () => {
@@ -117,6 +118,35 @@ describe('a pool that sleeps', () => {
     await until(() => count(pool, 'waking→warm') === 1, 'awake');
     expect((await statusOf(pool)).running).toBe(0);
     expect((await answered(complete(pool))).ids).toHaveLength(4);
+  });
+
+  it('says of a request that waits for it that it runs, until it is begun or refused', async () => {
+    const pool = await start({ model: { wakeMs: 1500 }, section: { lifecycle: { wakeWaiting: 1 } } });
+    await move(pool, 'sleep');
+    const [context, refused] = [inferenceContext(), inferenceContext()];
+    const ask = (of: object) => {
+      const body = { model: 'bytes', prompt: PROMPT, max_tokens: 4, seed: 1, logit_bias: { 257: -100 } };
+      return askPool(pool.address, { path: '/v1/completions', body, context: of });
+    };
+    const receiptOf = async ({ requestId }: { requestId?: string }) => {
+      const path = `/pool/receipts?request_id=${requestId}`;
+      const { status, json } = await askPool(pool.address, { method: 'GET', path });
+      return status === 200 ? receiptsAnswer.parse(json).receipts[0] : status;
+    };
+    const waiting = ask(context);
+    await eventually('it has come', async () => (await receiptOf(context)) !== 404);
+    expect(await receiptOf(context)).toMatchObject({
+      ...{ request_id: context.requestId, pool_id: 'pool-1', tenant: 'tenant-a', model: 'bytes' },
+      ...{ outcome: 'running', prompt_tokens: 0, choices: [] },
+    });
+    expect(await stateOf(pool)).toBe('waking');
+    expect((await askPool(pool.address, { method: 'GET', path: '/pool/receipts' })).json).toMatchObject({
+      receipts: [],
+    });
+    expect((await ask(refused)).status).toBe(503);
+    expect(await receiptOf(refused)).toBe(404);
+    expect((await answered(waiting)).ids).toHaveLength(4);
+    expect(await receiptOf(context)).toMatchObject({ outcome: 'completed', choices: [4] });
   });
 
   it('falls asleep by itself when nobody asks, and not while it has a request', async () => {

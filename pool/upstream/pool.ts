@@ -1,6 +1,7 @@
 // A pool whose engine is a foreign server, as its HTTP side sees it: the models that are there, what is running, how busy the server says
 // that it is. To the gateway it is a pool like any other, but that nobody else can go on with its answers: its fingerprint is its own.
 import { randomBytes } from 'node:crypto';
+import { Arrivals } from '../arrivals.ts';
 import { Attendance } from '../attendance.ts';
 import type { Identity } from '../authenticate.ts';
 import { notFound, poolStopping } from '../errors.ts';
@@ -36,6 +37,7 @@ export class UpstreamPool {
   readonly parts: UpstreamPoolParts;
   readonly nonces = new NonceMemory();
   readonly attendance = new Attendance();
+  readonly arrivals: Arrivals;
   /** Of this process alone: what another computes has other bits, for all that anybody knows. */
   readonly #fingerprint = `fp_upstream_${randomBytes(8).toString('hex')}`;
   /** null: it tells none, or not now. */
@@ -46,6 +48,7 @@ export class UpstreamPool {
 
   constructor(parts: UpstreamPoolParts) {
     this.parts = parts;
+    this.arrivals = new Arrivals(parts.identity.poolId, parts.now);
   }
 
   /** Throws PoolError (404, or 503 before anything is known of it). */

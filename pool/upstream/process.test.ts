@@ -65,6 +65,24 @@ it('killed in the middle of an answer: its journal tells what had left, and that
   await eventually('nothing is computed for it', async () => upstream.running === 0);
 });
 
+it('says of a request whose upstream has not answered yet that it runs', async () => {
+  const upstream = new ScriptedUpstream('openai');
+  await upstream.start();
+  ends.push(() => upstream.kill());
+  const pool = await startUpstreamPool('openai', upstream.url, { sharedCache: true });
+  ends.push(() => pool.close());
+  await untilState(pool, 'warm');
+  upstream.script = { beforeMs: 1000 };
+  const context = { ...inferenceContext(), cacheScope: 'a' };
+  const body = { model: 'served', prompt: 'abc', max_tokens: 3 };
+  const asked = askPool(pool.address, { path: '/v1/completions', body, context });
+  await eventually('it is asked', async () => upstream.asked.length > 0);
+  const path = `/pool/receipts?request_id=${context.requestId}`;
+  const told = await askPool(pool.address, { method: 'GET', path });
+  expect(told).toMatchObject({ status: 200, json: { receipts: [{ outcome: 'running', choices: [] }] } });
+  expect((await collect(await asked)).at(-1)).toMatchObject({ type: 'done' });
+});
+
 it('asked nothing for the lease of a request, it ends it at the upstream, too, with its receipt', async () => {
   const upstream = new ScriptedUpstream('openai');
   await upstream.start();

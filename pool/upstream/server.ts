@@ -17,10 +17,10 @@ import { translate } from './translate.ts';
 const NO_PREFIXES = 'The engine of this pool is a foreign server, where nothing can be declared public.';
 
 export function createUpstreamApp(pool: UpstreamPool): Hono {
-  const { parts, nonces, attendance } = pool;
+  const { parts, nonces, attendance, arrivals } = pool;
   const { identity, journal, metrics, maxBodyBytes, now, log } = parts;
   const { app, signed } = openDoor({
-    ...{ identity, nonces, attendance, journal, metrics, maxBodyBytes, now, log },
+    ...{ identity, nonces, attendance, arrivals, journal, metrics, maxBodyBytes, now, log },
     ready: () => pool.ready,
     status: () => pool.status(),
     drain: () => pool.drain(),
@@ -75,7 +75,7 @@ async function infer(pool: UpstreamPool, request: Signed, raw: Request, kind: In
   const stream = new EventStream(request.secret, request.context.nonce, () => requests.abort(grant.requestId));
   const response = streamed(stream, raw.signal);
   const start = () => requests.start(model, inference, asked, grant, stream);
-  await life.admit(model.id, start, raw.signal, grant.deadlineMs - now());
+  await pool.arrivals.until(grant, model.id, () => life.admit(model.id, start, raw.signal, grant.deadlineMs - now()));
   pool.attendance.attend(stream, request.context, () => requests.lose(grant.requestId));
   return response;
 }
