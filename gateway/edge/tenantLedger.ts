@@ -115,6 +115,7 @@ export class TenantLedger extends DurableObject<EdgeEnv> implements TenantRpc {
         ...{ store: new SqlPools(central), registry, configured, keyring, log, ports: webPorts(clock) },
       }),
       lookAfterMs: settings.upkeep.lookAfterMs,
+      failoverWaitMs: settings.limits.failoverWaitMs,
     });
     return this.#upkeep;
   }

@@ -26,6 +26,7 @@ import { Upkeep } from './upkeep.ts';
 const TENANT = 'proj_000000000000000000000001';
 const HASH = { pepperVersion: 1, hash: 'ab'.repeat(32) };
 const LOOK_AFTER_MS = 30_000;
+const FAILOVER_WAIT_MS = 15_000;
 
 let folder: string;
 let db: SqliteStore;
@@ -67,7 +68,7 @@ function upkeepOf({ id, url, keyId, secret }: { id: string; url: string; keyId: 
   const registry = new PoolRegistry([{ client, models: [] }], clock);
   const log = jsonLog(() => {}, now);
   return new Upkeep({
-    ...{ ledger, registry, usage, clock, log, lookAfterMs: LOOK_AFTER_MS },
+    ...{ ledger, registry, usage, clock, log, lookAfterMs: LOOK_AFTER_MS, failoverWaitMs: FAILOVER_WAIT_MS },
     pools: { refresh: async () => {} },
   });
 }
@@ -102,8 +103,11 @@ test('a hold that never reached its pool is released once no signature for it ca
   aheadMs = LOOK_AFTER_MS;
   expect(await upkeep.run()).toBeGreaterThan(now());
   expect(await ledger.holds({ limit: 10 })).toHaveLength(1);
-  // Signed within 30 s or not at all, and refused by any pool's clock 60 s after.
-  aheadMs = 90_001;
+  // Signed within 30 s or not at all, and refused by any pool's clock 60 s after; by then its relay has found no other pool for 30 s.
+  aheadMs = 120_000;
+  await upkeep.run();
+  expect(await ledger.holds({ limit: 10 })).toHaveLength(1);
+  aheadMs = 150_000;
   expect(await upkeep.run()).toBeNull();
   expect(await ledger.holds({ limit: 10 })).toEqual([]);
   expect(await rows()).toMatchObject([{ requestId: 'r1', inputTokens: 0, outputTokens: 0, outcome: 'failed' }]);
@@ -153,7 +157,7 @@ test('an alarm that comes days late finds the hold unresolved, still counting, a
 
 test('one alarm asks about a bounded number, and the next is due at once for the others', async () => {
   for (let i = 0; i < 130; i++) await reserve(`r${String(i).padStart(3, '0')}`);
-  aheadMs = 100_000;
+  aheadMs = 130_000;
   const nextMs = await upkeep.run();
   expect(await ledger.holds({ limit: 1000 })).toHaveLength(30);
   expect(nextMs).toBeLessThanOrEqual(now());

@@ -8,6 +8,7 @@ import type { PoolDirectory } from '../pools/directory.ts';
 import type { PoolRegistry } from '../relay/poolRegistry.ts';
 import { acknowledgeBooked, askAboutHold } from '../relay/receipts.ts';
 import { SIGN_WITHIN_MS } from '../relay/resolve.ts';
+import { STREAM_SILENT_MS } from '../relay/vigil.ts';
 import { feedUsage } from '../usage/feed.ts';
 import type { UsageStore } from '../usage/port.ts';
 import { Looks } from './looks.ts';
@@ -29,6 +30,8 @@ export interface UpkeepPorts {
   log: Log;
   /** Age at which a hold is looked after first. */
   lookAfterMs: number;
+  /** A relay whose pool failed looks for another so long. */
+  failoverWaitMs: number;
 }
 
 export class Upkeep {
@@ -74,7 +77,7 @@ export class Upkeep {
   }
 
   async #askAbout(open: readonly Hold[]): Promise<void> {
-    const { ledger, registry, clock, log } = this.#ports;
+    const { ledger, registry, clock, log, failoverWaitMs } = this.#ports;
     const nowMs = clock.now();
     const due = open
       .filter((hold) => this.looks.dueAtMs(hold) <= nowMs)
@@ -86,8 +89,10 @@ export class Upkeep {
       let reachable = pool !== undefined && pool.failures === 0;
       for (const hold of holds) {
         const leftAtMs = this.looks.leftAtMs(hold.requestId);
+        // First it has to notice.
+        const goesOnWithinMs = leftAtMs === null ? STREAM_SILENT_MS + failoverWaitMs : null;
         const signedBeforeMs = leftAtMs ?? hold.legFromMs + SIGN_WITHIN_MS;
-        const evidence = { signedBeforeMs, nowMs: clock.now(), mayGoOn: leftAtMs === null };
+        const evidence = { signedBeforeMs, nowMs: clock.now(), goesOnWithinMs };
         const answer = reachable ? await askAboutHold(pool, hold, evidence) : 'unreachable';
         if (answer === 'unreachable') reachable = false;
         if (typeof answer === 'string') {

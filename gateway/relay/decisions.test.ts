@@ -12,7 +12,7 @@ import { PrefixAffine } from '../routing/prefixAffine.ts';
 import { boundOfChat, boundOfCompletion } from './bound.ts';
 import { PoolClient } from './poolClient.ts';
 import { choosePool, type PoolState as KnownPool } from './poolRegistry.ts';
-import { resolveHold } from './resolve.ts';
+import { type HoldEvidence, resolveHold } from './resolve.ts';
 
 const NOW = 1_800_000_000_000;
 const MODEL: ServedModel = {
@@ -108,7 +108,7 @@ describe('a hold that nobody watches', () => {
     signedBeforeMs: NOW,
     deadlineMs: NOW + 600_000,
     nowMs: NOW + 1000,
-    mayGoOn: false,
+    goesOnWithinMs: null,
   };
   test('waits for a running request', () => {
     expect(resolveHold({ ...unknown, receipt: { ...receipt, outcome: 'running' } })).toBeNull();
@@ -122,12 +122,36 @@ describe('a hold that nobody watches', () => {
       positions: [3, 2],
     });
   });
+  const GOES_ON_MS = 20_000;
+  /** After so long. */
+  const settledFrom = (evidence: HoldEvidence) => {
+    const { deadlineMs } = evidence;
+    for (let nowMs = NOW; nowMs <= deadlineMs + MAX_CLOCK_SKEW_MS + 1; nowMs += 1000)
+      for (const atMs of [nowMs, nowMs + 1]) if (resolveHold({ ...evidence, nowMs: atMs })) return atMs - NOW;
+    return null;
+  };
   test('whose pool failed waits for its relay, which may go on elsewhere, as long as that may live', () => {
-    const lost = { ...unknown, receipt, mayGoOn: true };
-    expect(resolveHold(lost)).toBeNull();
-    expect(resolveHold({ ...lost, receipt: { ...receipt, outcome: 'failed' } })).toBeNull();
-    expect(resolveHold({ ...lost, receipt: { ...receipt, outcome: 'cancelled' } })).toMatchObject({ outputTokens: 5 });
-    expect(resolveHold({ ...lost, nowMs: lost.deadlineMs + MAX_CLOCK_SKEW_MS + 1 })).toMatchObject({ outputTokens: 5 });
+    const lost = { ...unknown, goesOnWithinMs: GOES_ON_MS };
+    const never = lost.deadlineMs - NOW + MAX_CLOCK_SKEW_MS + 1;
+    const outcomes = (['lost', 'failed', 'cancelled', 'completed'] as const).map((outcome) =>
+      settledFrom({ ...lost, receipt: { ...receipt, outcome } }),
+    );
+    // A cancelled one has mostly lost its relay with its client: it waits no longer than one that lives may look for a pool.
+    expect(outcomes).toEqual([never, never, GOES_ON_MS + MAX_CLOCK_SKEW_MS + 1, 0]);
+    const left = (['lost', 'failed', 'cancelled'] as const).map((outcome) =>
+      settledFrom({ ...unknown, receipt: { ...receipt, outcome } }),
+    );
+    expect(left).toEqual([0, 0, 0]);
+  });
+  test('unknown to its pool, with a relay that may live: ends when that has found no other pool either, whenever the pool was started', () => {
+    const asked = { ...unknown, goesOnWithinMs: GOES_ON_MS };
+    const stale = 2 * MAX_CLOCK_SKEW_MS + 1;
+    const from = (poolStartedAtMs: number | null) => settledFrom({ ...asked, poolStartedAtMs });
+    expect(from(null)).toBe(stale + GOES_ON_MS);
+    expect(from(NOW - 5000)).toBe(stale + GOES_ON_MS);
+    expect(from(NOW + 1000)).toBe(stale + GOES_ON_MS);
+    expect(from(NOW + 300_000)).toBe(300_000 + MAX_CLOCK_SKEW_MS + GOES_ON_MS + 1);
+    expect(from(asked.deadlineMs)).toBe(asked.deadlineMs - NOW + MAX_CLOCK_SKEW_MS + 1);
   });
   test('unknown to its pool: open while the pool could still take it, then free', () => {
     expect(resolveHold(unknown)).toBeNull();

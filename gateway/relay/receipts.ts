@@ -62,7 +62,7 @@ export async function acknowledgeBooked(
 export async function askAboutHold(
   pool: PoolState | undefined,
   hold: LeftHold,
-  evidence: Pick<HoldEvidence, 'signedBeforeMs' | 'nowMs' | 'mayGoOn'>,
+  evidence: Pick<HoldEvidence, 'signedBeforeMs' | 'nowMs' | 'goesOnWithinMs'>,
 ): Promise<Bill | 'open' | 'unreachable'> {
   if (!pool) return 'unreachable';
   try {

@@ -1,7 +1,9 @@
 // What becomes of a hold whose own request no longer watches it: a pure decision over what its pool says. A pool that signs that it
 // knows nothing of a request settles it for nothing only when it can't accept it any more either: since it started after the request
 // was signed (it refuses older signatures), since the signature is too old for any pool's clock, or since its deadline has passed. Where
-// its relay may live, a pool that failed has not the last word: the request may go on at another.
+// its relay may live, a pool that failed, lost the connection or forgot it has not the last word: the request may go on at another.
+//
+//   relay may live:  completed ─▶ now      cancelled, unknown ─▶ when it has found no other pool in its time      lost, failed ─▶ deadline
 import type { Receipt } from '../../pool/wire/events.ts';
 import { MAX_CLOCK_SKEW_MS } from '../../pool/wire/signing.ts';
 import { type Bill, billOf, NOTHING_RELEASED } from '../ledger/bill.ts';
@@ -21,25 +23,36 @@ export interface HoldEvidence {
   signedBeforeMs: number;
   deadlineMs: number;
   nowMs: number;
-  /** Its relay may live, and take it to another pool where this one failed. After its deadline none does. */
-  mayGoOn: boolean;
+  /**
+   * Its relay may live: where this pool fails it, it takes it to another within this, or not at all. After its deadline none does. null: it
+   * has given it up, or died.
+   */
+  goesOnWithinMs: number | null;
 }
 
 /** The bill, or null: ask again later. */
 export function resolveHold(evidence: HoldEvidence): Bill | null {
-  const { receipt, poolStartedAtMs, signedBeforeMs, deadlineMs, nowMs, mayGoOn } = evidence;
+  const { receipt, deadlineMs, nowMs } = evidence;
   const pastDeadline = nowMs > deadlineMs + MAX_CLOCK_SKEW_MS;
   if (receipt) {
-    const open = receipt.outcome === 'running' || (mayGoOn && !pastDeadline && isUnfinished(receipt));
+    const open = receipt.outcome === 'running' || (!pastDeadline && mayGoOn(receipt, evidence));
     return open ? null : billOf(receipt);
   }
-  const refusedAsOlder = poolStartedAtMs !== null && poolStartedAtMs > signedBeforeMs;
-  // The two clocks may differ by one skew in either direction.
-  const refusedAsStale = nowMs > signedBeforeMs + 2 * MAX_CLOCK_SKEW_MS;
-  return refusedAsOlder || refusedAsStale || pastDeadline ? { ...NOTHING_RELEASED, outcome: 'failed' } : null;
+  return pastDeadline || neverRuns(evidence) ? { ...NOTHING_RELEASED, outcome: 'failed' } : null;
 }
 
-/** The pool failed under the request: another may go on with it. */
-function isUnfinished({ outcome }: Receipt): boolean {
-  return outcome === 'lost' || outcome === 'failed';
+function mayGoOn({ outcome, updated_at_ms }: Receipt, { goesOnWithinMs, nowMs }: HoldEvidence): boolean {
+  if (goesOnWithinMs === null || outcome === 'completed') return false;
+  // Cancelled is what a pool says of any connection that closed; mostly its client has left, and the relay with it.
+  return outcome !== 'cancelled' || nowMs <= updated_at_ms + MAX_CLOCK_SKEW_MS + goesOnWithinMs;
+}
+
+/** The pool knows nothing of it, will not accept it, and no relay takes it elsewhere. */
+function neverRuns({ poolStartedAtMs, signedBeforeMs, nowMs, goesOnWithinMs }: HoldEvidence): boolean {
+  // The two clocks may differ by one skew in either direction.
+  const staleAfterMs = signedBeforeMs + 2 * MAX_CLOCK_SKEW_MS;
+  const startedAtMs = poolStartedAtMs ?? Number.NEGATIVE_INFINITY;
+  if (goesOnWithinMs === null) return startedAtMs > signedBeforeMs || nowMs > staleAfterMs;
+  // It may have waited at the pool until that ended, for all that the one which took its place knows.
+  return nowMs > Math.max(staleAfterMs, startedAtMs + MAX_CLOCK_SKEW_MS) + goesOnWithinMs;
 }

@@ -109,7 +109,7 @@ export class Settler implements Settling {
   async #resolve(hold: LeftHold): Promise<'settled' | 'open' | 'unreachable'> {
     const { registry, clock } = this.#ports;
     const signedBeforeMs = this.#leftAtMs.get(hold.requestId) ?? this.#startedAtMs;
-    const evidence = { signedBeforeMs, nowMs: clock.now(), mayGoOn: false };
+    const evidence = { signedBeforeMs, nowMs: clock.now(), goesOnWithinMs: null };
     const answer = await askAboutHold(registry.byId(hold.pool), hold, evidence);
     if (typeof answer === 'string') return answer;
     await this.settle(hold.tenant, hold.requestId, answer);

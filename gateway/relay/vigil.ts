@@ -11,7 +11,7 @@ const LOOK_EVERY_MS = 1000;
 /** Longer than a question may take. */
 const SILENT_MS = 6000;
 /** A pool comments on an open stream each second or two. The link works, and yet this connection leads nowhere: a middlebox forgot it. */
-const STREAM_SILENT_MS = 15_000;
+export const STREAM_SILENT_MS = 15_000;
 /** Who asks last asks for all requests at the pool; the Node host does by itself. */
 const ASK_EVERY_MS = 2000;
 /** Several questions may be lost before the pool ends what nobody seems to wait for. */

@@ -88,6 +88,10 @@ describe('a client that leaves in the middle of its stream', () => {
     await until('the pool has noticed', () => pool.receipt(requestId)?.outcome === 'cancelled');
     expect(pool.unacknowledged).toBe(1);
     await rig.boot();
+    await sleep(LOOK_AFTER_MS * 2);
+    await ring();
+    expect(await limit()).toMatchObject({ used: 0, held: PROMPT + 5 }); // a relay might be taking it elsewhere
+    Object.assign(pool.receipt(requestId) ?? {}, { updated_at_ms: Date.now() - 60_000 });
     // Nobody asks the gateway for anything: the object wakes by its alarm, settles, feeds and acknowledges.
     await until('its receipt is acknowledged', () => pool.unacknowledged === 0);
     expect(await limit()).toMatchObject({ used: PROMPT + 1, held: 0 });
@@ -184,6 +188,23 @@ test('a stream whose connection broke is left by the collector to its relay, tho
   goOn();
   await until('the pool has noticed', () => pool.receipt(requestId)?.outcome === 'cancelled');
   await rig.pull(tenant.id, { lever: 'scheduled' });
+  pool.script = {};
+  pool.state = 'warm';
+  expect(await response.text()).toMatch(/\[DONE\]\s*$/);
+  expect(await limit()).toMatchObject({ used: PROMPT + 5, held: 0 });
+  expect(await exported()).toMatchObject([{ request_id: requestId, output_tokens: 5, outcome: 'completed' }]);
+});
+
+test('a stream whose connection broke is left by the alarm, too, as long as its relay may go on elsewhere', async () => {
+  await start({ limits: { failoverWaitMs: 10_000 } });
+  const { response, goOn, requestId } = await streaming();
+  pool.state = 'draining';
+  Object.assign(pool.script, { tamper: { event: 2, how: 'cut' } });
+  goOn();
+  await until('the pool has noticed', () => pool.receipt(requestId)?.outcome === 'cancelled');
+  await sleep(LOOK_AFTER_MS * 2);
+  await ring();
+  expect(await limit()).toMatchObject({ used: 0, held: PROMPT + 5 });
   pool.script = {};
   pool.state = 'warm';
   expect(await response.text()).toMatch(/\[DONE\]\s*$/);

@@ -310,7 +310,7 @@ export class ScriptedPool {
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     const left = () => response.destroyed || response.writableEnded;
     response.once('close', () => {
-      if (receipt.outcome === 'running') receipt.outcome = 'cancelled';
+      if (receipt.outcome === 'running') end('cancelled');
     });
 
     let [told, sequence] = [0, 0];
