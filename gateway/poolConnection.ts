@@ -2,7 +2,7 @@
 // than the pool holds the pool back; one that leaves early, or aborts, ends the connection, and with it the request.
 import type { Socket } from 'node:net';
 import { HttpAnswer } from './httpAnswer.ts';
-import type { PoolResponse } from './relay/poolRequest.ts';
+import { NotConnected, type PoolResponse } from './relay/poolRequest.ts';
 
 /** Of an answer that nobody reads, the pool is held back beyond this. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
@@ -28,6 +28,7 @@ export class PoolConnection {
   readonly #events: ConnectionEvents;
   #exchange: Exchange | null = null;
   #error: Error | null = null;
+  #connected = false;
   /** By `performance.now()`: until then the pool has promised to keep it open. */
   #usableUntilMs = Number.POSITIVE_INFINITY;
 
@@ -50,7 +51,12 @@ export class PoolConnection {
     return !this.#socket.destroyed && this.#socket.writable && performance.now() < this.#usableUntilMs;
   }
 
-  /** `head`: the request's, whole. Rejects with the connection's error. */
+  /** From now on what was written may have arrived. */
+  connected(): void {
+    this.#connected = true;
+  }
+
+  /** `head`: the request's, whole. Rejects with the connection's error, or NotConnected. */
   exchange(head: string, body: Uint8Array | undefined, signal: AbortSignal | undefined): Promise<PoolResponse> {
     return new Promise((resolve, reject) => {
       const read = new AnswerBody(this.#socket);
@@ -119,7 +125,7 @@ export class PoolConnection {
     const { body, signal, reject } = this.#exchange;
     signal?.removeEventListener('abort', this.#abort);
     this.#exchange = null;
-    reject(error);
+    reject(this.#connected ? error : new NotConnected(error));
     body.fail(error);
   }
 }

@@ -149,7 +149,9 @@ test('over TLS a pool must prove who it is; then its connection is used again', 
     createTlsServer({ cert, key }),
     'https',
   );
-  await expect(connections.fetch(`${url}/`, POST)).rejects.toMatchObject({ code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
+  await expect(connections.fetch(`${url}/`, POST)).rejects.toMatchObject({
+    ...{ name: 'NotConnected', cause: { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' } },
+  });
   expect(opened()).toBe(0);
   const trusted = getCACertificates();
   setDefaultCACertificates([cert]);
@@ -233,12 +235,15 @@ test('a pool that takes no connection is not waited for as long as a request may
   asked.catch(() => {});
   while (opened() === 0) await new Promise((resolve) => setImmediate(resolve));
   vi.advanceTimersByTime(5000);
-  await expect(asked).rejects.toThrow('takes no connection');
+  await expect(asked).rejects.toMatchObject({
+    name: 'NotConnected',
+    cause: { message: 'the pool takes no connection' },
+  });
 }, 2000);
 
 test('where nothing listens, the error says so', async () => {
   const connections = new PoolConnections();
   await expect(connections.fetch(`http://127.0.0.1:${await freePort()}/`, POST)).rejects.toMatchObject({
-    code: 'ECONNREFUSED',
+    ...{ name: 'NotConnected', cause: { code: 'ECONNREFUSED' } },
   });
 });

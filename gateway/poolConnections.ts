@@ -42,7 +42,7 @@ export class PoolConnections {
     },
   });
 
-  /** Follows no redirect. Rejects with the connection's error. */
+  /** Follows no redirect. Rejects with the connection's error, or NotConnected. */
   readonly fetch: PoolFetch = async (url, { method, headers, body, signal }) => {
     if (signal?.aborted) throw new Error('aborted');
     const pathAt = url.indexOf('/', url.indexOf('//') + 2);
@@ -71,7 +71,10 @@ export class PoolConnections {
     }
     const socket = origin.connect().setNoDelay().setKeepAlive(true, PROBE_AFTER_MS);
     const giveUp = setTimeout(() => opened.destroy(new Error('the pool takes no connection')), CONNECT_WITHIN_MS);
-    socket.once(origin.connected, () => clearTimeout(giveUp));
+    socket.once(origin.connected, () => {
+      clearTimeout(giveUp);
+      opened.connected();
+    });
     const opened: PoolConnection = new PoolConnection(socket, {
       idle: () => {
         if (origin.forgotten || origin.idle.length >= MAX_IDLE_CONNECTIONS) opened.destroy();

@@ -97,6 +97,22 @@ describe('choosing a pool', () => {
   ])('%s', (_, pools, expected) => expect(chosen(pools)).toBe(expected));
 });
 
+describe('a place for a stream that has begun', () => {
+  const other = { models: [{ ...MODEL, fingerprint: 'other' }] };
+  const place = (pools: KnownPool[], lastResort: boolean) => {
+    const accepts = (_: KnownPool, { fingerprint }: ServedModel) => fingerprint === MODEL.fingerprint;
+    const choice = choosePool(pools, 'tiny', NOW, new PrefixAffine(), { accepts, lastResort });
+    return choice.kind === 'pool' ? choice.pool.client.target.id : choice.kind;
+  };
+  const others = [pool('x', {}, other), pool('y', {}, other), pool('z', {}, other)];
+  test.each<[string, KnownPool[], boolean, string]>([
+    ['one whose breaker is open, where no other has its fingerprint', [...others, broken('a')], true, 'a'],
+    ['one whose breaker is closed before it, however loaded', [...others, broken('a'), warm('b', 9)], true, 'b'],
+    ['never one of another fingerprint', others, true, 'none_ready'],
+    ['a request that can begin elsewhere does not need it', [...others, broken('a')], false, 'none_ready'],
+  ])('%s', (_, pools, begun, expected) => expect(place(pools, begun)).toBe(expected));
+});
+
 describe('a hold that nobody watches', () => {
   const receipt: Receipt = {
     ...{ request_id: 'r', pool_id: 'a', tenant: 't', model: 'tiny', prompt_tokens: 10, cached_tokens: 4 },

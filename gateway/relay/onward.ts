@@ -1,7 +1,7 @@
 // Where a request goes on whose pool failed under it. One that was begun has to find a model of the same fingerprint, for only there the rest
 // is what it would have been; one that was not may begin anywhere. A pool that comes back may be the one: it is waited for a while.
 //
-//   never sent, broken, gave up and says that another may go on ─▶ wait for a place
+//   never sent (by a fault of this process: after a pause), broken, gave up and says that another may go on ─▶ wait for a place
 //   refused, as it has no room or is not warm ─▶ another pool, if there is one now (begun: pause, then wait)   anything else ─▶ the end
 import type { Receipt, WireError } from '../../pool/wire/events.ts';
 import type { Clock } from '../clock.ts';
@@ -77,6 +77,7 @@ export class Onward {
   #find({ from, begun }: EndedLeg, elsewhere: boolean): Place | null {
     const choice = this.#options.registry.choose(from.model.id, {
       piecesOf: () => from.route.pieces,
+      lastResort: begun,
       accepts: (pool, { fingerprint }) =>
         (!begun || fingerprint === from.model.fingerprint) && !(elsewhere && pool === from.pool),
     });
@@ -87,6 +88,8 @@ export class Onward {
 function patienceOf({ cut, begun, leg }: EndedLeg): 'wait' | 'pause' | 'once' | 'none' {
   switch (cut.kind) {
     case 'never_sent':
+      // What keeps this process from sending is not over with the next pool.
+      return cut.ours ? 'pause' : 'wait';
     case 'broken':
       return 'wait';
     case 'gave_up':

@@ -8,6 +8,7 @@ import { Breaker } from '../routing/breaker.ts';
 import type { Pieces, RoutingPolicy } from '../routing/policy.ts';
 import { PrefixAffine } from '../routing/prefixAffine.ts';
 import type { PoolClient } from './poolClient.ts';
+import { isOurs } from './poolRequest.ts';
 
 const POLL_INTERVAL_MS = 1000;
 /** A pool that failed is asked again so soon, then in pauses that double. */
@@ -88,6 +89,8 @@ export interface Wish {
   piecesOf?: () => Pieces;
   /** Narrows the pools that it may be. */
   accepts?: (pool: PoolState, model: ServedModel) => boolean;
+  /** Nothing else will do: where the breakers of all that it accepts are open, one of them all the same. */
+  lastResort?: boolean;
 }
 
 /** Those whose breakers are closed; where that would be fewer than half of them, all: then it is not the pools. */
@@ -102,10 +105,12 @@ export function choosePool(
   modelId: string,
   nowMs: number,
   policy: RoutingPolicy,
-  { piecesOf = () => [], accepts = () => true }: Wish = {},
+  { piecesOf = () => [], accepts = () => true, lastResort = false }: Wish = {},
 ): Choice {
   const { able: all, known } = ablePools(pools, modelId, nowMs);
-  const able = unbroken(all, nowMs).filter(({ pool, model }) => accepts(pool, model));
+  const accepted = (among: readonly Able[]) => among.filter(({ pool, model }) => accepts(pool, model));
+  const whole = accepted(unbroken(all, nowMs));
+  const able = whole.length === 0 && lastResort ? accepted(all) : whole;
   if (able.length === 0) return { kind: known ? 'none_ready' : 'unknown_model' };
   const pieces = able.length > 1 ? piecesOf() : [];
   const candidates = able.map(({ pool, load }) => ({ id: pool.client.target.id, load }));
@@ -238,8 +243,8 @@ export class PoolRegistry {
       pool.failures = 0;
       pool.answeredAtMs = this.#clock.now();
       this.#take(pool, status, pool.answeredAtMs);
-    } catch {
-      pool.failures += 1;
+    } catch (error) {
+      if (!isOurs(error)) pool.failures += 1;
     }
   }
 

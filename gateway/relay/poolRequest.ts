@@ -23,7 +23,7 @@ export interface PoolResponse {
   body: AsyncIterable<Uint8Array> | null;
 }
 
-/** What an exchange needs of `fetch`, which is one of these. */
+/** What an exchange needs of `fetch`, which is one of these. Rejects with NotConnected where the host can tell. */
 export type PoolFetch = (
   url: string,
   init: {
@@ -41,7 +41,20 @@ export interface PoolPorts {
   random: RandomBytes;
 }
 
-export type PoolFailure = { kind: 'never_sent' | 'broken'; reason: string } | { kind: 'refused'; error: WireError };
+export type PoolFailure =
+  /** `ours`: it failed in this process, and says nothing of the pool. */
+  | { kind: 'never_sent'; reason: string; ours?: true }
+  | { kind: 'broken'; reason: string }
+  | { kind: 'refused'; error: WireError };
+
+/** There was never a connection that the request could have left over. The cause says why. */
+export class NotConnected extends Error {
+  override readonly name = 'NotConnected';
+
+  constructor(cause: Error) {
+    super('no connection came about', { cause });
+  }
+}
 
 export class PoolRequestError extends Error {
   override readonly name = 'PoolRequestError';
@@ -96,9 +109,10 @@ export async function send(
     });
     return { response, nonce, signedAtMs };
   } catch (error) {
-    if (connectionRefused(error))
-      throw new PoolRequestError({ kind: 'never_sent', reason: 'the connection was refused' });
-    throw broken(signal?.aborted ? 'the request was aborted' : 'the connection failed');
+    const failure = failureOf(error);
+    throw failure.kind === 'broken' && signal?.aborted
+      ? broken('the request was aborted')
+      : new PoolRequestError(failure);
   }
 }
 
@@ -152,8 +166,21 @@ function parseJson(body: Uint8Array): unknown {
   }
 }
 
-/** Nothing listened there, so nothing can have been accepted. */
-function connectionRefused(error: unknown): boolean {
-  const cause = error instanceof Error ? (error.cause ?? error) : undefined;
-  return cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED';
+/** What would keep this process from any pool: no file descriptor, memory or local port is left. */
+const OWN_SHORTAGES: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL']);
+/** Calls of the system before anything can be written. */
+const BEFORE_WRITING: ReadonlySet<unknown> = new Set(['connect', 'getaddrinfo']);
+
+/** Of what `fetch` threw. Whatever keeps a connection from coming about, the pool can't have accepted anything. */
+export function failureOf(thrown: unknown): PoolFailure {
+  const cause: unknown = thrown instanceof Error ? (thrown.cause ?? thrown) : null;
+  const { code, syscall } = (cause ?? {}) as { code?: unknown; syscall?: unknown };
+  const unsent = thrown instanceof NotConnected || code === 'ECONNREFUSED' || BEFORE_WRITING.has(syscall);
+  if (!unsent) return { kind: 'broken', reason: 'the connection failed' };
+  const reason = `no connection came about (${String(code ?? (cause instanceof Error ? cause.message : 'unknown'))})`;
+  return { kind: 'never_sent', reason, ...(OWN_SHORTAGES.has(code) && { ours: true }) };
+}
+
+export function isOurs(error: unknown): boolean {
+  return error instanceof PoolRequestError && error.failure.kind === 'never_sent' && error.failure.ours === true;
 }

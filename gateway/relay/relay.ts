@@ -146,7 +146,7 @@ class Relay {
     const vigil = new Vigil({ clock, pool, ask: () => void registry.refresh(pool), onLost: abort }, stop.signal);
     try {
       if (clock.now() > this.#legFromMs + SIGN_WITHIN_MS)
-        throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long' });
+        throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long', ours: true });
       if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
       const { events } = await pool.client.infer(this.#inference(), this.#grant(), stop.signal, vigil.heard);
       answered = true;
@@ -257,10 +257,10 @@ class Relay {
     this.#span.addEvent('first_token');
   }
 
-  /** The pool is to blame, unless the client left or gave it too little time, or the pool only has too much to do. */
+  /** The pool is to blame, unless the client left or gave it too little time, this process failed, or the pool only has too much to do. */
   #report(cut: Cut): void {
     const { registry, metrics, log } = this.#ports;
-    if (this.#signal.aborted || cut.kind === 'refused') return;
+    if (this.#signal.aborted || cut.kind === 'refused' || (cut.kind === 'never_sent' && cut.ours)) return;
     if (cut.kind === 'gave_up' && cut.error.code === 'deadline_exceeded') return;
     // What another may go on with tells of a pool that stops, or lost its engine: its state is asked for.
     if (cut.kind === 'gave_up' && !cut.error.resumable) registry.reportGivenUp(this.#place.pool);

@@ -17,21 +17,26 @@ beforeEach(async () => {
   a = rig.pool;
   b = new ScriptedPool('pool-b');
   await b.start();
-  const { registry, clock } = rig.ports;
-  registry.replace(
-    [a, b].map(({ id, url, keyId, secretHex, model }) => {
-      const secret = createSecretKey(Buffer.from(secretHex, 'hex'));
-      const ports = { fetch, clock, random: (count: number) => randomBytes(count) };
-      return { client: new PoolClient({ id, url, keyId, secret }, ports), models: [model] };
-    }),
-  );
-  await rig.refresh();
+  await know(a, b);
   tenant = await rig.tenant([{ window: 'day', limit_tokens: 1_000_000 }]);
 });
 afterEach(async () => {
   await b.kill();
   await rig.stop();
 });
+
+/** These are the pools, in this order. */
+async function know(...pools: readonly ScriptedPool[]): Promise<void> {
+  const { registry, clock } = rig.ports;
+  registry.replace(
+    pools.map(({ id, url, keyId, secretHex, model }) => {
+      const secret = createSecretKey(Buffer.from(secretHex, 'hex'));
+      const ports = { fetch, clock, random: (count: number) => randomBytes(count) };
+      return { client: new PoolClient({ id, url, keyId, secret }, ports), models: [model] };
+    }),
+  );
+  await rig.refresh();
+}
 
 /** A pool that dies when it has sent so many tokens of each choice. */
 function diesAfter(pool: ScriptedPool, tokens: number): (position: number) => Promise<void> {
@@ -155,6 +160,28 @@ describe('a stream', () => {
     expect(await rig.entries()).toMatchObject([{ outcome: 'failed', outputTokens: 2, pool: 'pool-a' }]);
   });
 
+  test('goes on at the only pool of its fingerprint though the breaker of that is open', async () => {
+    const c = new ScriptedPool('pool-c');
+    await c.start();
+    try {
+      c.fingerprint = 'fp_other';
+      await know(a, b, c);
+      const { registry, clock } = rig.ports;
+      const breaker = registry.byId('pool-b')?.breaker;
+      const nowMs = clock.now();
+      // Open for longer than a stream waits for a place.
+      for (const inMs of [0, 0, 0, 0, 0, 1000, 3000]) breaker?.failed(nowMs + inMs);
+      expect(breaker?.closed(nowMs + 6000)).toBe(false);
+      scripts({ beforeToken: diesAfter(a, 2) });
+      expect((await told({ ...request, n: 1, echo: false })).at(-1)).toBe('[DONE]');
+      expect([b.requests.length, c.requests.length]).toEqual([1, 0]);
+      await rig.unheld();
+      expect(await rig.entries()).toMatchObject([{ outcome: 'completed', outputTokens: 4, pool: 'pool-b' }]);
+    } finally {
+      await c.kill();
+    }
+  });
+
   test('waits for the room that the only other pool has none of yet', async () => {
     const refuse = { status: 503, message: 'Full.', type: 'server_error', param: null, code: 'overloaded' };
     scripts({ beforeToken: diesAfter(a, 2) }, { refuse: { ...refuse, resumable: true } });
@@ -251,6 +278,28 @@ describe('what the pool says itself', () => {
     expect(Date.now() - startedMs).toBeLessThan(1000);
     expect(await rig.entries()).toMatchObject([{ outcome: 'refused', outputTokens: 0 }]);
   });
+});
+
+test('a reservation that took too long is no fault of the pool, which then gets the request all the same', async () => {
+  await know(a);
+  const { registry, ledger, clock } = rig.ports;
+  let aheadMs = 0;
+  const admit = ledger.admit.bind(ledger);
+  Object.assign(rig.ports, { clock: { ...clock, now: () => clock.now() + aheadMs } });
+  ledger.admit = async (command) => {
+    const admission = await admit(command);
+    aheadMs += 31_000;
+    return admission;
+  };
+  const [pool] = registry.pools;
+  for (let i = 0; i < 6; i++) {
+    expect((await told({ ...REQUEST, n: 1 })).at(-1)).toBe('[DONE]');
+    expect([pool?.failures, pool?.breaker.closed(clock.now())]).toEqual([0, true]);
+  }
+  expect(a.requests).toHaveLength(6);
+  expect(rig.logged.filter((line) => line.includes('pool_failed'))).toEqual([]);
+  await rig.unheld();
+  expect((await rig.entries()).map(({ outcome }) => outcome)).toEqual(Array(6).fill('completed'));
 });
 
 test('a whole answer that was not begun is made by another pool, of another fingerprint, and says which', async () => {
