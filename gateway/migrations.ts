@@ -177,6 +177,15 @@ const STEPS: readonly SchemaStep[] = [
     ALTER TABLE holds ADD COLUMN released TEXT;
     `,
   },
+  {
+    // Administrators' actions that have begun and not ended, and how those ended that are in the log.
+    central: `
+    CREATE TABLE audit_intents (
+      id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, type TEXT NOT NULL, actor TEXT NOT NULL, project TEXT, target TEXT
+    ) STRICT;
+    ALTER TABLE audit_log ADD COLUMN outcome TEXT NOT NULL DEFAULT 'done';
+    `,
+  },
 ];
 
 /** Of a database that holds everything. */

@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApp } from './app.ts';
 import { LocalAsyncSql } from './asyncSql.ts';
+import { ACTION_ENDS_WITHIN_MS } from './audit/record.ts';
 import { SqlAudit } from './audit/sqlAudit.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type GatewaySection, isLoopback } from './config.ts';
@@ -69,6 +70,8 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     new SerialTurns(),
   );
   await publicPrefixes.load();
+  const audit = new SqlAudit(central);
+  await audit.conclude(Number.MAX_SAFE_INTEGER); // whoever began them is dead
   const connections = new PoolConnections();
   const poolPorts = { fetch: connections.fetch, clock, random };
   const known = (pool: GatewaySection['pools'][number] & { retired?: boolean }): KnownPool => {
@@ -97,7 +100,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     directory: new CachedDirectory(central, () => db.cutLog()),
     prices: new RememberedPrices(central),
     adminKeys: new SqlAdminKeys(central),
-    audit: new SqlAudit(central),
+    audit,
     counts: new PromptCounts(),
     gauges: () => holdGauges(ledger),
     freshenUsage: async () => void (await feedUsage(ledger, usage)),
@@ -175,12 +178,18 @@ async function lookForPools({ pools, clock }: GatewayPorts, signal: AbortSignal)
   }
 }
 
-async function upkeep({ ledger, usage, registry, clock, log }: HostPorts, settler: Settler, signal: AbortSignal) {
+async function upkeep(
+  { ledger, usage, registry, audit, clock, log }: HostPorts,
+  settler: Settler,
+  signal: AbortSignal,
+) {
   while (!signal.aborted) {
     // First what this gateway settled itself: then pools have less to tell.
     const acknowledge = (entries: readonly LedgerEntry[]) => acknowledgeBooked(registry, entries, log);
     await feedUsage(ledger, usage, acknowledge).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
     await settler.tick();
+    const concluded = audit.conclude(clock.now() - ACTION_ENDS_WITHIN_MS);
+    await concluded.catch((error: unknown) => log.error('audit_failed', errorFields(error)));
     await clock.sleep(UPKEEP_INTERVAL_MS, signal);
   }
 }

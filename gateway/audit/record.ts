@@ -1,9 +1,12 @@
-// Every administrative route that changes something, and what the audit log calls it. A middleware writes the entry when the route has
-// succeeded, so that no route can forget to; one without a name here is logged by its pattern.
+// Every administrative route that changes something, and what the audit log calls it. A middleware notes the action before the route begins
+// and writes its entry when that has ended, so that no route can forget to; one without a name here is logged by its pattern.
 import type { MiddlewareHandler } from 'hono';
 import { routePath } from 'hono/route';
 import { drawId } from '../ids.ts';
 import type { AppEnv, GatewayPorts } from '../ports.ts';
+
+/** An administrator's action that has not ended after this won't. */
+export const ACTION_ENDS_WITHIN_MS = 900_000;
 
 const PROJECT = '/v1/organization/projects/:project';
 
@@ -37,20 +40,42 @@ export function recordActions({
   random,
 }: Pick<GatewayPorts, 'audit' | 'clock' | 'random'>): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
-    await next();
-    if (c.req.method === 'GET' || !c.res.ok) return;
-    const route = `${c.req.method} ${routePath(c, -1)}`;
-    const { project, ...others } = c.req.param() as Record<string, string>;
-    const created = await createdId(c.res);
-    await audit.append({
-      id: drawId('audit_log', random),
-      atMs: clock.now(),
-      type: AUDITED.get(route) ?? route,
-      actor: c.get('actor'),
+    const pattern = routePath(c, -1);
+    const route = `${c.req.method} ${pattern}`;
+    // Of no route there is only this middleware's own pattern.
+    if (/^(GET|HEAD)$/.test(c.req.method) || pattern.endsWith('*')) return next();
+    const { project, ...others } = namedIn(pattern, c.req.path);
+    const id = drawId('audit_log', random);
+    await audit.begin({
+      ...{ id, atMs: clock.now(), type: AUDITED.get(route) ?? route, actor: c.get('actor') },
       projectId: project ?? null,
-      target: Object.values(others).at(-1) ?? created ?? project ?? null,
+      target: Object.values(others).at(-1) ?? null,
     });
+    await next();
+    // What failed on our side may be done in part.
+    const outcome = c.res.status >= 500 ? 'unknown' : 'refused';
+    if (c.res.ok) await audit.end(id, 'done', (await createdId(c.res)) ?? null);
+    else await audit.end(id, outcome, null);
   };
+}
+
+/** What a path names, as `:name` of its pattern does: a middleware is told only its own. */
+function namedIn(pattern: string, path: string): Record<string, string> {
+  const names: string[] = [];
+  const source = pattern.replace(/:(\w+)(\{\.\+\})?/g, (_, name: string, rest?: string) => {
+    names.push(name);
+    return rest ? '(.+)' : '([^/]+)';
+  });
+  const values = new RegExp(`^${source}$`).exec(path)?.slice(1) ?? [];
+  return Object.fromEntries(names.map((name, i) => [name, decoded(values[i] ?? '')]));
+}
+
+function decoded(value: string): string {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    return value;
+  }
 }
 
 /** The id alone: an answer may show a new key's value. */

@@ -1,7 +1,11 @@
 // The audit log in SQL. The table itself refuses to change or lose a row (migrations.ts).
 import type { AsyncSql } from '../asyncSql.ts';
 import { int, type Row, type SqlValue, text, textOrNull } from '../sql.ts';
-import type { AuditEvent, AuditLog, AuditQuery } from './port.ts';
+import type { AuditEvent, AuditIntent, AuditLog, AuditQuery } from './port.ts';
+
+/** ?1: what was made, ?2: the outcome. What names nothing else is about its project. */
+const ENTRY = `INSERT INTO audit_log (id, at_ms, type, actor, project, target, outcome)
+  SELECT id, at_ms, type, actor, project, coalesce(target, ?1, project), ?2 FROM audit_intents`;
 
 export class SqlAudit implements AuditLog {
   readonly #db: AsyncSql;
@@ -10,11 +14,27 @@ export class SqlAudit implements AuditLog {
     this.#db = db;
   }
 
-  async append({ id, atMs, type, actor, projectId, target }: AuditEvent): Promise<void> {
+  async begin({ id, atMs, type, actor, projectId, target }: AuditIntent): Promise<void> {
     await this.#db.all(
-      'INSERT INTO audit_log (id, at_ms, type, actor, project, target) VALUES (?, ?, ?, ?, ?, ?)',
+      'INSERT INTO audit_intents (id, at_ms, type, actor, project, target) VALUES (?, ?, ?, ?, ?, ?)',
       ...[id, atMs, type, actor, projectId, target],
     );
+  }
+
+  /** Of one that is concluded already nothing is written: its entry stands. */
+  async end(id: string, outcome: AuditEvent['outcome'] | 'refused', target: string | null): Promise<void> {
+    const gone = { text: 'DELETE FROM audit_intents WHERE id = ?', values: [id] };
+    const entry = { text: `${ENTRY} WHERE id = ?3`, values: [target, outcome, id] };
+    await this.#db.batch(outcome === 'refused' ? [gone] : [entry, gone]);
+  }
+
+  async conclude(beforeMs: number): Promise<void> {
+    const open = await this.#db.all('SELECT 1 FROM audit_intents WHERE at_ms < ? LIMIT 1', beforeMs);
+    if (open.length === 0) return;
+    await this.#db.batch([
+      { text: `${ENTRY} WHERE at_ms < ?3 ORDER BY at_ms, id`, values: [null, 'unknown', beforeMs] },
+      { text: 'DELETE FROM audit_intents WHERE at_ms < ?', values: [beforeMs] },
+    ]);
   }
 
   async events(query: AuditQuery): Promise<{ items: AuditEvent[]; hasMore: boolean }> {
@@ -44,6 +64,7 @@ export class SqlAudit implements AuditLog {
 
 function eventOf(row: Row): AuditEvent {
   return {
+    outcome: text(row, 'outcome') === 'done' ? 'done' : 'unknown',
     id: text(row, 'id'),
     atMs: int(row, 'at_ms'),
     type: text(row, 'type'),

@@ -1,6 +1,7 @@
 // The app as one isolate runs it: bindings beneath the ports, and before each request as much freshness as its route needs. Whatever is kept
 // here is plain data of bounded size; nothing in it belongs to a request.
 import { createApp } from '../app.ts';
+import { ACTION_ENDS_WITHIN_MS } from '../audit/record.ts';
 import { SqlAudit } from '../audit/sqlAudit.ts';
 import { type Clock, systemClock } from '../clock.ts';
 import { CachedDirectory } from '../directory/cachedDirectory.ts';
@@ -49,6 +50,7 @@ export class EdgeHost {
   readonly #watch: PoolWatch;
   readonly #prefixes: PublicPrefixes;
   readonly #settling: EdgeSettling;
+  readonly #audit: SqlAudit;
   readonly #clock: Clock = systemClock;
   readonly #log: Log;
   readonly #later: Later;
@@ -72,6 +74,7 @@ export class EdgeHost {
       ...{ store: new SqlPools(central), registry, configured, keyring, log },
       ports: webPorts(clock),
     });
+    this.#audit = new SqlAudit(central);
     this.#settling = new EdgeSettling({ clock, metrics }, ledger, later);
     const ports: GatewayPorts = {
       settings: { ...settings.defaults, ...settings.limits, billing: settings.billing },
@@ -83,7 +86,7 @@ export class EdgeHost {
       usage: new SqlUsage(central),
       prices: new CachedPrices(central),
       adminKeys: new SqlAdminKeys(central),
-      audit: new SqlAudit(central),
+      audit: this.#audit,
       publicPrefixes: prefixes,
       counts: new PromptCounts(),
       settler: this.#settling,
@@ -110,12 +113,13 @@ export class EdgeHost {
   }
 
   /**
-   * Books and acknowledges what pools still keep: receipts whose acknowledgement failed, or whose tenant's object was never woken. What it
+   * Writes what the audit log lacks. Books and acknowledges what pools still keep: receipts whose acknowledgement failed, or whose tenant's object was never woken. What it
    * finds is usually booked already.
    */
   async collect(): Promise<void> {
     await this.#pools.refresh();
     const nowMs = this.#clock.now();
+    await this.#audit.conclude(nowMs - ACTION_ENDS_WITHIN_MS);
     const collecting: Collecting = {
       settle: (tenant, requestId, bill, word) => this.#settling.settle(tenant, requestId, bill, { word }),
       // A relay may be taking it to another pool; where none is, the tenant's object settles it.

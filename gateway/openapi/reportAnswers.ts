@@ -68,6 +68,9 @@ export const auditEvent = z.looseObject({
   id: z.string(),
   type: z.string().describe('As project.created. The field of this name holds the id of what was acted on.'),
   effective_at: unixTime,
+  outcome: z
+    .enum(['done', 'unknown'])
+    .describe('unknown: the gateway failed or ended over it, so all, some or none of it was done.'),
   actor: z.object({
     type: z.literal('api_key'),
     api_key: z.object({ type: z.literal('service_account'), id: z.string() }),

@@ -20,12 +20,13 @@ export const auditQuery = z.strictObject({
   ...pageQuery.shape,
 });
 
-function eventBody({ id, atMs, type, actor, projectId, target }: AuditEvent) {
+function eventBody({ id, atMs, type, actor, projectId, target, outcome }: AuditEvent) {
   return {
     object: 'organization.audit_log',
     id,
     type,
     effective_at: seconds(atMs),
+    outcome,
     actor: { type: 'api_key', api_key: { type: 'service_account', id: actor } },
     ...(projectId !== null && { project: { id: projectId } }),
     [type]: { id: target },
