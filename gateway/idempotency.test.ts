@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { eventually } from '../test/support/eventually.ts';
 import { GatewayProcess } from '../test/support/gatewayProcess.ts';
 import { idempotencySuite } from '../test/support/idempotencySuite.ts';
 import { ScriptedPool } from '../test/support/scriptedPool.ts';
@@ -25,6 +26,33 @@ idempotencySuite('idempotency keys on Node', async (limits) => {
     },
   };
 });
+
+test('a retry waits no longer than for the next start where a gateway died before its pool had taken the request', async () => {
+  const pool = new ScriptedPool();
+  await pool.start();
+  const gateway = await GatewayProcess.start([pool]);
+  try {
+    const { key } = await gateway.tenant([{ window: 'lifetime', limit_tokens: 1000 }]);
+    const body = { model: 'tiny', prompt: 'so', max_tokens: 3 };
+    const ask = () => gateway.request('POST', '/v1/completions', { key, body, idempotencyKey: 'once' });
+    pool.script = { beforeAnswer: () => new Promise(() => {}) };
+    const cut = ask().catch(() => 'cut');
+    await eventually('it is at the pool', async () => pool.requests.length > 0);
+    await gateway.kill();
+    expect(await cut).toBe('cut');
+    pool.script = {};
+    await gateway.boot();
+    const bootedMs = Date.now();
+    await eventually('the retry is answered', async () => (await ask()).status === 200);
+    expect(Date.now() - bootedMs).toBeLessThan(10_000);
+    const [first = '', second = ''] = pool.requests.map(({ context }) => context.requestId ?? '');
+    expect(second).toBe(`${first}.2`);
+    expect((await gateway.limits(key))[0]).toMatchObject({ used: 5, held: 0 });
+  } finally {
+    await gateway.stop();
+    await pool.kill();
+  }
+}, 30_000);
 
 test('neither prompt nor answer nor key stands on the disk in the clear, and an archived tenant leaves no answer', async () => {
   const pool = new ScriptedPool();

@@ -10,9 +10,9 @@ import type { Journal } from './journal.ts';
 import { errorText, type Log } from './log.ts';
 import { METRICS_CONTENT_TYPE, type PoolMetrics } from './metrics.ts';
 import type { NonceMemory } from './nonces.ts';
-import { acknowledge, listReceipts } from './receiptRoutes.ts';
+import { acknowledge, fence, listReceipts } from './receiptRoutes.ts';
 import { parseBody } from './validate.ts';
-import { acknowledgeBody, type PoolStatus } from './wire/events.ts';
+import { acknowledgeBody, fenceBody, type PoolStatus } from './wire/events.ts';
 import { signAnswer } from './wire/signing.ts';
 
 /** A pool as its door knows it. */
@@ -79,6 +79,13 @@ export function openDoor(door: Door): {
       status: 200,
       body: acknowledge(door.journal, parseBody(acknowledgeBody, body).request_ids),
     })),
+  );
+  app.post(
+    '/pool/fence',
+    signed(({ body }) => {
+      const { request_id } = parseBody(fenceBody, body);
+      return { status: 200, body: { fenced: fence(door.journal, door.arrivals, request_id) } };
+    }),
   );
   app.post(
     '/pool/drain',

@@ -34,6 +34,11 @@ export function listReceipts(
   return { receipts: [receipt], has_more: false };
 }
 
+/** True: from now on this pool takes no such request, and it has none. */
+export function fence(journal: Journal, arrivals: Arrivals, requestId: string): boolean {
+  return !journal.book.get(requestId) && arrivals.fence(requestId);
+}
+
 export function acknowledge(journal: Journal, requestIds: readonly string[]): { acknowledged: number } {
   const handles = journal.book.endedHandles(requestIds);
   if (handles.length > 0) journal.append([{ kind: 'ack', handles }]);

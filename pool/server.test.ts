@@ -59,6 +59,31 @@ async function streamEndlessly(url: string): Promise<{ status: number | undefine
   });
 }
 
+describe('a request that its gateway has given up', () => {
+  const fence = async (requestId: string) => (await ask('/pool/fence', { request_id: requestId }, {})).json;
+  const body = { model: 'bytes', prompt: 'late', max_tokens: 4, seed: 1 };
+
+  it('is refused should it come after all; others are not', async () => {
+    const [context, other] = [inferenceContext(), inferenceContext()];
+    for (let i = 0; i < 2; i++) expect(await fence(context.requestId ?? '')).toEqual({ fenced: true });
+    expect(await ask('/v1/completions', body, context)).toMatchObject({
+      status: 503,
+      json: { error: { code: 'no_pool_ready' } },
+    });
+    const path = `/pool/receipts?request_id=${context.requestId}`;
+    expect((await ask(path, undefined, {}, { method: 'GET' })).status).toBe(404);
+    expect((await complete({ prompt: 'late', max_tokens: 4 }, other)).at(-1)).toMatchObject({ type: 'done' });
+  });
+
+  it('is not, where the pool has it: its receipt tells', async () => {
+    const context = inferenceContext();
+    const answer = await ask('/v1/completions', { ...body, max_tokens: 100 }, context);
+    expect(await fence(context.requestId ?? '')).toEqual({ fenced: false });
+    expect((await collect(answer)).at(-1)).toMatchObject({ type: 'done' });
+    expect(await fence(context.requestId ?? '')).toEqual({ fenced: false });
+  });
+});
+
 describe('inference', () => {
   it('tells the exact prompt first, then deltas in order, then the receipt that settles', async () => {
     const events = await complete({ prompt: 'hello', max_tokens: 12 });

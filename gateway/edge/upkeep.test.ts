@@ -139,11 +139,22 @@ test('a request that waits at its pool for its model to wake is not taken for on
   }
 });
 
-test('a hold that its relay left is released sooner, and looked after at once', async () => {
+test('a hold that its relay left is looked after at once, and released where the pool will not take it any more', async () => {
   await reserve('r1');
   upkeep.looks.leave('r1', now());
   expect(await upkeep.run()).toBe(startMs + 100);
-  aheadMs = 60_001;
+  aheadMs = 101;
+  expect(await upkeep.run()).toBeNull();
+  expect(pool.fenced).toEqual(new Set(['r1']));
+});
+
+test('of a pool that knows no such word it is released once no signature for it can be accepted any more', async () => {
+  pool.script = { olderVersion: true };
+  await reserve('r1');
+  upkeep.looks.leave('r1', now());
+  aheadMs = 60_000;
+  expect(await upkeep.run()).not.toBeNull();
+  aheadMs = 75_001;
   expect(await upkeep.run()).toBeNull();
 });
 

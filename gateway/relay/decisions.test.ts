@@ -125,6 +125,7 @@ describe('a hold that nobody watches', () => {
     deadlineMs: NOW + 600_000,
     nowMs: NOW + 1000,
     goesOnWithinMs: null,
+    fenced: false,
   };
   test('waits for a running request', () => {
     expect(resolveHold({ ...unknown, receipt: { ...receipt, outcome: 'running' } })).toBeNull();
@@ -176,6 +177,7 @@ describe('a hold that nobody watches', () => {
     const free = { inputTokens: 0, outputTokens: 0, outcome: 'failed' };
     expect(resolveHold({ ...unknown, nowMs: NOW + 2 * MAX_CLOCK_SKEW_MS + 1 })).toMatchObject(free);
     expect(resolveHold({ ...unknown, poolStartedAtMs: NOW + 1 })).toMatchObject(free);
+    expect(resolveHold({ ...unknown, fenced: true })).toMatchObject(free);
     expect(resolveHold({ ...unknown, deadlineMs: NOW, nowMs: NOW + MAX_CLOCK_SKEW_MS })).toBeNull();
     expect(resolveHold({ ...unknown, deadlineMs: NOW, nowMs: NOW + MAX_CLOCK_SKEW_MS + 1 })).toMatchObject(free);
   });

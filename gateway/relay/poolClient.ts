@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   countAnswer,
+  fenceAnswer,
   isPrompt,
   isTextDelta,
   type PoolEvent,
@@ -123,6 +124,16 @@ export class PoolClient {
     } catch (error) {
       if (error instanceof PoolRequestError && error.failure.kind === 'refused' && error.failure.error.status === 404)
         return undefined;
+      throw error;
+    }
+  }
+
+  /** True: the pool signs that it neither has the request nor takes it any more. False also where it doesn't answer that. */
+  async fence(requestId: string): Promise<boolean> {
+    try {
+      return (await this.#ask('POST', '/pool/fence', fenceAnswer, { request_id: requestId })).fenced;
+    } catch (error) {
+      if (error instanceof PoolRequestError) return false;
       throw error;
     }
   }

@@ -68,7 +68,11 @@ export async function askAboutHold(
   try {
     const receipt = (await pool.client.receiptOf(hold.requestId)) ?? null;
     const poolStartedAtMs = pool.status?.started_at_ms ?? null;
-    return resolveHold({ receipt, poolStartedAtMs, deadlineMs: hold.deadlineMs, ...evidence }) ?? 'open';
+    const known = { receipt, poolStartedAtMs, deadlineMs: hold.deadlineMs, ...evidence };
+    const bill = resolveHold({ ...known, fenced: false });
+    if (bill || receipt || evidence.goesOnWithinMs !== null) return bill ?? 'open';
+    // Nobody signs it any more: what keeps the hold is only that it may still be on its way.
+    return resolveHold({ ...known, fenced: await pool.client.fence(hold.requestId) }) ?? 'open';
   } catch (error) {
     if (error instanceof PoolRequestError) return 'unreachable';
     throw error;

@@ -1,6 +1,6 @@
 // What becomes of a hold whose own request no longer watches it: a pure decision over what its pool says. A pool that signs that it
 // knows nothing of a request settles it for nothing only when it can't accept it any more either: since it started after the request
-// was signed (it refuses older signatures), since the signature is too old for any pool's clock, or since its deadline has passed. Where
+// was signed (it refuses older signatures), since it was told to refuse it (nobody signs it any more), since the signature is too old for any pool's clock, or since its deadline has passed. Where
 // its relay may live, a pool that failed, lost the connection or forgot it has not the last word: the request may go on at another.
 //
 //   relay may live:  completed ─▶ now      cancelled, unknown ─▶ when it has found no other pool in its time      lost, failed ─▶ deadline
@@ -28,6 +28,8 @@ export interface HoldEvidence {
    * has given it up, or died.
    */
   goesOnWithinMs: number | null;
+  /** Its pool has said that it takes it no more. */
+  fenced: boolean;
 }
 
 /** The bill, or null: ask again later. */
@@ -48,11 +50,11 @@ function mayGoOn({ outcome, updated_at_ms }: Receipt, { goesOnWithinMs, nowMs }:
 }
 
 /** The pool knows nothing of it, will not accept it, and no relay takes it elsewhere. */
-function neverRuns({ poolStartedAtMs, signedBeforeMs, nowMs, goesOnWithinMs }: HoldEvidence): boolean {
+function neverRuns({ poolStartedAtMs, signedBeforeMs, nowMs, goesOnWithinMs, fenced }: HoldEvidence): boolean {
   // The two clocks may differ by one skew in either direction.
   const staleAfterMs = signedBeforeMs + 2 * MAX_CLOCK_SKEW_MS;
   const startedAtMs = poolStartedAtMs ?? Number.NEGATIVE_INFINITY;
-  if (goesOnWithinMs === null) return startedAtMs > signedBeforeMs || nowMs > staleAfterMs;
+  if (goesOnWithinMs === null) return fenced || startedAtMs > signedBeforeMs || nowMs > staleAfterMs;
   // It may have waited at the pool until that ended, for all that the one which took its place knows.
   return nowMs > Math.max(staleAfterMs, startedAtMs + MAX_CLOCK_SKEW_MS) + goesOnWithinMs;
 }

@@ -327,9 +327,9 @@ test('a client that leaves while its request waits for a pool leaves no hold, an
 });
 
 test('what an earlier pool says of a request does not make the one that may still take it seem too late', async () => {
-  // Its relay signed it for the second pool just now, and gave up; there it has not arrived.
+  // Its relay signed it for the second pool just now, and gave up; there it has not arrived, and can't be fenced.
   const { clock } = rig.ports;
-  scripts({ beforeToken: diesAfter(a, 2) }, { beforeAnswer: () => new Promise(() => {}) });
+  scripts({ beforeToken: diesAfter(a, 2) }, { beforeAnswer: () => new Promise(() => {}), olderVersion: true });
   const leaving = new AbortController();
   const asking = told({ ...REQUEST, n: 1, echo: false }, leaving.signal).catch(() => {});
   await eventually('it is at the second', async () => b.requests.length > 0);

@@ -193,6 +193,10 @@ export const receiptsAnswer = z.object({ receipts: z.array(receipt), has_more: z
 /** Body of DELETE /pool/receipts. Unknown ids are ignored, so that an acknowledgement can be repeated. */
 export const acknowledgeBody = z.object({ request_ids: z.array(z.string().max(128)).max(1000) });
 
+/** Body and answer of POST /pool/fence: whether the pool neither has the request nor takes it any more. May be repeated. */
+export const fenceBody = z.object({ request_id: z.string().max(128) });
+export const fenceAnswer = z.object({ fenced: z.boolean() });
+
 /** Body of POST /pool/sleep and /pool/wake; without a model all of the pool are meant. */
 export const moveBody = z.strictObject({ model: z.string().max(256).optional() });
 

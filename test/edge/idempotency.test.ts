@@ -1,5 +1,6 @@
 // Idempotency keys on the Worker and its Durable Objects, in workerd, whose process ends with what runs in it.
 import { EdgeRig } from '../support/edgeRig.ts';
+import { eventually } from '../support/eventually.ts';
 import { idempotencySuite } from '../support/idempotencySuite.ts';
 import { ScriptedPool } from '../support/scriptedPool.ts';
 
@@ -15,6 +16,8 @@ idempotencySuite('idempotency keys at the edge', async (limits) => {
     pool,
     async restart() {
       await client.halt();
+      await eventually('the pool has noticed', async () => pool.running === 0);
+      pool.age(60_000); // for so long a relay that lived might have gone on elsewhere
       await client.boot();
     },
     async close() {

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { invariant } from '../../engine/invariant.ts';
 import type { PoolEvent, PoolStatus, Receipt, TokenLogprob, WireError } from '../../pool/wire/events.ts';
-import { acknowledgeBody } from '../../pool/wire/events.ts';
+import { acknowledgeBody, fenceBody } from '../../pool/wire/events.ts';
 import { HEARTBEAT_PATH, type Heartbeat } from '../../pool/wire/heartbeat.ts';
 import {
   contentText,
@@ -30,6 +30,8 @@ export interface Script {
   beforeAnswer?: () => Promise<void>;
   /** JSON answers are signed by somebody else. */
   forgeAnswers?: boolean;
+  /** It has no fence. */
+  olderVersion?: boolean;
   /** All events leave in one go, as one that is signed once. */
   atOnce?: boolean;
   /** Tokens are counted without ids, as where the engine is of another make. */
@@ -59,6 +61,7 @@ export class ScriptedPool {
   /** Every inference that was accepted or refused, in order. */
   readonly requests: { context: SignedContext; body: Record<string, unknown> }[] = [];
   counted = 0;
+  readonly fenced = new Set<string>();
   /** As last pushed. */
   prefixes: PrefixSet | null = null;
   readonly #receipts = new Map<string, Receipt>();
@@ -101,6 +104,15 @@ export class ScriptedPool {
 
   receipt(requestId: string): Receipt | undefined {
     return this.#receipts.get(requestId);
+  }
+
+  /** As if what has ended had ended so much earlier. */
+  age(ms: number): void {
+    for (const receipt of this.#receipts.values()) if (receipt.outcome !== 'running') receipt.updated_at_ms -= ms;
+  }
+
+  get running(): number {
+    return [...this.#receipts.values()].filter(({ outcome }) => outcome === 'running').length;
   }
 
   get unacknowledged(): number {
@@ -153,6 +165,13 @@ export class ScriptedPool {
         ).map((p) => p.length),
       });
     }
+    if (path === '/pool/fence' && !this.script.olderVersion) {
+      const { request_id } = fenceBody.parse(value);
+      const fenced = !this.#receipts.has(request_id);
+      if (fenced) this.fenced.add(request_id);
+      return json(200, { fenced });
+    }
+    if (path === '/pool/fence') return void response.writeHead(404).end('{}');
     if (path === '/pool/public_prefixes') return json(200, this.#setPrefixes(prefixSet.parse(value)));
     if (path === '/pool/public_prefixes/render') return this.#renderPrefix(prefixDeclaration.parse(value), json);
     if (path.startsWith('/pool/receipts')) {
@@ -163,7 +182,7 @@ export class ScriptedPool {
   }
 
   #status(): PoolStatus {
-    const running = [...this.#receipts.values()].filter(({ outcome }) => outcome === 'running').length;
+    const { running } = this;
     const model = {
       id: this.model,
       created: 1_700_000_000,
@@ -261,6 +280,10 @@ export class ScriptedPool {
     const { script } = this;
     await script.beforeAnswer?.();
     if (response.destroyed) return;
+    if (this.fenced.has(context.requestId ?? '')) {
+      const error = { message: 'Given up.', type: 'server_error', param: null, code: 'no_pool_ready' };
+      return json(503, { error });
+    }
     if (script.refuse) {
       const { status, retry_after_ms: _, ...error } = script.refuse;
       return json(status, { error });
