@@ -51,6 +51,28 @@ test('a pool is retired when its successor has told how it is, not before', asyn
   expect(chosen(registry)).toBe('fresh'); // what is known of one that stays is kept
 });
 
+test('a pool that had failed for long is asked as soon as it tells its status by itself', async () => {
+  const registry = new PoolRegistry([{ client: clientOf(old), models: ['tiny'] }], systemClock);
+  await old.kill();
+  const stopping = new AbortController();
+  const running = registry.run(stopping.signal);
+  const [pool] = registry.pools;
+  for (let waited = 0; (pool?.failures ?? 0) < 5; waited += 10) {
+    expect(waited).toBeLessThan(5000);
+    await systemClock.sleep(10);
+  }
+  // The next question would come in more than a second.
+  await old.start();
+  const status = await clientOf(old).status();
+  registry.heard('old', status, Date.now());
+  for (let waited = 0; chosen(registry) !== 'old'; waited += 10) {
+    expect(waited).toBeLessThan(500);
+    await systemClock.sleep(10);
+  }
+  stopping.abort();
+  await running;
+});
+
 test('the loop asks pools that come, and no longer those that go', async () => {
   const registry = new PoolRegistry([{ client: clientOf(old), models: [] }], systemClock);
   const stopping = new AbortController();

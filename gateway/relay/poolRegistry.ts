@@ -177,11 +177,12 @@ export class PoolRegistry {
     this.replace(pools);
   }
 
-  /** A pool has told its status by itself. What is known to be newer stays. */
+  /** A pool has told its status by itself. What is known to be newer stays; one that had failed to answer is asked now, not when its pause ends. */
   heard(id: string, status: PoolStatus, atMs: number): void {
     const pool = this.byId(id);
     if (!pool || pool.statusAtMs >= atMs) return;
     this.#take(pool, status, atMs);
+    if (pool.failures > 0) this.#naps.get(pool)?.abort('ask now');
   }
 
   byId(id: string): PoolState | undefined {

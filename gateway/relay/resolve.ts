@@ -1,7 +1,8 @@
 // What becomes of a hold whose own request no longer watches it: a pure decision over what its pool says. A pool that signs that it
 // knows nothing of a request settles it for nothing only when it can't accept it any more either: since it started after the request
-// was signed (it refuses older signatures), since it was told to refuse it (nobody signs it any more), since the signature is too old for any pool's clock, or since its deadline has passed. Where
-// its relay may live, a pool that failed, lost the connection or forgot it has not the last word: the request may go on at another.
+// was signed (it refuses older signatures), since it was told to refuse it (nobody signs it any more), since the signature is too old for any
+// pool's clock, or since its deadline has passed. Where its relay may live, a pool that failed, lost the connection or forgot it has not the
+// last word: the request may go on at another.
 //
 //   relay may live:  completed ─▶ now      cancelled, unknown ─▶ when it has found no other pool in its time      lost, failed ─▶ deadline
 import type { Receipt } from '../../pool/wire/events.ts';
