@@ -119,7 +119,8 @@ export class EdgeHost {
   async collect(): Promise<void> {
     await this.#pools.refresh();
     const nowMs = this.#clock.now();
-    await this.#audit.conclude(nowMs - ACTION_ENDS_WITHIN_MS);
+    const concluded = this.#audit.conclude(nowMs - ACTION_ENDS_WITHIN_MS);
+    await concluded.catch((error: unknown) => this.#log.error('audit_failed', errorFields(error)));
     const collecting: Collecting = {
       settle: (tenant, requestId, bill, word) => this.#settling.settle(tenant, requestId, bill, { word }),
       // A relay may be taking it to another pool; where none is, the tenant's object settles it.

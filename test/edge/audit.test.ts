@@ -23,6 +23,9 @@ test('an action whose invocation ends before its entry is told later, as one who
   const answer = await rig.request('POST', path, { key: ADMIN_KEY, body: { name: 'renamed' } });
   expect(answer.status).toBe(500);
   expect(await rig.admin('GET', `/projects/${id}`)).toMatchObject({ name: 'renamed' });
+  await rig.sql('UPDATE audit_intents SET at_ms = at_ms - 3600000');
+  await rig.pull(id, { lever: 'scheduled' }); // it fails again, and keeps nothing else from being collected
+  await rig.sql('UPDATE audit_intents SET at_ms = at_ms + 3600000');
   await rig.sql('DROP TRIGGER broken');
   await rig.pull(id, { lever: 'scheduled' });
   expect(await newest()).not.toMatchObject({ type: 'project.updated' }); // it may still be under way
