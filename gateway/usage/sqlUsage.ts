@@ -1,5 +1,5 @@
-// The usage store in SQL, wherever the shared stores of a host stand. A page of entries goes in as one statement and one value, which is all
-// that D1 lets a caller send at once; the store counts its own sequence, since every ledger that feeds it counts from 1.
+// The usage store in SQL, wherever the shared stores of a host stand. It counts its own sequence, since every ledger that feeds it counts
+// from 1.
 import type { AsyncSql } from '../asyncSql.ts';
 import type { LedgerEntry } from '../ledger/port.ts';
 import { entryOf, priceOf } from '../ledger/sqlRows.ts';
@@ -27,12 +27,8 @@ const COLUMNS: readonly (readonly [string, (entry: LedgerEntry) => SqlValue])[] 
   ['settled_ms', ({ settledAtMs }) => settledAtMs],
 ];
 
-/** Rows as lists, in which SQLite finds a value by its place. Without a sequence it gives the next one: rows are only ever added. */
-const APPEND = `
-  INSERT INTO usage (${COLUMNS.map(([name]) => name).join(', ')})
-  SELECT ${COLUMNS.map((_, place) => `value ->> ${place}`).join(', ')}
-  FROM json_each(?) WHERE true ORDER BY key
-  ON CONFLICT (request_id) DO NOTHING`;
+/** Without a sequence SQLite gives the next one: rows are only ever added. */
+const COLUMN_NAMES = COLUMNS.map(([name]) => name);
 
 /** Settled in a later UTC month than reserved. */
 const LATE = `strftime('%Y-%m', reserved_ms / 1000, 'unixepoch') < strftime('%Y-%m', settled_ms / 1000, 'unixepoch')`;
@@ -48,7 +44,7 @@ export class SqlUsage implements UsageStore {
 
   async append(entries: readonly LedgerEntry[]): Promise<void> {
     const rows = entries.map((entry) => COLUMNS.map(([, told]) => told(entry)));
-    await this.#db.all(APPEND, JSON.stringify(rows));
+    await this.#db.insert('usage', COLUMN_NAMES, rows);
   }
 
   async sums(
