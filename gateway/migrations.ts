@@ -186,6 +186,15 @@ const STEPS: readonly SchemaStep[] = [
     ALTER TABLE audit_log ADD COLUMN outcome TEXT NOT NULL DEFAULT 'done';
     `,
   },
+  {
+    // The outbox as a mark: entries are acknowledged in the order in which they were made, so what is behind the last one is what is left.
+    ledger: `
+    CREATE TABLE acknowledged (sequence INTEGER NOT NULL) STRICT;
+    INSERT INTO acknowledged
+      SELECT coalesce((SELECT min(sequence) - 1 FROM outbox), (SELECT max(sequence) FROM entries), 0);
+    DROP TABLE outbox;
+    `,
+  },
 ];
 
 /** Of a database that holds everything. */

@@ -82,5 +82,6 @@ function fillRows(db: DatabaseSync, rows: number, nowMs: number): void {
     INSERT INTO usage (request_id, project, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
       SELECT request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms
       FROM entries ORDER BY sequence;
+    UPDATE acknowledged SET sequence = ${rows};
   `);
 }

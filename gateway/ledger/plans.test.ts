@@ -38,7 +38,7 @@ const texts = statements();
 
 test('there are statements to look at', () => {
   expect(texts.length).toBeGreaterThan(40);
-  expect(texts.some((text) => text.includes('FROM outbox'))).toBe(true);
+  expect(texts.some((text) => text.includes('FROM acknowledged'))).toBe(true);
 });
 
 test.each(texts)('%s', (text) => {

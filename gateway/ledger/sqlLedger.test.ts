@@ -82,6 +82,26 @@ test('a database from before limits had metrics keeps its quotas, keys and use',
     db.close();
   }));
 
+test('what a database of an older schema still has in its outbox is given out, and nothing before it', () =>
+  withFolder(async (path) => {
+    const step = MIGRATIONS.findIndex((text) => text.includes('DROP TABLE outbox'));
+    for (const left of [[], [3], [1, 2, 3]]) {
+      const old = openDatabase(path, 'NORMAL', MIGRATIONS.slice(0, step));
+      const entry = `'proj_1', 'key_1', 'm', 'p', 3, 0, 4, 'completed', 10, 11`;
+      for (const id of [1, 2, 3])
+        old.exec(
+          `INSERT INTO entries (sequence, request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms)
+           VALUES (${id}, 'r${id}', ${entry})`,
+        );
+      for (const id of left) old.exec(`INSERT INTO outbox VALUES (${id})`);
+      old.close();
+      const db = openDatabase(path, 'NORMAL', MIGRATIONS);
+      expect((await new SqlLedger(db).outbox(10)).map(({ sequence }) => sequence)).toEqual(left);
+      db.close();
+      rmSync(path);
+    }
+  }));
+
 test('kill -9 of a writer loses nothing that was answered, and keeps every sum', () =>
   withFolder(async (path) => {
     const script = join(import.meta.dirname, '../../test/support/ledgerWriter.ts');

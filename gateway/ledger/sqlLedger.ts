@@ -152,11 +152,10 @@ export class SqlLedger implements LedgerStore {
       const { keyId, model, pool, price, reservedAtMs, second } = hold;
       const cost = costOf(price, bill);
       this.#statements.deleteHold.run(requestId);
-      const entry = this.#statements.insertEntry.get(
+      this.#statements.insertEntry.run(
         ...[requestId, tenant, keyId, model, pool, inputTokens, cachedInputTokens, outputTokens, outcome],
         ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
       );
-      this.#statements.insertOutbox.run(int(entry, 'sequence'));
       const settled = { requests: 1, tokens: inputTokens + outputTokens, spend: cost, concurrent: 0 };
       this.#meters.move(bookingOf(hold), (metric) => ({ settled: settled[metric], held: -heldOf(hold, metric) }));
       return 'booked';
@@ -196,7 +195,7 @@ export class SqlLedger implements LedgerStore {
   }
 
   async acknowledgeOutbox(upTo: number): Promise<void> {
-    this.#statements.deleteOutbox.run(upTo);
+    this.#statements.acknowledge.run(upTo);
   }
 
   async openTenant(tenant: string): Promise<void> {

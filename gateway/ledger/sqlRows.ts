@@ -17,9 +17,8 @@ export type LedgerStatements = Record<
   | 'expire'
   | 'insertEntry'
   | 'selectEntry'
-  | 'insertOutbox'
   | 'selectOutbox'
-  | 'deleteOutbox'
+  | 'acknowledge'
   | 'setSecond',
   Statement
 >;
@@ -48,15 +47,13 @@ export function prepareLedger(db: Sql): LedgerStatements {
     insertEntry: db.prepare(
       `INSERT INTO entries (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, ${PRICE_COLUMNS},
          cost_nano, reserved_ms, booked_second, settled_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     selectEntry: db.prepare('SELECT 1 FROM entries WHERE tenant = ? AND request_id = ?'),
-    insertOutbox: db.prepare('INSERT INTO outbox (sequence) VALUES (?)'),
-    // A cross join is taken as it stands: otherwise the planner, which knows no sizes, walks through all entries ever settled.
     selectOutbox: db.prepare(
-      'SELECT entries.* FROM outbox CROSS JOIN entries USING (sequence) ORDER BY outbox.sequence LIMIT ?',
+      'SELECT * FROM entries WHERE sequence > (SELECT sequence FROM acknowledged) ORDER BY sequence LIMIT ?',
     ),
-    deleteOutbox: db.prepare('DELETE FROM outbox WHERE sequence <= ?'),
+    acknowledge: db.prepare('UPDATE acknowledged SET sequence = max(sequence, ?)'),
     setSecond: db.prepare('UPDATE tenants SET latest_second = ? WHERE id = ?'),
   };
 }
