@@ -14,8 +14,9 @@ export interface Gauge {
 }
 
 function seriesOf(name: string, labels: Labels): string {
-  const inner = Object.entries(labels).map(([key, value]) => `${key}="${value.replace(/[\\"\n]/g, '_')}"`);
-  return inner.length > 0 ? `${name}{${inner.join(',')}}` : name;
+  let inner = '';
+  for (const key in labels) inner += `${inner && ','}${key}="${labels[key]?.replace(/[\\"\n]/g, '_')}"`;
+  return inner ? `${name}{${inner}}` : name;
 }
 
 export class Metrics {
