@@ -17,7 +17,7 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { billAttributes, childSpan, type Span, spanFailed, type Tracer, traced } from '../trace.ts';
 import { type Cut, GaveUp, type Onward } from './onward.ts';
-import type { Inference, PoolInference } from './poolClient.ts';
+import type { Inference, PoolInference, RunningRequest } from './poolClient.ts';
 import type { Place, PoolRegistry } from './poolRegistry.ts';
 import { broken, PoolRequestError, type ServiceGrant } from './poolRequest.ts';
 import { SIGN_WITHIN_MS } from './resolve.ts';
@@ -140,15 +140,15 @@ class Relay {
     const abort = () => stop.abort('over');
     let answered = false;
     const leave = () => (answered ? abort() : void clock.sleep(UNANSWERED_GRACE_MS, stop.signal).then(abort));
+    const untilMs = deadlineMs + DEADLINE_GRACE_MS;
+    // First it is sent: what watches over it is set up while the pool has it.
+    const sent = this.#send(stop.signal, () => vigil.heard());
+    const release = pool.inFlight.take(untilMs);
+    const ask = () => void registry.refresh(pool);
+    const vigil = new Vigil({ clock, pool, untilMs, ask, giveUp: abort }, stop.signal);
     signal.addEventListener('abort', leave, { once: true });
-    void clock.sleep(deadlineMs + DEADLINE_GRACE_MS - clock.now(), stop.signal).then(abort);
-    const release = pool.inFlight.take(deadlineMs + DEADLINE_GRACE_MS);
-    const vigil = new Vigil({ clock, pool, ask: () => void registry.refresh(pool), onLost: abort }, stop.signal);
     try {
-      if (clock.now() > this.#legFromMs + SIGN_WITHIN_MS)
-        throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long', ours: true });
-      if (signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
-      const { events } = await pool.client.infer(this.#inference(), this.#grant(), stop.signal, vigil.heard);
+      const { events } = await sent;
       answered = true;
       vigil.opened();
       if (signal.aborted) abort();
@@ -186,6 +186,13 @@ class Relay {
       signal.removeEventListener('abort', leave);
       abort();
     }
+  }
+
+  async #send(signal: AbortSignal, heard: () => void): Promise<RunningRequest> {
+    if (this.#ports.clock.now() > this.#legFromMs + SIGN_WITHIN_MS)
+      throw new PoolRequestError({ kind: 'never_sent', reason: 'its reservation took too long', ours: true });
+    if (this.#signal.aborted) throw new PoolRequestError({ kind: 'never_sent', reason: 'the client left' });
+    return this.#place.pool.client.infer(this.#inference(), this.#grant(), signal, heard);
   }
 
   #inference(): PoolInference {

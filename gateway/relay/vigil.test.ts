@@ -29,31 +29,32 @@ class SteppedClock implements Clock {
 
 interface Leg {
   vigil: Vigil;
-  lostAfterS: () => number | null;
+  givenUpAfterS: () => number | null;
   askedMs: number[];
   /** Whole seconds; `each` comes before the look of that second. */
   pass: (seconds: number, each?: (vigil: Vigil) => void) => Promise<void>;
   standStill: (seconds: number) => Promise<void>;
 }
 
-function leg({ answers }: { answers: boolean }): Leg {
+function leg({ answers, forS = 3600 }: { answers: boolean; forS?: number }): Leg {
   const clock = new SteppedClock();
   const fromMs = clock.now();
   const pool = { askedAtMs: Number.NEGATIVE_INFINITY, answeredAtMs: Number.NEGATIVE_INFINITY };
-  let lostAtMs: number | null = null;
+  let givenUpAtMs: number | null = null;
   const askedMs: number[] = [];
   const ask = () => {
     pool.askedAtMs = clock.now();
     askedMs.push(clock.now());
     if (answers) pool.answeredAtMs = clock.now();
   };
-  const onLost = () => {
-    lostAtMs = clock.now();
+  const giveUp = () => {
+    givenUpAtMs = clock.now();
   };
-  const vigil = new Vigil({ clock, pool, ask, onLost }, new AbortController().signal);
+  const untilMs = fromMs + forS * 1000;
+  const vigil = new Vigil({ clock, pool, untilMs, ask, giveUp }, new AbortController().signal);
   return {
     ...{ vigil, askedMs },
-    lostAfterS: () => (lostAtMs === null ? null : (lostAtMs - fromMs) / 1000),
+    givenUpAfterS: () => (givenUpAtMs === null ? null : (givenUpAtMs - fromMs) / 1000),
     pass: async (seconds, each = () => {}) => {
       for (let second = 0; second < seconds; second++) {
         each(vigil);
@@ -67,57 +68,65 @@ function leg({ answers }: { answers: boolean }): Leg {
 test('a pool that is silent and answers nothing is lost in seconds, before its stream begins and after', async () => {
   const before = leg({ answers: false });
   await before.pass(20);
-  expect(before.lostAfterS()).toBe(6);
+  expect(before.givenUpAfterS()).toBe(6);
   expect(before.vigil.lost).toBe(true);
   const after = leg({ answers: false });
   after.vigil.opened();
   await after.pass(3, ({ heard }) => heard());
   await after.pass(20);
-  expect(after.lostAfterS()).toBe(8);
+  expect(after.givenUpAfterS()).toBe(8);
 });
 
 test('a pool that wakes, or prefills, for ten minutes is not lost', async () => {
   const before = leg({ answers: true });
   await before.pass(600);
-  expect(before.lostAfterS()).toBeNull();
+  expect(before.givenUpAfterS()).toBeNull();
   const after = leg({ answers: true });
   after.vigil.opened();
   await after.pass(600, ({ heard }) => heard());
-  expect(after.lostAfterS()).toBeNull();
+  expect(after.givenUpAfterS()).toBeNull();
+});
+
+test('a leg whose time is over is given up, and its pool is not to blame', async () => {
+  const { vigil, pass, givenUpAfterS } = leg({ answers: true, forS: 4.5 });
+  vigil.opened();
+  await pass(10, ({ heard }) => heard());
+  expect(givenUpAfterS()).toBe(5); // the clock goes by seconds
+  expect(vigil.lost).toBe(false);
 });
 
 test('an open stream without a sign of life is lost although its pool answers', async () => {
-  const { vigil, pass, lostAfterS } = leg({ answers: true });
+  const { vigil, pass, givenUpAfterS } = leg({ answers: true });
   vigil.opened();
   await pass(30);
-  expect(lostAfterS()).toBe(15);
+  expect(givenUpAfterS()).toBe(15);
 });
 
 test('signs of life count also where questions fail: a pool too busy to answer streams on', async () => {
-  const { vigil, pass, lostAfterS } = leg({ answers: false });
+  const { vigil, pass, givenUpAfterS } = leg({ answers: false });
   vigil.opened();
   await pass(60, ({ heard }) => heard());
-  expect(lostAfterS()).toBeNull();
+  expect(givenUpAfterS()).toBeNull();
 });
 
 test('while a client is waited for the pool is not', async () => {
-  const { vigil, pass, lostAfterS } = leg({ answers: false });
+  const { vigil, pass, givenUpAfterS } = leg({ answers: false });
   vigil.opened();
   vigil.rest();
   await pass(60, ({ heard }) => heard());
-  expect(lostAfterS()).toBeNull();
+  expect(givenUpAfterS()).toBeNull();
   vigil.resume();
   await pass(20);
-  expect(lostAfterS()).toBe(66);
+  expect(givenUpAfterS()).toBe(66);
 });
 
 test('a gateway that stood still for a minute blames nobody for it', async () => {
-  const { vigil, pass, standStill, lostAfterS } = leg({ answers: true });
+  const { vigil, pass, standStill, givenUpAfterS } = leg({ answers: true });
   vigil.opened();
   await pass(5, ({ heard }) => heard());
   await standStill(60);
   await pass(30, ({ heard }) => heard());
-  expect(lostAfterS()).toBeNull();
+  expect(givenUpAfterS()).toBeNull();
 });
 
 test('a pool is asked several times in a lease, whatever comes from it', async () => {

@@ -3,7 +3,8 @@
 // leaves questions unanswered meanwhile. The questions also tell the pool that its requests have somebody (their lease).
 //
 //   waiting ─ nothing for SILENT_MS, no question answered either ─▶ lost
-//           └ nothing for STREAM_SILENT_MS, though the stream is open ─▶ lost     everything else: waits on, to the deadline
+//           ├ nothing for STREAM_SILENT_MS, though the stream is open ─▶ lost
+//           └ everything else: waits on, to the deadline
 import type { Clock } from '../clock.ts';
 import type { PoolState } from './poolRegistry.ts';
 
@@ -20,10 +21,12 @@ export const LEASE_MS = 15_000;
 export interface VigilOptions {
   clock: Clock;
   pool: Pick<PoolState, 'askedAtMs' | 'answeredAtMs'>;
+  /** Whatever comes, the leg is not waited for beyond this. Unix milliseconds. */
+  untilMs: number;
   /** Asks the pool for its status. */
   ask: () => void;
-  /** Once at most. */
-  onLost: () => void;
+  /** The leg is lost, or its time over. Once at most. */
+  giveUp: () => void;
 }
 
 export class Vigil {
@@ -66,18 +69,20 @@ export class Vigil {
   }
 
   async #keep(signal: AbortSignal): Promise<void> {
-    const { clock, pool, ask, onLost } = this.#options;
-    for (let lookedAtMs = this.#sinceMs; ; lookedAtMs = clock.now()) {
-      await clock.sleep(LOOK_EVERY_MS, signal);
+    const { clock, pool, untilMs, ask, giveUp } = this.#options;
+    for (let lookedAtMs = this.#sinceMs; lookedAtMs < untilMs; lookedAtMs = clock.now()) {
+      await clock.sleep(Math.min(LOOK_EVERY_MS, untilMs - lookedAtMs), signal);
       if (signal.aborted) return;
       const nowMs = clock.now();
       if (nowMs - pool.askedAtMs >= ASK_EVERY_MS) ask();
       // This process stood still itself: what came meanwhile has not been read.
       if (nowMs - lookedAtMs > 2 * LOOK_EVERY_MS) this.heard();
-      else if (this.#isLost(nowMs)) break;
+      else if (this.#isLost(nowMs)) {
+        this.#lost = true;
+        break;
+      }
     }
-    this.#lost = true;
-    onLost();
+    giveUp();
   }
 
   #isLost(nowMs: number): boolean {
