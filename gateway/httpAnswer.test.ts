@@ -57,6 +57,9 @@ test.each([
   ['a status of two digits', lines('HTTP/1.1 20 OK', '')],
   ['another protocol', lines('HTTP/1.1 101 Switching Protocols', '')],
   ['a line feed alone', 'HTTP/1.1 200 OK\ncontent-length: 0\r\n\r\n'],
+  ['a line feed alone between headers', 'HTTP/1.1 200 OK\r\na: b\ncontent-length: 0\r\n\r\n'],
+  ['a line feed alone behind a value', 'HTTP/1.1 200 OK\r\na: b\n\r\ncontent-length: 0\r\n\r\n'],
+  ['a carriage return behind a value', lines('HTTP/1.1 200 OK', 'a: b\r', 'content-length: 0', '')],
   ['a carriage return in a header', lines('HTTP/1.1 200 OK', 'a: b\rcontent-length: 0', '')],
   ['a NUL in a header', lines('HTTP/1.1 200 OK', 'a: \0', 'content-length: 0', '')],
   ['a folded header', lines('HTTP/1.1 200 OK', 'a: b', ' c', 'content-length: 0', '')],
@@ -74,8 +77,13 @@ test.each([
   ['chunks that break off', lines('HTTP/1.1 200 OK', 'transfer-encoding: chunked', '', '1', 'a')],
   ['a head that breaks off', 'HTTP/1.1 200 OK\r\na: b'],
   ['nothing', ''],
-])('%s is refused', (_, text) => {
+])('%s is refused, in one piece or byte by byte', (_, text) => {
   expect(() => readText(text)).toThrow(BadAnswer);
+  expect(() => read([...Buffer.from(text, 'latin1')].map((byte) => Buffer.of(byte)))).toThrow(BadAnswer);
+});
+
+test('an empty line of the body is not the end of headers that there are none of', () => {
+  expect(readText(`${lines('HTTP/1.1 200 OK', '')}a: b\r\n\r\n`)).toMatchObject({ headers: {}, body: 'a: b\r\n\r\n' });
 });
 
 test.each([

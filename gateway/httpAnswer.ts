@@ -123,8 +123,9 @@ export class HttpAnswer {
   #addHeader(line: string): void {
     const colon = line.indexOf(':');
     const name = line.slice(0, Math.max(0, colon)).toLowerCase();
-    const value = line.slice(colon + 1).trim();
-    if (!FIELD_NAME.test(name) || !FIELD_VALUE.test(value)) throw new BadAnswer('a header is malformed');
+    const told = line.slice(colon + 1);
+    if (!FIELD_NAME.test(name) || !FIELD_VALUE.test(told)) throw new BadAnswer('a header is malformed');
+    const value = told.trim();
     const before = this.#headers.get(name);
     this.#headers.set(name, before === undefined ? value : `${before}, ${value}`);
   }

@@ -6,11 +6,15 @@ import type { Directory, ProjectService, ServicePolicy } from './port.ts';
 import { SqlDirectory } from './sqlDirectory.ts';
 
 const VALID_MS = 10_000;
+/** The age of what is kept is looked at this exactly: exact to the millisecond, each look would set a timer. */
+const AGE_RESOLUTION_MS = 1000;
 /** About 200 bytes each. */
 const MAX_PROJECTS = 10_000;
 
 export class CachedDirectory extends SqlDirectory implements Directory {
-  readonly #services = new LRUCache<string, ProjectService>({ max: MAX_PROJECTS, ttl: VALID_MS });
+  readonly #services = new LRUCache<string, ProjectService>({
+    ...{ max: MAX_PROJECTS, ttl: VALID_MS, ttlResolution: AGE_RESOLUTION_MS },
+  });
 
   override async service(projectId: string): Promise<ProjectService> {
     const known = this.#services.get(projectId);

@@ -58,6 +58,7 @@ export class SseParser {
   }
 
   #take(piece: string): string {
+    if (this.#pending === 0 && piece.length <= this.#maxLineChars) return piece;
     this.#keep(piece);
     const line = this.#pieces.join('');
     this.#pieces = [];
