@@ -7,30 +7,48 @@ import { Leases, type Release } from '../leases.ts';
 export class ConcurrencyLimit {
   readonly most: number;
   readonly running = new Leases();
+  readonly #hangUp: AbortSignal | null;
+  readonly #exchanges = new Set<Exchange>();
 
-  constructor(most: number) {
+  /** `hangUp`: the host must stop, and with it every exchange; null: it never must. */
+  constructor(most: number, hangUp: AbortSignal | null) {
     this.most = most;
+    this.#hangUp = hangUp;
+    // One listener for all of them: to add or remove one a signal goes through those that it has.
+    hangUp?.addEventListener('abort', () => this.#abortAll(), { once: true });
+  }
+
+  /** Until what is returned is called, it is aborted when the host must stop. */
+  guard(exchange: Exchange): Release {
+    if (this.#hangUp === null) return () => {};
+    if (this.#hangUp.aborted) exchange.abort();
+    this.#exchanges.add(exchange);
+    return () => void this.#exchanges.delete(exchange);
+  }
+
+  #abortAll(): void {
+    for (const exchange of this.#exchanges) exchange.abort();
   }
 }
 
 export class Exchange {
   readonly #release: Release;
-  readonly #sources: readonly AbortSignal[];
+  readonly #unguard: Release;
+  readonly #client: AbortSignal;
   readonly #controller = new AbortController();
   readonly #abort = () => this.abort();
   readonly #atEnd: (() => void)[] = [];
   #finished = false;
 
-  /** Over at `untilMs` at the latest. Throws GatewayError (503) when the limit is reached. */
-  constructor(limit: ConcurrencyLimit, nowMs: number, untilMs: number, sources: readonly AbortSignal[]) {
+  /** `client`: it left. Over at `untilMs` at the latest. Throws GatewayError (503) when the limit is reached. */
+  constructor(limit: ConcurrencyLimit, nowMs: number, untilMs: number, client: AbortSignal) {
     if (limit.running.count(nowMs) >= limit.most)
       throw overloaded(`The gateway serves ${limit.most} requests already. Retry.`, 1000);
     this.#release = limit.running.take(untilMs);
-    this.#sources = sources;
-    for (const source of sources) {
-      if (source.aborted) this.abort();
-      source.addEventListener('abort', this.#abort, { once: true });
-    }
+    this.#client = client;
+    if (client.aborted) this.abort();
+    client.addEventListener('abort', this.#abort, { once: true });
+    this.#unguard = limit.guard(this);
   }
 
   get signal(): AbortSignal {
@@ -50,7 +68,8 @@ export class Exchange {
     if (this.#finished) return;
     this.#finished = true;
     this.#release();
+    this.#unguard();
     for (const work of this.#atEnd) work();
-    for (const source of this.#sources) source.removeEventListener('abort', this.#abort);
+    this.#client.removeEventListener('abort', this.#abort);
   }
 }

@@ -29,7 +29,7 @@ import { ConcurrencyLimit, Exchange } from './exchange.ts';
 
 export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const limit = new ConcurrencyLimit(ports.settings.maxConcurrentRequests);
+  const limit = new ConcurrencyLimit(ports.settings.maxConcurrentRequests, ports.hangUp);
   const { registry, clock } = ports;
   const { maxBodyBytes, requestTimeoutMs, holdMarginMs, failoverWaitMs } = ports.settings;
   const retries = new RetryBudget();
@@ -44,8 +44,7 @@ export function inferenceRoutes(ports: GatewayPorts): Hono<AppEnv> {
     app.post(path, async (c) => {
       const nowMs = ports.clock.now();
       const untilMs = nowMs + requestTimeoutMs + holdMarginMs;
-      const sources = [c.req.raw.signal, ports.hangUp].filter((signal) => signal !== null);
-      const exchange = new Exchange(limit, nowMs, untilMs, sources);
+      const exchange = new Exchange(limit, nowMs, untilMs, c.req.raw.signal);
       try {
         const key = presentedKey(c.req.raw, ports);
         const job = await onBehalfOf(key, ports, async () => {
