@@ -56,8 +56,8 @@ export class Metrics {
   firstToken(seconds: number): void {
     this.#ttft.sum += seconds;
     this.#ttft.count += 1;
-    for (const [index, bound] of TTFT_BUCKETS_S.entries())
-      if (seconds <= bound) this.#ttft.buckets[index] = (this.#ttft.buckets[index] ?? 0) + 1;
+    // From the widest down to the first that is too narrow.
+    for (let i = TTFT_BUCKETS_S.length - 1; i >= 0 && seconds <= TTFT_BUCKETS_S[i]!; i--) this.#ttft.buckets[i]! += 1;
   }
 
   /** All series; `gauges` are read by the caller at this moment. */
