@@ -25,10 +25,8 @@ const KV_BLOCKS = 1200;
 const setup: Setup = JSON.parse(process.argv[2] ?? '{}');
 const gpu = await openDevice({ dawnFlags: setup.dawnFlags });
 const { file } = await openModelFile(setup.model);
-/** A GPU wants more at once than a processor. */
-const STEP_TOKENS = gpu.software ? 64 : 256;
 const runner = await createLlamaRunner({
-  ...{ gpu, file, activations: setup.activations, kvBlocks: KV_BLOCKS, maxStepTokens: STEP_TOKENS },
+  ...{ gpu, file, activations: setup.activations, kvBlocks: KV_BLOCKS },
   ...(setup.tuning && { tuning: setup.tuning }),
 });
 const clock = clockFor(gpu.software);
@@ -46,8 +44,8 @@ const draw = (slot: number, pending = false): RowWish => ({
 });
 
 async function prefill(tokens: readonly number[], table: Int32Array): Promise<void> {
-  for (let start = 0; start < tokens.length; start += STEP_TOKENS) {
-    const part = Int32Array.from(tokens.slice(start, start + STEP_TOKENS));
+  for (let start = 0; start < tokens.length; start += runner.maxStepTokens) {
+    const part = Int32Array.from(tokens.slice(start, start + runner.maxStepTokens));
     await runner.step([{ tokens: part, start, blockTable: table, logitsFor: [] }]);
   }
 }

@@ -63,9 +63,9 @@ const bounds = z.strictObject({
     .int()
     .min(1)
     .max(8192)
-    .default(64)
+    .optional()
     .describe(
-      'Tokens computed in one step, over all sequences: more is throughput of prompts, fewer is latency of streams.',
+      'Tokens computed in one step, over all sequences: more is throughput of prompts, fewer is latency of streams. Default: 256 on a GPU, 64 on a software adapter.',
     ),
   maxWaiting: z.int().min(1).max(100_000).default(512).describe('Sequences that wait; past it a request is refused.'),
   maxWaitingTokens: z

@@ -35,7 +35,7 @@ const prepareLlama: PrepareModel = async (model, setup) => {
           activations: model.activations,
           kvFormat: model.kvFormat,
           kvBlocks,
-          maxStepTokens: setup.bounds.maxStepTokens,
+          ...(setup.bounds.maxStepTokens !== undefined && { maxStepTokens: setup.bounds.maxStepTokens }),
           maxStepLogits: Math.max(16, setup.bounds.maxRunning),
           ...(contextLength !== undefined && { contextLength }),
           ...(setup.tuning && { tuning: setup.tuning }),

@@ -50,7 +50,7 @@ const prepare: PrepareModel = async (model) => {
       follows: file.follows,
       contextLength: Math.min(file.contextLength, contextLengthOf(model) ?? file.contextLength),
       capacityBlocks: kvBlocks,
-      maxStepTokens: setup.bounds.maxStepTokens,
+      maxStepTokens: setup.bounds.maxStepTokens ?? 64,
       during: async () => {
         steps += 1;
         if (steps === file.throwAtStep) throw new GpuGone('the GPU device was lost: a test');
