@@ -125,7 +125,7 @@ export class HttpAnswer {
     const name = line.slice(0, Math.max(0, colon)).toLowerCase();
     const told = line.slice(colon + 1);
     if (!FIELD_NAME.test(name) || !FIELD_VALUE.test(told)) throw new BadAnswer('a header is malformed');
-    const value = told.trim();
+    const value = withoutBlanks(told);
     const before = this.#headers.get(name);
     this.#headers.set(name, before === undefined ? value : `${before}, ${value}`);
   }
@@ -157,4 +157,13 @@ export class HttpAnswer {
       this.reusable = false;
     }
   }
+}
+
+/** Without spaces and tabs around it: trim() takes what Unicode calls a space, too, and another reader of the line would keep that. */
+function withoutBlanks(value: string): string {
+  const blank = (at: number): boolean => value.charCodeAt(at) === 0x20 || value.charCodeAt(at) === 0x09;
+  let [start, end] = [0, value.length];
+  while (start < end && blank(start)) start++;
+  while (end > start && blank(end - 1)) end--;
+  return value.slice(start, end);
 }

@@ -2,10 +2,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { MAX_CLOCK_SKEW_MS } from '../pool/wire/signing.ts';
 import { eventually } from '../test/support/eventually.ts';
 import { GatewayProcess } from '../test/support/gatewayProcess.ts';
+import { GatewayRig } from '../test/support/gatewayRig.ts';
 import { idempotencySuite } from '../test/support/idempotencySuite.ts';
 import { ScriptedPool } from '../test/support/scriptedPool.ts';
+import { systemClock } from './clock.ts';
 import { MIGRATIONS } from './migrations.ts';
 import { openDatabase } from './sqlite.ts';
 
@@ -51,6 +54,42 @@ test('a retry waits no longer than for the next start where a gateway died befor
   } finally {
     await gateway.stop();
     await pool.kill();
+  }
+}, 30_000);
+
+test('of two retries at once the one that comes too late leaves the other its hold, whatever the settler does meanwhile', async () => {
+  const pool = new ScriptedPool();
+  await pool.start();
+  // A gateway that has been up for longer than a pool would take what it signed at its start.
+  const now = systemClock.now;
+  systemClock.now = () => now() - 3 * MAX_CLOCK_SKEW_MS;
+  const rig = new GatewayRig(pool);
+  systemClock.now = now;
+  try {
+    await rig.refresh();
+    const { key } = await rig.tenant([{ window: 'lifetime', limit_tokens: 1000 }]);
+    const body = { model: 'tiny', prompt: 'so', max_tokens: 3 };
+    const ask = () => rig.request('POST', '/v1/completions', { key, body, idempotencyKey: 'once' });
+    const refusal = { message: 'no', type: 'server_error', param: null, code: 'internal_error' };
+    pool.script = { refuse: { status: 500, ...refusal } };
+    await ask();
+    await rig.unheld();
+    const gate = Promise.withResolvers<void>();
+    pool.script = { beforeAnswer: () => gate.promise };
+    const before = pool.requests.length;
+    const retries = [ask(), ask()];
+    await eventually('one is at the pool', async () => pool.requests.length > before);
+    const early = await Promise.race(retries);
+    expect(early.status).toBe(409);
+    await rig.settler.tick();
+    expect(pool.fenced.size).toBe(0);
+    gate.resolve();
+    expect((await Promise.all(retries)).map(({ status }) => status).sort()).toEqual([200, 409]);
+    const served = (await rig.entries()).filter(({ outcome }) => outcome === 'completed');
+    expect(served.map(({ outputTokens }) => outputTokens)).toEqual([3]);
+    expect((await rig.limits(key))[0]).toMatchObject({ used: 5, held: 0 });
+  } finally {
+    await rig.stop();
   }
 }, 30_000);
 

@@ -97,7 +97,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     settings: { ...section.defaults, ...section.limits, billing: section.billing },
     ...{ keyring, ledger, usage, metrics, registry, pools, publicPrefixes, settler, clock, random, log },
     tracer: gatewayTracer(),
-    directory: new CachedDirectory(central, () => db.cutLog()),
+    directory: new CachedDirectory(central, () => db.cutLog(), clock),
     prices: new RememberedPrices(central),
     adminKeys: new SqlAdminKeys(central),
     audit,

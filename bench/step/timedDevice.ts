@@ -52,55 +52,41 @@ export class TimedDevice {
     const labels: string[] = [];
     encoder.beginComputePass = () => {
       this.#labels = labels;
-      return new TimedPass(begin, this.#queries, labels) as unknown as GPUComputePassEncoder;
+      return timedPass(begin, this.#queries, labels);
     };
     return encoder;
   }
 }
 
-/** As much of GPUComputePassEncoder as the engine uses. */
-class TimedPass {
-  readonly #begin: (descriptor: GPUComputePassDescriptor) => GPUComputePassEncoder;
-  readonly #queries: GPUQuerySet;
-  readonly #labels: string[];
-  #pipeline: GPUComputePipeline | null = null;
-  #bound: [index: number, group: GPUBindGroup, offsets: number[]] | null = null;
-
-  constructor(
-    begin: (descriptor: GPUComputePassDescriptor) => GPUComputePassEncoder,
-    queries: GPUQuerySet,
-    labels: string[],
-  ) {
-    this.#begin = begin;
-    this.#queries = queries;
-    this.#labels = labels;
-  }
-
-  setPipeline(pipeline: GPUComputePipeline): void {
-    this.#pipeline = pipeline;
-  }
-
-  setBindGroup(index: number, group: GPUBindGroup, offsets: readonly number[] = []): void {
-    this.#bound = [index, group, [...offsets]];
-  }
-
-  dispatchWorkgroups(x: number, y = 1, z = 1): void {
-    invariant(
-      this.#pipeline && this.#bound && this.#labels.length < MOST,
-      'a dispatch has a pipeline and a bind group',
-    );
-    const at = 2 * this.#labels.push(this.#pipeline.label) - 2;
-    const timestampWrites = {
-      querySet: this.#queries,
-      beginningOfPassWriteIndex: at,
-      endOfPassWriteIndex: at + 1,
-    };
-    const pass = this.#begin({ timestampWrites });
-    pass.setPipeline(this.#pipeline);
-    pass.setBindGroup(...this.#bound);
-    pass.dispatchWorkgroups(x, y, z);
-    pass.end();
-  }
-
-  end(): void {}
+/** As much of a pass as the engine uses. */
+function timedPass(
+  begin: (descriptor: GPUComputePassDescriptor) => GPUComputePassEncoder,
+  querySet: GPUQuerySet,
+  labels: string[],
+): GPUComputePassEncoder {
+  let pipeline: GPUComputePipeline | null = null;
+  let bound: [index: number, group: GPUBindGroup, offsets: number[]] | null = null;
+  const used: Pick<GPUComputePassEncoder, 'setPipeline' | 'dispatchWorkgroups' | 'end'> = {
+    setPipeline(given) {
+      pipeline = given;
+    },
+    dispatchWorkgroups(x, y = 1, z = 1) {
+      invariant(
+        pipeline && bound && labels.length < MOST,
+        'a dispatch has a pipeline, a bind group and two timestamps',
+      );
+      const at = 2 * labels.push(pipeline.label) - 2;
+      const pass = begin({ timestampWrites: { querySet, beginningOfPassWriteIndex: at, endOfPassWriteIndex: at + 1 } });
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(...bound);
+      pass.dispatchWorkgroups(x, y, z);
+      pass.end();
+    },
+    end() {},
+  };
+  const setBindGroup = (index: number, group: GPUBindGroup, offsets: readonly number[] = []): void => {
+    // The engine uses one list of offsets again and again.
+    bound = [index, group, [...offsets]];
+  };
+  return Object.assign(Object.create(null), used, { setBindGroup });
 }

@@ -1,20 +1,23 @@
 // The directory with what every request asks of it kept in memory: at the edge D1 is a network away, on Node a query is a noticeable part of
 // a request. What is changed through this one counts at once. A policy that was put, or a project archived, by another isolate counts here
 // a little later; a project's keys are the ledger's, and refused at once all the same.
-import { LRUCache } from 'lru-cache';
+import { AgedCache } from '../agedCache.ts';
+import type { AsyncSql } from '../asyncSql.ts';
+import type { Clock } from '../clock.ts';
 import type { Directory, ProjectService, ServicePolicy } from './port.ts';
 import { SqlDirectory } from './sqlDirectory.ts';
 
 const VALID_MS = 10_000;
-/** The age of what is kept is looked at this exactly: exact to the millisecond, each look would set a timer. */
-const AGE_RESOLUTION_MS = 1000;
 /** About 200 bytes each. */
 const MAX_PROJECTS = 10_000;
 
 export class CachedDirectory extends SqlDirectory implements Directory {
-  readonly #services = new LRUCache<string, ProjectService>({
-    ...{ max: MAX_PROJECTS, ttl: VALID_MS, ttlResolution: AGE_RESOLUTION_MS },
-  });
+  readonly #services: AgedCache<ProjectService>;
+
+  constructor(db: AsyncSql, overwriteDeleted: () => void, clock: Clock) {
+    super(db, overwriteDeleted);
+    this.#services = new AgedCache(MAX_PROJECTS, VALID_MS, clock);
+  }
 
   override async service(projectId: string): Promise<ProjectService> {
     const known = this.#services.get(projectId);

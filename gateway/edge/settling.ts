@@ -19,9 +19,9 @@ export class EdgeSettling implements Settling {
     this.#later = later;
   }
 
-  watch(): void {}
-
-  unwatch(): void {}
+  watch(): () => void {
+    return () => {};
+  }
 
   settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement> {
     return book(this.#ports, tenant, requestId, bill, more);

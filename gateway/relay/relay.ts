@@ -267,7 +267,11 @@ class Relay {
   /** The pool is to blame, unless the client left or gave it too little time, this process failed, or the pool only has too much to do. */
   #report(cut: Cut): void {
     const { registry, metrics, log } = this.#ports;
-    if (this.#signal.aborted || cut.kind === 'refused' || (cut.kind === 'never_sent' && cut.ours)) return;
+    if (this.#signal.aborted || cut.kind === 'refused') return;
+    if (cut.kind === 'never_sent' && cut.ours) {
+      log.warn('not_sent', { pool: this.#poolId, request: this.#admitted.requestId, reason: cut.reason });
+      return;
+    }
     if (cut.kind === 'gave_up' && cut.error.code === 'deadline_exceeded') return;
     // What another may go on with tells of a pool that stops, or lost its engine: its state is asked for.
     if (cut.kind === 'gave_up' && !cut.error.resumable) registry.reportGivenUp(this.#place.pool);

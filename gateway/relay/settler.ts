@@ -28,8 +28,8 @@ export interface SettlerPorts {
 
 export class Settler implements Settling {
   readonly #ports: SettlerPorts;
-  /** Requests whose relay still watches them, and the time after which no request was signed for those that were left. */
-  readonly #watched = new Set<string>();
+  /** Requests whose relay still watches them, by how many say so, and the time after which no request was signed for those that were left. */
+  readonly #watched = new Map<string, number>();
   readonly #leftAtMs = new Map<string, number>();
   readonly #startedAtMs: number;
   readonly #chases = new Set<Promise<void>>();
@@ -40,8 +40,13 @@ export class Settler implements Settling {
     this.#startedAtMs = ports.clock.now();
   }
 
-  watch(requestId: string): void {
-    this.#watched.add(requestId);
+  watch(requestId: string): () => void {
+    this.#watched.set(requestId, (this.#watched.get(requestId) ?? 0) + 1);
+    return () => {
+      const watches = this.#watched.get(requestId) ?? 0;
+      if (watches > 1) this.#watched.set(requestId, watches - 1);
+      else this.#watched.delete(requestId);
+    };
   }
 
   /** The request is no longer watched, unless it is another pool's by now. */
@@ -60,10 +65,6 @@ export class Settler implements Settling {
     const chase = this.#chase(hold);
     this.#chases.add(chase);
     void chase.then(() => this.#chases.delete(chase));
-  }
-
-  unwatch(requestId: string): void {
-    this.#watched.delete(requestId);
   }
 
   /** What is not settled yet stays in the ledger, and the next start goes on with it. */

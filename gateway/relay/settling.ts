@@ -16,10 +16,11 @@ export interface SettleMore {
 }
 
 export interface Settling {
-  /** Its hold is about to be made, and its relay will end it: until then nobody else concludes that the pool never got it. */
-  watch(requestId: string): void;
-  /** Nothing was reserved after all. */
-  unwatch(requestId: string): void;
+  /**
+   * Its hold is about to be made, and its relay will end it: until then nobody else concludes that the pool never got it. What is given back says that
+   * nothing was reserved after all: of two retries under one idempotency key, which have one id, the one that came too late.
+   */
+  watch(requestId: string): () => void;
   /** The one way to a bill: idempotent by request id. `answer`: to be replayed to who comes again under its key. */
   settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement>;
   /** The relay gives a request up without a bill. It is not signed for a pool after this. */

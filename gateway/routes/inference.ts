@@ -144,7 +144,7 @@ async function reserve(
   }
   const { pool, model } = choice;
   const id = attempt?.id ?? requestId;
-  settler.watch(id);
+  const notReserved = settler.watch(id);
   const about = { 'hearth.project.id': tenant, 'gen_ai.request.model': model.id, 'hearth.choices': choices };
   const granted = await traced(ports.tracer, span, 'admit', about, async (admitting) => {
     const idempotency = attempt?.idempotency ?? null;
@@ -152,7 +152,7 @@ async function reserve(
     admitting.setAttributes({ 'hearth.key.id': granted.keyId, ...holdAttributes(granted.hold) });
     return granted;
   }).catch((error: unknown) => {
-    settler.unwatch(id);
+    notReserved();
     throw error;
   });
   const { keyId, outputTokens, hold, deadlineMs } = granted;

@@ -91,3 +91,14 @@ test('a trial that nobody hears of ends, and another is let through', () => {
   after(1);
   expect(closed()).toBe(true);
 });
+
+test('a begun stream that goes on there while the pause lasts is no trial, and keeps nobody away after it', () => {
+  const breaker = new Breaker();
+  for (let i = 0; i < 5; i++) breaker.failed(0);
+  expect(breaker.closed(500)).toBe(false);
+  breaker.given(500);
+  expect(breaker.closed(999)).toBe(false);
+  expect(breaker.closed(1000)).toBe(true);
+  breaker.given(1000);
+  expect(breaker.closed(1001)).toBe(false);
+});

@@ -26,9 +26,9 @@ export class Breaker {
     return nowMs >= this.#openUntilMs && nowMs >= this.#trialUntilMs;
   }
 
-  /** It is given one. */
+  /** It is given one: a trial, unless it is a begun stream's last resort while the pause lasts. */
   given(nowMs: number): void {
-    if (this.#openUntilMs !== null) this.#trialUntilMs = nowMs + TRIAL_MS;
+    if (this.#openUntilMs !== null && nowMs >= this.#openUntilMs) this.#trialUntilMs = nowMs + TRIAL_MS;
   }
 
   succeeded(nowMs: number): void {

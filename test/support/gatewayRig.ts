@@ -100,7 +100,7 @@ export class GatewayRig extends GatewayClient {
     this.ports = {
       settings: { ...SETTINGS, ...settings },
       ...{ keyring, ledger, metrics, registry, publicPrefixes, clock, random, log, tracer },
-      directory: new CachedDirectory(central, () => db.cutLog()),
+      directory: new CachedDirectory(central, () => db.cutLog(), clock),
       pools: new PoolDirectory({
         ...{ store: new SqlPools(central), registry, configured, keyring, log },
         ports: { fetch, clock, random },
