@@ -62,7 +62,7 @@ test.each([
   ['a carriage return behind a value', lines('HTTP/1.1 200 OK', 'a: b\r', 'content-length: 0', '')],
   ['a carriage return in a header', lines('HTTP/1.1 200 OK', 'a: b\rcontent-length: 0', '')],
   ['a NUL in a header', lines('HTTP/1.1 200 OK', 'a: \0', 'content-length: 0', '')],
-  ['a space that only Unicode knows behind a length', lines('HTTP/1.1 200 OK', 'content-length: 5\xa0', '') + 'hello'],
+  ['a space that only Unicode knows behind a length', `${lines('HTTP/1.1 200 OK', 'content-length: 5\xa0', '')}hello`],
   ['a folded header', lines('HTTP/1.1 200 OK', 'a: b', ' c', 'content-length: 0', '')],
   ['a space before the colon', lines('HTTP/1.1 200 OK', 'content-length : 0', '')],
   ['a header without a name', lines('HTTP/1.1 200 OK', ': 0', 'content-length: 0', '')],
