@@ -298,8 +298,10 @@ class GraphBuilder {
       const { layout } = matrix;
       const { form, columns } = this.#options.kernels.matmul(familyOf(matrix, activations));
       const family = await this.#pipelines.matmulFamily({ kind: layout.kind, activations, epilogue }, form, columns);
-      const whole = takesAllRows(form);
-      const groups = whole ? (rows === 'wanted' ? this.#options.maxLogits : this.#tokens) / TOKEN_GROUP : 1;
+      const most = (rows === 'wanted' ? this.#options.maxLogits : this.#tokens) / TOKEN_GROUP;
+      const largest = Math.max(xGroupBytesOf(layout.blocks, activations), outGroupBytes, ...groupBytes);
+      const whole = takesAllRows(form) && most * largest <= this.#device.limits.maxStorageBufferBindingSize;
+      const groups = whole ? most : 1;
       const bound = bindings.map((each, i) => spanning(each, epilogue.bindings[i]!.grouped ? groups : 1));
       const options = { layout, activations, form, x, out, firstRow, outStride, outGroupBytes, groups, epilogue };
       this.#dispatches.push({

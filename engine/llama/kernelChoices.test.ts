@@ -9,6 +9,7 @@ import { randomOf } from '../../test/support/random.ts';
 import { logitsOf } from '../../test/support/sequenceRunner.ts';
 import { writeTinyModel } from '../../test/support/tinyModel.ts';
 import type { KvFormat } from '../../wgsl/kv/format.ts';
+import type { Activations } from '../../wgsl/matmul/variant.ts';
 import type { OpenedDevice } from '../gpu/device.ts';
 import { openModelFile } from '../model/modelFile.ts';
 import type { ModelFile } from '../model/types.ts';
@@ -70,15 +71,20 @@ test('whatever is chosen, fingerprint and bits are those of the rules', async ()
 
 test('a step as hardware has it, in whole dispatches and spread over workgroups, gives the bits of a software adapter', async () => {
   const own = await testDevice();
-  const bitsOn = async (gpu: OpenedDevice, kvFormat: KvFormat): Promise<Uint32Array> => {
+  const bitsOn = async (gpu: OpenedDevice, kvFormat: KvFormat, activations: Activations): Promise<Uint32Array> => {
     const options = { gpu, file, kvFormat, kvBlocks: 80, maxStepTokens: 64, maxStepLogits: 64 };
-    const runner = await createLlamaRunner({ ...options, activations: 'int8' });
+    const runner = await createLlamaRunner({ ...options, activations });
     const random = randomOf(12);
     // Over a split of attention's.
     const tokens = Array.from({ length: 560 }, () => Math.floor(random() * VOCAB));
     const table = Int32Array.from({ length: 80 }, (_, i) => 79 - i);
     return new Uint32Array((await logitsOf(runner, tokens, table, [64, 1, 3, 64])).buffer);
   };
-  for (const kvFormat of ['f16', 'int4'] as const)
-    expect(await bitsOn({ ...own, software: false }, kvFormat), kvFormat).toEqual(await bitsOn(own, kvFormat));
+  for (const [kvFormat, activations] of [
+    ['f16', 'int8'],
+    ['int8', 'f32'],
+  ] as const) {
+    const bits = await bitsOn({ ...own, software: false }, kvFormat, activations);
+    expect(bits, `${kvFormat}, ${activations}`).toEqual(await bitsOn(own, kvFormat, activations));
+  }
 });
