@@ -25,8 +25,10 @@ export class GaveUp extends Error {
   }
 }
 
-/** Each takes the whole prompt to be computed again; a request that kills its pools must not kill them all. */
-const MAX_LEGS = 8;
+/** Each takes the whole prompt to be computed again. */
+const MAX_LEGS = 32;
+/** In a row: a request that kills its pools must not kill them all, and kills them at one place. */
+const MAX_FRUITLESS_LEGS = 8;
 const LOOK_EVERY_MS = 50;
 
 export interface EndedLeg {
@@ -36,6 +38,8 @@ export interface EndedLeg {
   begun: boolean;
   /** Of those before it. */
   leg: number;
+  /** Legs in a row, this one included, that brought nothing new. */
+  fruitless: number;
   deadlineMs: number;
 }
 
@@ -61,23 +65,29 @@ export class Onward {
   async next(ended: EndedLeg, signal: AbortSignal): Promise<Place | null> {
     const { clock, budget, waitMs, freshen } = this.#options;
     const patience = patienceOf(ended);
-    if (patience === 'none' || ended.leg + 1 >= MAX_LEGS || signal.aborted) return null;
+    const { leg, fruitless } = ended;
+    if (patience === 'none' || signal.aborted) return null;
+    if (leg + 1 >= MAX_LEGS || fruitless >= MAX_FRUITLESS_LEGS) return null;
     if (!ended.begun && !budget.take()) return null;
     const untilMs = patience === 'once' ? clock.now() : Math.min(ended.deadlineMs, clock.now() + waitMs);
-    if (patience === 'pause') await clock.sleep(LOOK_EVERY_MS * 2 ** ended.leg, signal);
+    // A pool that fails at once, as one does whose engine is lost, would use up the legs before it is well again.
+    if (patience === 'pause' || (patience === 'wait' && fruitless > 1))
+      await clock.sleep(LOOK_EVERY_MS * 2 ** fruitless, signal);
     for (;;) {
-      const place = this.#find(ended, patience === 'once');
-      if (place || clock.now() >= untilMs) return place;
+      const over = clock.now() >= untilMs;
+      const place = this.#find(ended, patience === 'once', over);
+      if (place || over) return place;
       await clock.sleep(LOOK_EVERY_MS, signal);
       if (signal.aborted) return null;
       await freshen();
     }
   }
 
-  #find({ from, begun }: EndedLeg, elsewhere: boolean): Place | null {
+  /** `over`: nothing better will come. A pool that is left alone is mostly one that is dead: asked sooner, it would use up the legs until it is back. */
+  #find({ from, begun }: EndedLeg, elsewhere: boolean, over: boolean): Place | null {
     const choice = this.#options.registry.choose(from.model.id, {
       piecesOf: () => from.route.pieces,
-      lastResort: begun,
+      lastResort: begun && over,
       accepts: (pool, { fingerprint }) =>
         (!begun || fingerprint === from.model.fingerprint) && !(elsewhere && pool === from.pool),
     });

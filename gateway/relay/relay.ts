@@ -87,6 +87,9 @@ class Relay {
   readonly #told: Told;
   #place: Place;
   #leg = 0;
+  /** Positions when the last leg ended, and legs in a row that added none. */
+  #brought = 0;
+  #fruitless = 0;
   #legFromMs: number;
   #hold: HoldBounds;
   #settled = false;
@@ -288,7 +291,10 @@ class Relay {
     const told = this.#told;
     const from = this.#place;
     if (told.begun && !told.resume(from.model.fingerprint)) return false;
-    const leg = { cut, from, begun: told.begun, leg: this.#leg, deadlineMs };
+    const brought = told.released?.positions.reduce((sum, count) => sum + count, 0) ?? 0;
+    this.#fruitless = brought > this.#brought ? 0 : this.#fruitless + 1;
+    this.#brought = brought;
+    const leg = { cut, from, begun: told.begun, leg: this.#leg, fruitless: this.#fruitless, deadlineMs };
     const place = await onward.next(leg, this.#signal);
     if (!place) return false;
     const nowMs = clock.now();
