@@ -30,6 +30,7 @@ const MAX_LEGS = 32;
 /** In a row: a request that kills its pools must not kill them all, and kills them at one place. */
 const MAX_FRUITLESS_LEGS = 8;
 const LOOK_EVERY_MS = 50;
+const LONGEST_PAUSE_MS = 1600;
 
 export interface EndedLeg {
   cut: Cut;
@@ -72,7 +73,7 @@ export class Onward {
     const untilMs = patience === 'once' ? clock.now() : Math.min(ended.deadlineMs, clock.now() + waitMs);
     // A pool that fails at once, as one does whose engine is lost, would use up the legs before it is well again.
     if (patience === 'pause' || (patience === 'wait' && fruitless > 1))
-      await clock.sleep(LOOK_EVERY_MS * 2 ** fruitless, signal);
+      await clock.sleep(Math.min(LONGEST_PAUSE_MS, LOOK_EVERY_MS * 2 ** fruitless), signal);
     for (;;) {
       const over = clock.now() >= untilMs;
       const place = this.#find(ended, patience === 'once', over);
