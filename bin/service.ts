@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLoopback } from '../gateway/config.ts';
-import type { PoolsMessage } from '../gateway/processProtocol.ts';
+import { GATEWAY_NODE_FLAGS, type PoolsMessage } from '../gateway/processProtocol.ts';
 import { healthStatus } from '../pool/healthCheck.ts';
 import { POOL_HEALTH, Supervisor, type SupervisorOptions, type SupervisorState } from '../pool/supervisor.ts';
 import type { Ready } from './banner.ts';
@@ -176,7 +176,7 @@ export class Service {
       ...options,
       name,
       command: process.execPath,
-      args: [join(this.#root, script)],
+      args: [...(script === 'gateway/node.ts' ? GATEWAY_NODE_FLAGS : []), join(this.#root, script)],
       env: { ...own, ...env },
       stopLimitMs: (options.section(null).drainMs ?? 0) + STOP_MARGIN_MS,
       onProgress: ({ stage, done, total }) => this.#showProgress(stage, done, total),

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { invariant } from '../../engine/invariant.ts';
+import { GATEWAY_NODE_FLAGS } from '../../gateway/processProtocol.ts';
 import type { Synchronous } from '../../gateway/sqlite.ts';
 import { freePort } from '../../test/support/freePort.ts';
 import type { Target } from './load.ts';
@@ -66,7 +67,9 @@ export async function startHearth(
 ): Promise<Contender & { dataDir: string }> {
   const dataDir = mkdtempSync(join(tmpdir(), 'hearth-bench-gateway-'));
   await prepare?.(dataDir);
-  const child = spawn(process.execPath, [here('../../gateway/node.ts')], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const child = spawn(process.execPath, [...GATEWAY_NODE_FLAGS, here('../../gateway/node.ts')], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
   const { poolId: id, keyId, secretHex } = POOL;
   const pools = [{ id, keyId, secretHex, url: `http://127.0.0.1:${upstream.poolPort}`, models: [MODEL] }];
   const section = {
