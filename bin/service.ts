@@ -34,8 +34,14 @@ export const SECRETS: readonly string[] = ['HEARTH_ADMIN_KEY', 'HEARTH_PEPPER', 
 /** The gateway on Node, or the Worker in workerd. */
 export type GatewayScript = 'gateway/node.ts' | 'bin/edgeGateway.ts';
 
+const NODE_FLAGS: Readonly<Record<GatewayScript, readonly string[]>> = {
+  'gateway/node.ts': GATEWAY_NODE_FLAGS,
+  'bin/edgeGateway.ts': [],
+};
+
 interface Supervised extends Pick<SupervisorOptions, 'host' | 'health' | 'onMemory' | 'onAnnounced'> {
   script: string;
+  nodeFlags?: readonly string[];
   env: Readonly<Record<string, string>>;
   section: (port: number | null) => { drainMs?: number | undefined };
 }
@@ -107,7 +113,13 @@ export class Service {
     await this.#fleet.start(plans);
     this.#stop.signal.throwIfAborted();
     this.#gateway = this.#supervise('gateway', {
-      ...{ script: this.#gatewayScript, host: reachable(host), env: {}, health: { ...GATEWAY_HEALTH, scheme } },
+      ...{
+        script: this.#gatewayScript,
+        nodeFlags: NODE_FLAGS[this.#gatewayScript],
+        host: reachable(host),
+        env: {},
+        health: { ...GATEWAY_HEALTH, scheme },
+      },
       section: (gatewayPort) => gatewaySectionOf(loaded, this.#fleet.entries, gatewayPort),
       onAnnounced: () => this.#announced.resolve(),
     });
@@ -170,13 +182,13 @@ export class Service {
     await Promise.race([this.#announced.promise, sleep(ANNOUNCE_LIMIT_MS, undefined, { ref: false })]);
   }
 
-  #supervise(name: string, { script, env, ...options }: Supervised): Supervisor {
+  #supervise(name: string, { script, nodeFlags = [], env, ...options }: Supervised): Supervisor {
     const own = Object.fromEntries(Object.entries(this.#env).filter(([key]) => !this.#secrets.has(key)));
     return new Supervisor({
       ...options,
       name,
       command: process.execPath,
-      args: [...(script === 'gateway/node.ts' ? GATEWAY_NODE_FLAGS : []), join(this.#root, script)],
+      args: [...nodeFlags, join(this.#root, script)],
       env: { ...own, ...env },
       stopLimitMs: (options.section(null).drainMs ?? 0) + STOP_MARGIN_MS,
       onProgress: ({ stage, done, total }) => this.#showProgress(stage, done, total),

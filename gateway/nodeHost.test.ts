@@ -11,6 +11,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ScriptedPool } from '../test/support/scriptedPool.ts';
 import type { GatewaySectionInput } from './config.ts';
 import type { DevCredentials } from './devCredentials.ts';
+import { GATEWAY_NODE_FLAGS } from './processProtocol.ts';
 
 interface Message {
   type: string;
@@ -44,7 +45,9 @@ function section(extra: Partial<GatewaySectionInput> = {}): GatewaySectionInput 
 async function start(
   input: unknown = section(),
 ): Promise<{ child: ChildProcess; said: Message; exited: Promise<number | null> }> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'node.ts')], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const child = spawn(process.execPath, [...GATEWAY_NODE_FLAGS, join(import.meta.dirname, 'node.ts')], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
   children.push(child);
   const exited = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
   const lines = createInterface({ input: child.stdout });

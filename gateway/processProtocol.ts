@@ -8,6 +8,12 @@ import { ConfigError, type GatewaySection, parseSection, poolSchema } from './co
 import type { DevCredentials } from './devCredentials.ts';
 import { errorFields, jsonLog, type Log } from './log.ts';
 
+/**
+ * Node's own program on large pages where the system has them, and a larger young generation. Together 0.94 to 0.98 of the CPU time of a plain request
+ * at concurrency 32 in four paired runs, whose quartiles reach from 0.8 to 1.2, for 16 MB of memory; neither was seen to bring it alone.
+ */
+export const GATEWAY_NODE_FLAGS: readonly string[] = ['--use-largepages=silent', '--max-semi-space-size=64'];
+
 export interface GatewayHost {
   port: number;
   baseURL: string;
@@ -91,9 +97,3 @@ export async function runGatewayProcess(start: StartHost): Promise<void> {
     process.exit(1);
   }
 }
-
-/**
- * How Node runs the gateway: its program text on large pages where the system has them (a request runs through much code once, and most of the
- * misses are in looking up pages), and room for many requests' garbage before it is collected, of which then hardly any still lives.
- */
-export const GATEWAY_NODE_FLAGS: readonly string[] = ['--use-largepages=silent', '--max-semi-space-size=64'];
