@@ -113,13 +113,11 @@ export class Service {
     await this.#fleet.start(plans);
     this.#stop.signal.throwIfAborted();
     this.#gateway = this.#supervise('gateway', {
-      ...{
-        script: this.#gatewayScript,
-        nodeFlags: NODE_FLAGS[this.#gatewayScript],
-        host: reachable(host),
-        env: {},
-        health: { ...GATEWAY_HEALTH, scheme },
-      },
+      script: this.#gatewayScript,
+      nodeFlags: NODE_FLAGS[this.#gatewayScript],
+      host: reachable(host),
+      env: {},
+      health: { ...GATEWAY_HEALTH, scheme },
       section: (gatewayPort) => gatewaySectionOf(loaded, this.#fleet.entries, gatewayPort),
       onAnnounced: () => this.#announced.resolve(),
     });
