@@ -35,6 +35,7 @@ export class SqliteStore implements SchemaStore {
   readonly #db: DatabaseSync;
   readonly #begin: StatementSync;
   readonly #end: StatementSync;
+  readonly #undone: (() => void)[] = [];
   #waiting: Waiting[] = [];
 
   constructor(db: DatabaseSync) {
@@ -68,10 +69,15 @@ export class SqliteStore implements SchemaStore {
       this.#end.run();
       return result;
     } catch (error) {
+      for (const listener of this.#undone) listener();
       // A full or failing disk ends the transaction by itself; a second end would hide the cause.
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
+  }
+
+  onUndone(listener: () => void): void {
+    this.#undone.push(listener);
   }
 
   /** Gathers what the requests of one turn of the event loop ask for: a commit costs more than a work. */

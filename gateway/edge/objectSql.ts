@@ -5,6 +5,7 @@ import type { ObjectStorage } from './cloudflare.ts';
 
 export class ObjectSql implements SchemaStore {
   readonly #storage: ObjectStorage;
+  readonly #undone: (() => void)[] = [];
 
   constructor(storage: ObjectStorage) {
     this.#storage = storage;
@@ -30,7 +31,16 @@ export class ObjectSql implements SchemaStore {
   }
 
   transaction<T>(work: () => T): T {
-    return this.#storage.transactionSync(work);
+    try {
+      return this.#storage.transactionSync(work);
+    } catch (error) {
+      for (const listener of this.#undone) listener();
+      throw error;
+    }
+  }
+
+  onUndone(listener: () => void): void {
+    this.#undone.push(listener);
   }
 
   /** At once: the storage gathers writes by itself, and holds back the answer until they are confirmed. */

@@ -111,8 +111,8 @@ export class Upkeep {
   async #openHolds(): Promise<Hold[]> {
     const open: Hold[] = [];
     for (;;) {
-      const after = open.at(-1)?.requestId ?? '';
-      const page = await this.#ports.ledger.holds({ after, limit: MAX_LEDGER_PAGE });
+      const last = open.at(-1);
+      const page = await this.#ports.ledger.holds({ ...(last && { after: last }), limit: MAX_LEDGER_PAGE });
       open.push(...page);
       if (page.length < MAX_LEDGER_PAGE) return open;
     }

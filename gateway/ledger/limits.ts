@@ -75,3 +75,8 @@ export function passes({ window }: Pick<LimitRule, 'window'>): boolean {
 export function countsFor({ models }: Pick<LimitRule, 'models'>, model: string): boolean {
   return models === null || models.includes(model);
 }
+
+/** Of a request with this key and this model. */
+export function countsUnder(rule: Pick<KeptRule, 'keyId' | 'models'>, by: { keyId: string; model: string }): boolean {
+  return (rule.keyId === null || rule.keyId === by.keyId) && countsFor(rule, by.model);
+}

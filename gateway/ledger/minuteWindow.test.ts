@@ -54,7 +54,7 @@ test('a second stands still while the clock is behind, and a clock far behind is
   expect(ledgerSecond(1000, 699_999)).toBe(699);
 });
 
-test('a ring is stored exactly', () => {
+test('what is settled of a ring is stored exactly', () => {
   const ring = [
     { second: 1_800_000_000, settled: 0, held: 3 },
     { second: 1_800_000_059, settled: 9_000_000_000_000_000, held: 1 },
@@ -62,5 +62,5 @@ test('a ring is stored exactly', () => {
   const stored = encodeRing(ring);
   // As a store may hand it back: in the middle of a larger buffer.
   const shifted = new Uint8Array([1, 2, 3, ...stored]).subarray(3);
-  expect(decodeRing(shifted)).toEqual(ring);
+  expect(decodeRing(shifted)).toEqual([{ second: 1_800_000_059, settled: 9_000_000_000_000_000, held: 0 }]);
 });

@@ -86,15 +86,16 @@ function leavesAtMs({ second }: MinuteBucket): number {
   return (second + SECONDS) * 1000;
 }
 
-/** Three doubles a bucket: second, settled, held. */
+/** What is settled of it, two doubles a bucket: second, settled. */
 export function encodeRing(ring: MinuteRing): Uint8Array {
-  return new Uint8Array(new Float64Array(ring.flatMap(({ second, settled, held }) => [second, settled, held])).buffer);
+  const settled = ring.filter((bucket) => bucket.settled > 0);
+  return new Uint8Array(new Float64Array(settled.flatMap((bucket) => [bucket.second, bucket.settled])).buffer);
 }
 
 export function decodeRing(bytes: Uint8Array): MinuteBucket[] {
   const values = new Float64Array(bytes.slice().buffer);
   const ring: MinuteBucket[] = [];
-  for (let i = 0; i + 2 < values.length; i += 3)
-    ring.push({ second: values[i] ?? 0, settled: values[i + 1] ?? 0, held: values[i + 2] ?? 0 });
+  for (let i = 0; i + 1 < values.length; i += 2)
+    ring.push({ second: values[i] ?? 0, settled: values[i + 1] ?? 0, held: 0 });
   return ring;
 }

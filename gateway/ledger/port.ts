@@ -126,6 +126,9 @@ export interface Hold extends HoldBounds {
   released: Released | null;
 }
 
+/** Where a hold stands among all. */
+export type HoldPlace = Pick<Hold, 'tenant' | 'requestId'>;
+
 export interface RerouteCommand {
   tenant: string;
   requestId: string;
@@ -242,8 +245,8 @@ export interface LedgerStore extends Ledger {
   expire(nowMs: number): Promise<number>;
   /** When the next of those records is past its time; null: none is kept. Unix milliseconds. */
   keptUntil(): Promise<number | null>;
-  /** Open holds in the order of their request ids, behind `after`. */
-  holds(query: { after?: string; limit: number }): Promise<Hold[]>;
+  /** Open holds, by tenant and request id, behind `after`. */
+  holds(query: { after?: HoldPlace; limit: number }): Promise<Hold[]>;
   holdCounts(): Promise<{ held: number; unresolved: number }>;
 
   /** Entries that are not acknowledged yet, oldest first. */

@@ -2,7 +2,8 @@
 // anew under the newest pepper when they are next used. A key has one value, and for the grace of a rotation its former one as well.
 import { type KeyHash, sameHash } from '../keys/apiKey.ts';
 import { int, intOrNull, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
-import type { KeyChange, KeyPresented, KeyRecord, KeyRefusal, KeyRotation, KeyStraggler } from './port.ts';
+import type { Book, StoredKey } from './books.ts';
+import type { KeyChange, KeyRecord, KeyRefusal, KeyRotation, KeyStraggler } from './port.ts';
 import { modelList } from './sqlRules.ts';
 
 /** A key's last use is written at most this often: it is for people, not for bills. */
@@ -19,7 +20,8 @@ export interface Authenticated {
 export class SqlKeys {
   readonly #db: Sql;
   readonly #find: Statement;
-  readonly #tenant: Statement;
+  readonly #rehash: Statement;
+  readonly #used: Statement;
 
   constructor(db: Sql) {
     this.#db = db;
@@ -27,33 +29,29 @@ export class SqlKeys {
       `SELECT keys.*, key_hashes.hash, key_hashes.pepper_version, key_hashes.good_until_ms
        FROM key_hashes JOIN keys ON keys.id = key_hashes.key_id WHERE key_hashes.hash = ? AND keys.tenant = ?`,
     );
-    this.#tenant = db.prepare('SELECT archived, models, latest_second FROM tenants WHERE id = ?');
+    this.#rehash = db.prepare('UPDATE key_hashes SET pepper_version = ?, hash = ? WHERE hash = ?');
+    this.#used = db.prepare('UPDATE keys SET last_used_ms = ? WHERE id = ?');
   }
 
   /** Inside a transaction: may write. */
-  authenticate({ tenant, hashes }: KeyPresented, nowMs: number): Authenticated | KeyRefusal {
-    const tenantRow = this.#tenant.get(tenant);
-    const row = this.#match(tenant, hashes);
-    if (!tenantRow || !row) return 'unknown_key';
-    if (int(tenantRow, 'archived') !== 0) return 'archived';
-    const key = keyOf(row);
-    const goodUntilMs = Math.min(
-      key.expiresAtMs ?? Number.POSITIVE_INFINITY,
-      intOrNull(row, 'good_until_ms') ?? Number.POSITIVE_INFINITY,
-    );
-    if (nowMs >= goodUntilMs) return 'expired_key';
+  authenticate(book: Book, hashes: readonly KeyHash[], nowMs: number): Authenticated | KeyRefusal {
+    const { standing } = book;
+    const found = this.#match(book, hashes);
+    if (!standing || !found) return 'unknown_key';
+    if (standing.archived) return 'archived';
+    const { key } = found;
+    if (nowMs >= Math.min(key.expiresAtMs ?? Number.POSITIVE_INFINITY, found.goodUntilMs ?? Number.POSITIVE_INFINITY))
+      return 'expired_key';
     const newest = hashes[0];
-    if (newest && int(row, 'pepper_version') < newest.pepperVersion)
-      this.#db
-        .prepare('UPDATE key_hashes SET pepper_version = ?, hash = ? WHERE hash = ?')
-        .run(newest.pepperVersion, newest.hash, text(row, 'hash'));
-    if (nowMs - (key.lastUsedAtMs ?? 0) >= LAST_USED_RESOLUTION_MS)
-      this.#db.prepare('UPDATE keys SET last_used_ms = ? WHERE id = ?').run(nowMs, key.id);
-    return {
-      key,
-      allowedModels: both(modelList(textOrNull(tenantRow, 'models')), key.models),
-      latestSecond: int(tenantRow, 'latest_second'),
-    };
+    if (newest && found.pepperVersion < newest.pepperVersion) {
+      this.#rehash.run(newest.pepperVersion, newest.hash, found.hash);
+      book.keys.delete(found.hash);
+    }
+    if (nowMs - (key.lastUsedAtMs ?? 0) >= LAST_USED_RESOLUTION_MS) {
+      this.#used.run(nowMs, key.id);
+      found.key = { ...key, lastUsedAtMs: nowMs };
+    }
+    return { key, allowedModels: both(standing.models, key.models), latestSecond: standing.latestSecond };
   }
 
   add(record: KeyRecord, hash: KeyHash): void {
@@ -130,12 +128,23 @@ export class SqlKeys {
       .run(hash, keyId, pepperVersion);
   }
 
-  #match(tenant: string, hashes: readonly KeyHash[]): Row | undefined {
+  #match(book: Book, hashes: readonly KeyHash[]): StoredKey | undefined {
     for (const { hash } of hashes) {
-      const row = this.#find.get(hash, tenant);
-      if (row && sameHash(text(row, 'hash'), hash)) return row;
+      const found = book.keys.get(hash) ?? this.#stored(book, hash);
+      if (found && sameHash(found.hash, hash)) return found;
     }
     return undefined;
+  }
+
+  #stored({ tenant, keys }: Book, hash: string): StoredKey | undefined {
+    const row = this.#find.get(hash, tenant);
+    if (!row) return undefined;
+    const stored = {
+      ...{ key: keyOf(row), hash: text(row, 'hash') },
+      ...{ pepperVersion: int(row, 'pepper_version'), goodUntilMs: intOrNull(row, 'good_until_ms') },
+    };
+    keys.set(hash, stored);
+    return stored;
   }
 }
 

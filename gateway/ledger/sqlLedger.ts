@@ -3,16 +3,18 @@
 import { invariant } from '../invariant.ts';
 import type { KeyHash } from '../keys/apiKey.ts';
 import { costOf } from '../prices/price.ts';
-import { int, type Sql, textOrNull } from '../sql.ts';
+import { int, type Sql, text, textOrNull } from '../sql.ts';
 import { atLeast, withinHold } from './bill.ts';
+import { type Book, Books } from './books.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
 import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
-import { amountOf, type LimitState, type Metric, unitsOf } from './limits.ts';
+import type { LimitState, Metric } from './limits.ts';
 import { ledgerSecond, MAX_STEP_BACK_S, oldestSecond } from './minuteWindow.ts';
 import type {
   Admission,
   AdmitCommand,
   Hold,
+  HoldPlace,
   KeyChange,
   KeyPresented,
   KeyRecord,
@@ -31,13 +33,14 @@ import type {
 import { MAX_KEY_LIMITS, MAX_LEDGER_PAGE, MAX_TENANT_LIMITS } from './port.ts';
 import { SqlIdempotency } from './sqlIdempotency.ts';
 import { SqlKeys } from './sqlKeys.ts';
-import { type Booking, type LimitMeter, SqlMeters } from './sqlMeters.ts';
-import { entryOf, type HeldRow, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
+import { type Booking, type LimitMeter, SqlMeters, stateOf } from './sqlMeters.ts';
+import { entryOf, type HeldRow, heldOf, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
 import { modelList, SqlRules } from './sqlRules.ts';
 import { SqlWaits } from './sqlWaits.ts';
 
 export class SqlLedger implements LedgerStore {
   readonly #db: Sql;
+  readonly #books: Books;
   readonly #keys: SqlKeys;
   readonly #rules: SqlRules;
   readonly #meters: SqlMeters;
@@ -48,10 +51,11 @@ export class SqlLedger implements LedgerStore {
   /** `db` has the schema of migrations.ts. */
   constructor(db: Sql, bounds: IdempotencyBounds = IDEMPOTENCY_BOUNDS) {
     this.#db = db;
+    this.#books = new Books(db);
     this.#idempotency = new SqlIdempotency(db, bounds);
     this.#keys = new SqlKeys(db);
     this.#rules = new SqlRules(db);
-    this.#meters = new SqlMeters(db);
+    this.#meters = new SqlMeters(db, this.#rules);
     this.#waits = new SqlWaits(db);
     this.#statements = prepareLedger(db);
   }
@@ -59,34 +63,41 @@ export class SqlLedger implements LedgerStore {
   async admit(command: AdmitCommand): Promise<Admission> {
     return this.#db.commit((): Admission => {
       const { tenant, model, price, nowMs, requestId, idempotency } = command;
-      const known = this.#keys.authenticate(command, nowMs);
+      const known = this.#keys.authenticate(this.#books.of(tenant), command.hashes, nowMs);
       if (typeof known === 'string') return { kind: known };
       if (known.allowedModels && !known.allowedModels.includes(model)) return { kind: 'model_not_allowed' };
       const standing = idempotency && this.#idempotency.find(tenant, idempotency, nowMs);
       const conflict = standing && conflictOf(standing, requestId);
       if (conflict) return { kind: conflict };
-      const second = this.#second(tenant, known.latestSecond, nowMs);
-      const booking: Booking = { tenant, keyId: known.key.id, model, atMs: nowMs, second };
-      const meters = this.#meters.open(booking, price);
+      const keyId = known.key.id;
+      const second = this.#second(tenant, nowMs);
+      const booking: Booking = { keyId, model, atMs: nowMs, second };
+      const book = this.#books.of(tenant);
+      const meters = this.#meters.open(book, booking, price);
       const decision = decide(meters, standing ? demandOf(command.demand, standing) : command.demand);
       if (decision.kind === 'count_first') return decision;
-      if (decision.kind !== 'granted') return this.#refusal(decision.kind, decision.refusing, meters, booking);
+      if (decision.kind !== 'granted') return this.#refusal(decision.kind, decision.refusing, meters, book, nowMs);
       const { hold, held, outputTokens } = decision;
       const { pool, deadlineMs, expiresMs } = command;
+      const keyHash = idempotency?.keyHash ?? null;
       this.#statements.insertHold.run(
-        ...[requestId, tenant, known.key.id, model, pool, held.inputTokens, held.outputTokens, ...priceValues(price)],
-        ...[nowMs, second, deadlineMs, expiresMs, idempotency?.keyHash ?? null],
+        ...[requestId, tenant, keyId, model, pool, held.inputTokens, held.outputTokens, ...priceValues(price)],
+        ...[nowMs, second, deadlineMs, expiresMs, keyHash],
       );
       const seed = standing ? this.#idempotency.begin(tenant, requestId, idempotency, outputTokens, standing) : null;
-      const limits = this.#meters.hold(meters, booking, held).map(stateOf);
-      return { kind: 'granted', keyId: known.key.id, outputTokens, seed, hold, limits };
+      const limits = this.#meters.hold(meters, booking, held);
+      book.holds.set(requestId, {
+        ...{ requestId, tenant, keyId, model, pool, ...held, price, reservedAtMs: nowMs, deadlineMs, expiresMs },
+        ...{ state: 'held', leg: 0, legFromMs: nowMs, released: null, second, keyHash },
+      });
+      return { kind: 'granted', keyId, outputTokens, seed, hold, limits };
     });
   }
 
   async recall(command: RecallCommand): Promise<Recollection> {
     return this.#db.commit((): Recollection => {
       const { tenant, model, keyHash, nowMs } = command;
-      const known = this.#keys.authenticate(command, nowMs);
+      const known = this.#keys.authenticate(this.#books.of(tenant), command.hashes, nowMs);
       if (typeof known === 'string') return { kind: known };
       if (known.allowedModels && !known.allowedModels.includes(model)) return { kind: 'model_not_allowed' };
       if (command.unreadable) this.#idempotency.forgetAnswer(tenant, keyHash);
@@ -94,8 +105,7 @@ export class SqlLedger implements LedgerStore {
       if (standing.kind === 'lost') return { kind: 'lost', next: standing.next };
       if (standing.kind !== 'answered') return standing;
       const answer = this.#idempotency.answer(tenant, keyHash);
-      const second = this.#second(tenant, known.latestSecond, nowMs);
-      const limits = this.#meters.list(tenant, known.key.id, nowMs, second).map(stateOf);
+      const limits = this.#limits(tenant, known.key.id, nowMs);
       return { kind: 'answered', requestId: standing.record.requestId, answer, limits };
     });
   }
@@ -103,11 +113,10 @@ export class SqlLedger implements LedgerStore {
   async keyStatus(command: KeyPresented & { nowMs: number }): Promise<KeyStatus> {
     return this.#db.transaction((): KeyStatus => {
       const { tenant, nowMs } = command;
-      const known = this.#keys.authenticate(command, nowMs);
+      const known = this.#keys.authenticate(this.#books.of(tenant), command.hashes, nowMs);
       if (typeof known === 'string') return { kind: known };
-      const { key, allowedModels, latestSecond } = known;
-      const meters = this.#meters.list(tenant, key.id, nowMs, this.#second(tenant, latestSecond, nowMs));
-      return { kind: 'known', key, allowedModels, limits: meters.map(stateOf) };
+      const { key, allowedModels } = known;
+      return { kind: 'known', key, allowedModels, limits: this.#limits(tenant, key.id, nowMs) };
     });
   }
 
@@ -116,23 +125,26 @@ export class SqlLedger implements LedgerStore {
     for (const tokens of [command.inputTokens, command.outputTokens])
       invariant(Number.isSafeInteger(tokens) && tokens >= 0, 'holds are whole tokens', { tokens });
     await this.#db.commit(() => {
-      const hold = this.#hold(tenant, requestId);
+      const book = this.#books.of(tenant);
+      const hold = book.holds.get(requestId);
       if (!hold) return;
       const inputTokens = Math.min(hold.inputTokens, command.inputTokens);
       const outputTokens = Math.min(hold.outputTokens, command.outputTokens);
       if (inputTokens === hold.inputTokens && outputTokens === hold.outputTokens) return;
-      this.#statements.updateHold.run(inputTokens, outputTokens, requestId);
+      this.#statements.updateHold.run(inputTokens, outputTokens, tenant, requestId);
       const after = { ...hold, inputTokens, outputTokens };
-      this.#meters.move(bookingOf(hold), (metric) => ({
+      this.#meters.move(book, bookingOf(hold), (metric) => ({
         settled: 0,
         held: heldOf(after, metric) - heldOf(hold, metric),
       }));
+      book.holds.set(requestId, after);
     });
   }
 
   async reroute({ tenant, requestId, pool, released, nowMs }: RerouteCommand): Promise<boolean> {
     return this.#db.commit(() => {
       const stored = released && JSON.stringify(released);
+      this.#books.drop(tenant);
       return this.#statements.reroute.get(pool, nowMs, stored, tenant, requestId) !== undefined;
     });
   }
@@ -140,7 +152,8 @@ export class SqlLedger implements LedgerStore {
   async settle(command: SettleCommand): Promise<Settlement> {
     const { tenant, requestId, nowMs, word } = command;
     return this.#db.commit((): Settlement => {
-      const hold = this.#hold(tenant, requestId);
+      const book = this.#books.of(tenant);
+      const hold = book.holds.get(requestId);
       if (!hold && !this.#statements.selectEntry.get(tenant, requestId)) return 'unknown';
       if (hold && word && (word.pool !== hold.pool || (word.leg ?? hold.leg) !== hold.leg)) return 'elsewhere';
       if (command.answer) this.#idempotency.keep(tenant, requestId, command.answer);
@@ -151,13 +164,15 @@ export class SqlLedger implements LedgerStore {
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;
       const { keyId, model, pool, price, reservedAtMs, second } = hold;
       const cost = costOf(price, bill);
-      this.#statements.deleteHold.run(requestId);
+      this.#statements.deleteHold.run(tenant, requestId);
       this.#statements.insertEntry.run(
         ...[requestId, tenant, keyId, model, pool, inputTokens, cachedInputTokens, outputTokens, outcome],
         ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
       );
       const settled = { requests: 1, tokens: inputTokens + outputTokens, spend: cost, concurrent: 0 };
-      this.#meters.move(bookingOf(hold), (metric) => ({ settled: settled[metric], held: -heldOf(hold, metric) }));
+      const moved = (metric: Metric) => ({ settled: settled[metric], held: -heldOf(hold, metric) });
+      this.#meters.move(book, bookingOf(hold), moved);
+      book.holds.delete(requestId);
       return 'booked';
     });
   }
@@ -165,10 +180,8 @@ export class SqlLedger implements LedgerStore {
   async expire(nowMs: number): Promise<number> {
     return this.#db.transaction(() => {
       this.#idempotency.expire(nowMs);
-      const expired = this.#statements.selectExpired.all(nowMs).map(holdOf);
-      if (expired.length > 0) this.#statements.expire.run(nowMs);
-      for (const hold of expired)
-        this.#meters.move(bookingOf(hold), (metric) => ({ settled: 0, held: metric === 'concurrent' ? -1 : 0 }));
+      const expired = this.#statements.expire.all(nowMs);
+      for (const row of expired) this.#books.drop(text(row, 'tenant'));
       return expired.length;
     });
   }
@@ -177,9 +190,9 @@ export class SqlLedger implements LedgerStore {
     return this.#idempotency.nextExpiry();
   }
 
-  async holds(query: { after?: string; limit: number }): Promise<Hold[]> {
+  async holds({ after, ...query }: { after?: HoldPlace; limit: number }): Promise<Hold[]> {
     const limit = Math.min(query.limit, MAX_LEDGER_PAGE);
-    return this.#statements.selectHolds.all(query.after ?? '', limit).map((row) => {
+    return this.#statements.selectHolds.all(after?.tenant ?? '', after?.requestId ?? '', limit).map((row) => {
       const { second: _, keyHash: __, ...hold } = holdOf(row);
       return hold;
     });
@@ -200,17 +213,20 @@ export class SqlLedger implements LedgerStore {
 
   async openTenant(tenant: string): Promise<void> {
     this.#db.prepare('INSERT OR IGNORE INTO tenants (id) VALUES (?)').run(tenant);
+    this.#books.drop(tenant);
   }
 
   async archiveTenant(tenant: string): Promise<void> {
     this.#db.transaction(() => {
       this.#db.prepare('UPDATE tenants SET archived = 1 WHERE id = ?').run(tenant);
       this.#idempotency.forgetAnswers(tenant);
+      this.#books.drop(tenant);
     });
   }
 
   async allowModels(tenant: string, models: readonly string[] | null): Promise<void> {
     this.#db.prepare('UPDATE tenants SET models = ? WHERE id = ?').run(models && JSON.stringify(models), tenant);
+    this.#books.drop(tenant);
   }
 
   async allowedModels(tenant: string): Promise<readonly string[] | null> {
@@ -225,16 +241,18 @@ export class SqlLedger implements LedgerStore {
         if (rules > (keyId === null ? MAX_TENANT_LIMITS : MAX_KEY_LIMITS)) return 'too_many';
       }
       this.#rules.replace(tenant, sets);
-      return this.#limits(tenant, nowMs);
+      this.#books.drop(tenant);
+      return this.#limits(tenant, null, nowMs);
     });
   }
 
   async limits(tenant: string, nowMs: number): Promise<LimitState[]> {
-    return this.#db.transaction(() => this.#limits(tenant, nowMs));
+    return this.#db.transaction(() => this.#limits(tenant, null, nowMs));
   }
 
   async addKey(record: KeyRecord, hash: KeyHash): Promise<void> {
     this.#keys.add(record, hash);
+    this.#books.drop(record.tenant);
   }
 
   async keys(tenant: string): Promise<KeyRecord[]> {
@@ -242,10 +260,12 @@ export class SqlLedger implements LedgerStore {
   }
 
   async changeKey(tenant: string, keyId: string, change: KeyChange): Promise<boolean> {
+    this.#books.drop(tenant);
     return this.#keys.change(tenant, keyId, change);
   }
 
   async rotateKey(rotation: KeyRotation): Promise<boolean> {
+    this.#books.drop(rotation.tenant);
     return this.#keys.rotate(rotation);
   }
 
@@ -253,6 +273,7 @@ export class SqlLedger implements LedgerStore {
     return this.#db.transaction(() => {
       if (!this.#keys.delete(tenant, keyId)) return false;
       this.#rules.forgetKey(tenant, keyId);
+      this.#books.drop(tenant);
       return true;
     });
   }
@@ -266,34 +287,39 @@ export class SqlLedger implements LedgerStore {
     kind: RefusalKind,
     refusing: readonly { meter: LimitMeter; needed: number }[],
     meters: readonly LimitMeter[],
-    booking: Booking,
+    book: Book,
+    nowMs: number,
   ): Admission {
     const waits = refusing.map(({ meter, needed }) => {
       const passing = kind === 'rate' || kind === 'held';
-      const resetMs = meter.resetsAtMs === null ? Number.POSITIVE_INFINITY : meter.resetsAtMs - booking.atMs;
-      return { meter, needed, waitMs: passing ? this.#waits.untilMs(meter, needed, booking) : resetMs, passing };
+      const resetMs = meter.resetsAtMs === null ? Number.POSITIVE_INFINITY : meter.resetsAtMs - nowMs;
+      return { meter, needed, waitMs: passing ? this.#waits.untilMs(meter, needed, book, nowMs) : resetMs, passing };
     });
     const { meter, needed, waitMs, passing } = waits.reduce((most, one) => (one.waitMs > most.waitMs ? one : most));
     return {
       kind,
-      limit: stateOf(meter),
+      limit: stateOf(meter, meter.source, nowMs),
       needed,
       retryAfterMs: passing ? waitMs : null,
-      limits: meters.map(stateOf),
+      limits: meters.map((one) => stateOf(one, one.source, nowMs)),
     };
   }
 
-  #limits(tenant: string, nowMs: number): LimitState[] {
-    const row = this.#db.prepare('SELECT latest_second FROM tenants WHERE id = ?').get(tenant);
-    const second = this.#second(tenant, row ? int(row, 'latest_second') : 0, nowMs);
-    return this.#meters.list(tenant, null, nowMs, second).map(stateOf);
+  /** Of a key and its tenant, or of all keys. */
+  #limits(tenant: string, keyId: string | null, nowMs: number): LimitState[] {
+    const at = { atMs: nowMs, second: this.#second(tenant, nowMs) };
+    const meters = this.#meters.list(this.#books.of(tenant), keyId, at);
+    return meters.map((meter) => stateOf(meter, meter.source, nowMs));
   }
 
   /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */
-  #second(tenant: string, latest: number, nowMs: number): number {
+  #second(tenant: string, nowMs: number): number {
+    const { standing } = this.#books.of(tenant);
+    const latest = standing?.latestSecond ?? 0;
     const second = ledgerSecond(latest, nowMs);
     if (second === latest) return second;
     this.#statements.setSecond.run(second, tenant);
+    if (standing) standing.latestSecond = second;
     if (second < latest) {
       this.#meters.forgetMinutes(tenant);
       for (const table of ['holds', 'entries'])
@@ -303,26 +329,12 @@ export class SqlLedger implements LedgerStore {
              WHERE tenant = ?3 AND booked_second > ?2 AND reserved_ms >= ?4`,
           )
           .run(oldestSecond(latest), second, tenant, (second - MAX_STEP_BACK_S) * 1000);
+      this.#books.drop(tenant);
     }
     return second;
   }
-
-  #hold(tenant: string, requestId: string): HeldRow | undefined {
-    const row = this.#statements.selectHold.get(tenant, requestId);
-    return row && holdOf(row);
-  }
 }
 
-function bookingOf({ tenant, keyId, model, reservedAtMs, second }: HeldRow): Booking {
-  return { tenant, keyId, model, atMs: reservedAtMs, second };
-}
-
-/** What a hold takes of a metric. One past its expiry runs no more. */
-function heldOf(hold: Hold, metric: Metric): number {
-  if (metric === 'concurrent') return hold.state === 'held' ? 1 : 0;
-  return amountOf(unitsOf(metric, hold.price), hold.inputTokens, hold.outputTokens);
-}
-
-function stateOf({ id: _i, startMs: _s, ring: _r, units: _u, ...state }: LimitMeter): LimitState {
-  return state;
+function bookingOf({ keyId, model, reservedAtMs, second }: HeldRow): Booking {
+  return { keyId, model, atMs: reservedAtMs, second };
 }

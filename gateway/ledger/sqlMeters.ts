@@ -1,28 +1,32 @@
-// The counters of limits per window, as rows that can always be recomputed from entries and holds: a window's row is made from their sums
-// when it is first asked for, and moved along by every reservation and settlement after that. A sliding minute is one row with its ring.
+// The counters of limits per window. What is held follows from the holds that are open, and is counted in memory alone; what is settled
+// is a row, which can always be recomputed from the entries: made from their sums when its window is first asked for, and moved along by every
+// settlement after that. A sliding minute is one row with its ring.
 import type { Price } from '../prices/price.ts';
-import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
+import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement } from '../sql.ts';
+import type { Book, WindowMeter } from './books.ts';
 import type { HoldBounds, Meter } from './decide.ts';
-import { amountOf, countsFor, type LimitState, type Metric, unitsOf } from './limits.ts';
-import { book, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
-import { metricOf, modelList, ruleOf } from './sqlRules.ts';
+import { amountOf, countsFor, countsUnder, type KeptRule, type LimitState, type Metric, unitsOf } from './limits.ts';
+import { book as booked, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
+import { heldOf } from './sqlRows.ts';
+import type { SqlRules, StoredRule } from './sqlRules.ts';
 import { SqlSums } from './sqlSums.ts';
-import { windowAt } from './windows.ts';
+import { type Window, windowAt } from './windows.ts';
 
 /** A closed window's row is kept so long, for clocks that go back over its end; after that it would be made anew from the sums. */
 const KEEP_CLOSED_WINDOWS_MS = 2 * 86_400_000;
+/** Of one rule in memory: the open one, and those that requests which still run were booked in. */
+const MAX_WINDOWS = 3;
 
-/** A meter with the limit that it counts for. */
+/** A limit in the window that is open now, with what counts there. */
 export interface LimitMeter extends Meter, LimitState {
-  id: string;
-  startMs: number;
   /** Of a sliding minute, as it counts now. */
   ring: MinuteRing | null;
+  /** What it shows. */
+  source: WindowMeter;
 }
 
 /** Whose request it is, and when it was or would be reserved. */
 export interface Booking {
-  tenant: string;
   keyId: string;
   model: string;
   atMs: number;
@@ -30,134 +34,171 @@ export interface Booking {
   second: number;
 }
 
-const OPEN_WINDOW = `LEFT JOIN meters ON meters.tenant = limits.tenant AND meters.limit_id = limits.id
-  AND meters.start_ms <= ?2 AND (meters.end_ms IS NULL OR meters.end_ms > ?2)`;
-const ORDER = 'ORDER BY key_id, set_name, position';
+type Instant = Pick<Booking, 'atMs' | 'second'>;
+type Change = Pick<WindowMeter, 'settled' | 'held'>;
 
 export class SqlMeters {
-  readonly #db: Sql;
-  readonly #selectFor: Statement;
-  readonly #selectAll: Statement;
-  readonly #selectBooked: Statement;
+  readonly #rules: SqlRules;
+  readonly #sums: SqlSums;
+  readonly #select: Statement;
   readonly #insert: Statement;
   readonly #update: Statement;
   readonly #prune: Statement;
-  readonly #sums: SqlSums;
+  readonly #deleteMinutes: Statement;
 
-  constructor(db: Sql) {
-    this.#db = db;
+  constructor(db: Sql, rules: SqlRules) {
+    this.#rules = rules;
     this.#sums = new SqlSums(db);
-    const columns = 'limits.*, meters.start_ms, meters.end_ms, meters.settled, meters.held, meters.ring';
-    const ofKey = `FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 AND limits.key_id IN ('', ?3)`;
-    this.#selectFor = db.prepare(`SELECT ${columns} ${ofKey} ${ORDER}`);
-    this.#selectBooked = db.prepare(
-      `SELECT limits.id, limits.metric, limits.models, meters.start_ms, meters.settled, meters.held, meters.ring ${ofKey} AND start_ms IS NOT NULL`,
+    this.#select = db.prepare(
+      `SELECT start_ms, end_ms, settled, ring FROM meters
+       WHERE tenant = ?1 AND limit_id = ?2 AND start_ms <= ?3 AND (end_ms IS NULL OR end_ms > ?3)`,
     );
-    this.#selectAll = db.prepare(`SELECT ${columns} FROM limits ${OPEN_WINDOW} WHERE limits.tenant = ?1 ${ORDER}`);
     this.#insert = db.prepare(
-      'INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled, held, ring) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled, ring) VALUES (?, ?, ?, ?, ?, ?)',
     );
     this.#update = db.prepare(
-      'UPDATE meters SET settled = ?, held = ?, ring = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
+      'UPDATE meters SET settled = ?, ring = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
     );
     this.#prune = db.prepare('DELETE FROM meters WHERE tenant = ? AND limit_id = ? AND end_ms < ?');
+    this.#deleteMinutes = db.prepare('DELETE FROM meters WHERE tenant = ? AND ring IS NOT NULL');
   }
 
   /** The meters that a request would be booked in. */
-  open(booking: Booking, price: Price | null): LimitMeter[] {
-    const { tenant, keyId, model, atMs } = booking;
-    return this.#selectFor
-      .all(tenant, atMs, keyId)
-      .filter((row) => countsFor({ models: modelList(textOrNull(row, 'models')) }, model))
-      .map((row) => this.#meterOf(row, booking, price) ?? this.#make(row, tenant, booking, price));
+  open(book: Book, booking: Booking, price: Price | null): LimitMeter[] {
+    return this.#counting(book, booking).map((rule) =>
+      limitMeter(rule, this.#opened(book, rule, booking), booking.atMs, price),
+    );
   }
 
   /** The meters of a key and its tenant, or of all keys. */
-  list(tenant: string, keyId: string | null, atMs: number, second: number): LimitMeter[] {
-    const rows = keyId === null ? this.#selectAll.all(tenant, atMs) : this.#selectFor.all(tenant, atMs, keyId);
-    const at = { atMs, second };
-    return rows.map((row) => this.#meterOf(row, at, null) ?? this.#make(row, tenant, at, null));
+  list(book: Book, keyId: string | null, at: Instant): LimitMeter[] {
+    const rules = keyId === null ? this.#rules.all(book.tenant) : this.#rules.of(book, keyId);
+    return rules.map((rule) => limitMeter(rule, this.#opened(book, rule, at), at.atMs, null));
   }
 
   /** Books a reservation in meters that were just opened for it; as they are after it. */
-  hold(meters: readonly LimitMeter[], { tenant, second, atMs }: Booking, hold: HoldBounds): LimitMeter[] {
+  hold(meters: readonly LimitMeter[], { second, atMs }: Booking, hold: HoldBounds): LimitState[] {
     return meters.map((meter) => {
       const held = amountOf(meter.units, hold.inputTokens, hold.outputTokens);
-      const ring = this.#write(tenant, meter, second, { settled: 0, held });
-      const resetsAtMs = ring ? emptyAtMs(ring, atMs) : meter.resetsAtMs;
-      return { ...meter, held: meter.held + held, ring, resetsAtMs };
+      add(meter.source, second, { settled: 0, held });
+      return stateOf(meter, meter.source, atMs);
     });
   }
 
-  /** Moves the meters of the windows that a hold was booked in. A window without a row is made later, from what is then true. */
-  move(booking: Booking, change: (metric: Metric) => { settled: number; held: number }): void {
-    const { tenant, keyId, model, atMs } = booking;
-    for (const row of this.#selectBooked.all(tenant, atMs, keyId)) {
-      if (!countsFor({ models: modelList(textOrNull(row, 'models')) }, model)) continue;
-      const moved = { id: text(row, 'id'), startMs: int(row, 'start_ms'), ring: ringOf(row) };
-      const before = { settled: int(row, 'settled'), held: int(row, 'held') };
-      this.#write(tenant, { ...moved, ...before }, booking.second, change(metricOf(row)));
+  /**
+   * Moves the meters of the windows that a hold was booked in, before its row or its hold in the book is changed. A window without a row is
+   * made later, from what is then true.
+   */
+  move(book: Book, booking: Booking, change: (metric: Metric) => Change): void {
+    for (const rule of this.#counting(book, booking)) {
+      const meter = this.#found(book, rule, booking);
+      if (!meter) continue;
+      const changed = change(rule.metric);
+      add(meter, booking.second, changed);
+      if (changed.settled !== 0)
+        this.#update.run(meter.settled, meter.ring && encodeRing(meter.ring), book.tenant, rule.id, meter.startMs);
     }
   }
 
   /** The clock was set back: minutes are made anew from the rows. A ring may have lost what counts again. */
   forgetMinutes(tenant: string): void {
-    this.#db.prepare('DELETE FROM meters WHERE tenant = ? AND ring IS NOT NULL').run(tenant);
+    this.#deleteMinutes.run(tenant);
   }
 
-  /** The ring after it. */
-  #write(
-    tenant: string,
-    { id, startMs, ring: before, settled, held }: Pick<LimitMeter, 'id' | 'startMs' | 'ring' | 'settled' | 'held'>,
-    second: number,
-    change: { settled: number; held: number },
-  ): MinuteRing | null {
-    const ring = before && book(before, second, change);
-    const after = ring ? totals(ring) : { settled: settled + change.settled, held: held + change.held };
-    this.#update.run(after.settled, after.held, ring && encodeRing(ring), tenant, id, startMs);
-    return ring;
+  #counting(book: Book, { keyId, model }: Booking): StoredRule[] {
+    return this.#rules.of(book, keyId).filter((rule) => countsFor(rule, model));
   }
 
-  /** The open window as its row tells it; undefined without a row. */
-  #meterOf(row: Row, { atMs, second }: Pick<Booking, 'atMs' | 'second'>, price: Price | null): LimitMeter | undefined {
-    if (row.start_ms === null) return undefined;
-    const ring = ringOf(row);
-    return meterFrom(row, ring && slide(ring, second), atMs, price);
+  #opened(book: Book, rule: StoredRule, at: Instant): WindowMeter {
+    const meter = this.#found(book, rule, at) ?? this.#make(book, rule, at);
+    if (meter.ring) count(meter, slide(meter.ring, at.second));
+    return meter;
   }
 
-  #make(row: Row, tenant: string, { atMs, second }: Pick<Booking, 'atMs' | 'second'>, price: Price | null): LimitMeter {
-    const rule = ruleOf(row);
+  /** The meter of the window that holds this instant; undefined where nobody has asked for it yet. */
+  #found(book: Book, rule: StoredRule, at: Instant): WindowMeter | undefined {
+    const kept = book.meters
+      .get(rule.id)
+      ?.find(({ startMs, endMs }) => startMs <= at.atMs && (endMs === null || at.atMs < endMs));
+    if (kept) return kept;
+    const row = this.#select.get(book.tenant, rule.id, at.atMs);
+    return row && keep(book, rule, meterOf(row, book, rule));
+  }
+
+  #make(book: Book, rule: StoredRule, { atMs, second }: Instant): WindowMeter {
+    const { tenant } = book;
     if (rule.window === 'minute') {
-      const ring = this.#sums.minute(tenant, rule, second);
-      const { settled, held } = totals(ring);
-      this.#insert.run(tenant, rule.id, 0, null, settled, held, encodeRing(ring));
-      return meterFrom({ ...row, start_ms: 0, end_ms: null, settled, held }, ring, atMs, price);
+      const settled = this.#sums.minute(tenant, rule, second);
+      this.#insert.run(tenant, rule.id, 0, null, totals(settled).settled, encodeRing(settled));
+      return keep(book, rule, minuteOf(settled, book, rule));
     }
     const window = windowAt(rule.window === 'none' ? 'lifetime' : rule.window, rule.timeZone, atMs);
-    const { startMs, endMs } = window;
-    const { settled, held } = this.#sums.window(tenant, rule, window);
-    this.#insert.run(tenant, rule.id, startMs, endMs, settled, held, null);
-    this.#prune.run(tenant, rule.id, startMs - KEEP_CLOSED_WINDOWS_MS);
-    return meterFrom({ ...row, start_ms: startMs, end_ms: endMs, settled, held }, null, atMs, price);
+    const settled = this.#sums.window(tenant, rule, window);
+    this.#insert.run(tenant, rule.id, window.startMs, window.endMs, settled, null);
+    this.#prune.run(tenant, rule.id, window.startMs - KEEP_CLOSED_WINDOWS_MS);
+    return keep(book, rule, { ...window, settled, held: heldIn(window, book, rule), ring: null });
   }
 }
 
-function ringOf(row: Row): MinuteRing | null {
-  const bytes = bytesOrNull(row, 'ring');
-  return bytes && decodeRing(bytes);
+function keep(book: Book, rule: StoredRule, meter: WindowMeter): WindowMeter {
+  const windows = book.meters.get(rule.id) ?? [];
+  if (windows.length === 0) book.meters.set(rule.id, windows);
+  if (windows.length === MAX_WINDOWS) windows.shift();
+  windows.push(meter);
+  return meter;
 }
 
-function meterFrom(row: Row, ring: MinuteRing | null, atMs: number, price: Price | null): LimitMeter {
-  const rule = ruleOf(row);
-  const { settled, held } = ring ? totals(ring) : { settled: int(row, 'settled'), held: int(row, 'held') };
-  const resetsAtMs = ring ? emptyAtMs(ring, atMs) : intOrNull(row, 'end_ms');
-  return {
-    ...rule,
-    settled,
-    held,
-    resetsAtMs,
-    units: unitsOf(rule.metric, price),
-    startMs: int(row, 'start_ms'),
-    ring,
-  };
+function meterOf(row: Row, book: Book, rule: StoredRule): WindowMeter {
+  const ring = bytesOrNull(row, 'ring');
+  if (ring) return minuteOf(decodeRing(ring), book, rule);
+  const window = { startMs: int(row, 'start_ms'), endMs: intOrNull(row, 'end_ms') };
+  return { ...window, settled: int(row, 'settled'), held: heldIn(window, book, rule), ring: null };
+}
+
+function minuteOf(settled: MinuteRing, book: Book, rule: StoredRule): WindowMeter {
+  const held = holdsUnder(book, rule).map((hold) => ({
+    second: hold.second,
+    settled: 0,
+    held: heldOf(hold, rule.metric),
+  }));
+  const bySecond = [...settled, ...held].sort((a, b) => a.second - b.second);
+  const ring = slide(bySecond, book.standing?.latestSecond ?? 0);
+  return { startMs: 0, endMs: null, ...totals(ring), ring };
+}
+
+function heldIn({ startMs, endMs }: Window, book: Book, rule: StoredRule): number {
+  return holdsUnder(book, rule)
+    .filter(({ reservedAtMs }) => startMs <= reservedAtMs && (endMs === null || reservedAtMs < endMs))
+    .reduce((sum, hold) => sum + heldOf(hold, rule.metric), 0);
+}
+
+function holdsUnder({ holds }: Book, rule: StoredRule) {
+  return [...holds.values()].filter((hold) => countsUnder(rule, hold));
+}
+
+function add(meter: WindowMeter, second: number, { settled, held }: Change): void {
+  if (meter.ring) {
+    count(meter, booked(meter.ring, second, { settled, held }));
+    return;
+  }
+  meter.settled += settled;
+  meter.held += held;
+}
+
+function count(meter: WindowMeter, ring: MinuteRing): void {
+  const { settled, held } = totals(ring);
+  meter.settled = settled;
+  meter.held = held;
+  meter.ring = ring;
+}
+
+function limitMeter(rule: StoredRule, source: WindowMeter, atMs: number, price: Price | null): LimitMeter {
+  return { ...stateOf(rule, source, atMs), units: unitsOf(rule.metric, price), ring: source.ring, source };
+}
+
+/** The rule with its counters as they are now. */
+export function stateOf(rule: KeptRule, { settled, held, ring, endMs }: WindowMeter, atMs: number): LimitState {
+  const { set, keyId, metric, window, limit, models, timeZone } = rule;
+  const resetsAtMs = ring ? emptyAtMs(ring, atMs) : endMs;
+  return { set, keyId, metric, window, limit, models, timeZone, settled, held, resetsAtMs };
 }

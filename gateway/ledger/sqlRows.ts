@@ -3,17 +3,16 @@ import { invariant } from '../invariant.ts';
 import type { Price } from '../prices/price.ts';
 import { int, intOrNull, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
 import type { BilledOutcome, Released } from './bill.ts';
+import { amountOf, type Metric, unitsOf } from './limits.ts';
 import type { Hold, LedgerEntry } from './port.ts';
 
 export type LedgerStatements = Record<
   | 'insertHold'
-  | 'selectHold'
   | 'selectHolds'
   | 'updateHold'
   | 'reroute'
   | 'deleteHold'
   | 'countHolds'
-  | 'selectExpired'
   | 'expire'
   | 'insertEntry'
   | 'selectEntry'
@@ -32,18 +31,20 @@ export function prepareLedger(db: Sql): LedgerStatements {
          reserved_ms, booked_second, deadline_ms, expires_ms, key_hash, state)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held')`,
     ),
-    selectHold: db.prepare('SELECT * FROM holds WHERE tenant = ? AND request_id = ?'),
-    selectHolds: db.prepare('SELECT * FROM holds WHERE request_id > ? ORDER BY request_id LIMIT ?'),
-    updateHold: db.prepare('UPDATE holds SET input_tokens = ?, output_tokens = ? WHERE request_id = ?'),
+    selectHolds: db.prepare(
+      'SELECT * FROM holds WHERE (tenant, request_id) > (?, ?) ORDER BY tenant, request_id LIMIT ?',
+    ),
+    updateHold: db.prepare('UPDATE holds SET input_tokens = ?, output_tokens = ? WHERE tenant = ? AND request_id = ?'),
     reroute: db.prepare(
       'UPDATE holds SET pool = ?, leg = leg + 1, leg_ms = ?, released = ? WHERE tenant = ? AND request_id = ? RETURNING 1',
     ),
-    deleteHold: db.prepare('DELETE FROM holds WHERE request_id = ?'),
+    deleteHold: db.prepare('DELETE FROM holds WHERE tenant = ? AND request_id = ?'),
     countHolds: db.prepare(
       `SELECT count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'unresolved') AS unresolved FROM holds`,
     ),
-    selectExpired: db.prepare(`SELECT * FROM holds WHERE state = 'held' AND expires_ms <= ?`),
-    expire: db.prepare(`UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ?`),
+    expire: db.prepare(
+      `UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ? RETURNING tenant`,
+    ),
     insertEntry: db.prepare(
       `INSERT INTO entries (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, ${PRICE_COLUMNS},
          cost_nano, reserved_ms, booked_second, settled_ms)
@@ -79,6 +80,12 @@ export function priceOf(row: Row): Price | null {
 export interface HeldRow extends Hold {
   second: number;
   keyHash: string | null;
+}
+
+/** What a hold takes of a metric. One past its expiry runs no more. */
+export function heldOf(hold: Hold, metric: Metric): number {
+  if (metric === 'concurrent') return hold.state === 'held' ? 1 : 0;
+  return amountOf(unitsOf(metric, hold.price), hold.inputTokens, hold.outputTokens);
 }
 
 export function holdOf(row: Row): HeldRow {

@@ -2,8 +2,9 @@
 // changed limit keeps its meter.
 import { createHash } from 'node:crypto';
 import { invariant } from '../invariant.ts';
-import { int, type Row, type Sql, text, textOrNull } from '../sql.ts';
-import { type KeptRule, LIMIT_WINDOWS, type LimitRule, METRICS, type Metric } from './limits.ts';
+import { int, type Row, type Sql, type Statement, text, textOrNull } from '../sql.ts';
+import type { Book } from './books.ts';
+import { type KeptRule, LIMIT_WINDOWS, type LimitRule, METRICS } from './limits.ts';
 import type { LimitSet } from './port.ts';
 
 export interface StoredRule extends KeptRule {
@@ -16,13 +17,13 @@ function idOf({ keyId, set }: LimitSet, { metric, window, models, timeZone }: Li
 }
 
 /** The columns of `limits`. */
-export function ruleOf(row: Row): StoredRule {
+function ruleOf(row: Row): StoredRule {
   const keyId = text(row, 'key_id');
   return {
     id: text(row, 'id'),
     set: text(row, 'set_name'),
     keyId: keyId === '' ? null : keyId,
-    metric: metricOf(row),
+    metric: oneOf(METRICS, text(row, 'metric')),
     window: oneOf(LIMIT_WINDOWS, text(row, 'window')),
     limit: int(row, 'amount'),
     models: modelList(textOrNull(row, 'models')),
@@ -30,15 +31,30 @@ export function ruleOf(row: Row): StoredRule {
   };
 }
 
-export function metricOf(row: Row): Metric {
-  return oneOf(METRICS, text(row, 'metric'));
-}
-
 export class SqlRules {
   readonly #db: Sql;
+  readonly #selectOf: Statement;
+  readonly #selectAll: Statement;
 
   constructor(db: Sql) {
     this.#db = db;
+    const order = 'ORDER BY key_id, set_name, position';
+    this.#selectOf = db.prepare(`SELECT * FROM limits WHERE tenant = ? AND key_id IN ('', ?) ${order}`);
+    this.#selectAll = db.prepare(`SELECT * FROM limits WHERE tenant = ? ${order}`);
+  }
+
+  /** Those of a tenant, and of one of its keys. */
+  of(book: Book, keyId: string): readonly StoredRule[] {
+    const kept = book.rules.get(keyId);
+    if (kept) return kept;
+    const rules = this.#selectOf.all(book.tenant, keyId).map(ruleOf);
+    book.rules.set(keyId, rules);
+    return rules;
+  }
+
+  /** Those of a tenant and of all its keys. */
+  all(tenant: string): StoredRule[] {
+    return this.#selectAll.all(tenant).map(ruleOf);
   }
 
   /** How many rules of this owner stay when these sets are replaced. */

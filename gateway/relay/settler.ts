@@ -3,7 +3,7 @@
 // (the client left, the stream broke, an earlier gateway process died).
 import type { Clock } from '../clock.ts';
 import type { Bill } from '../ledger/bill.ts';
-import { type LedgerStore, MAX_LEDGER_PAGE, type Settlement } from '../ledger/port.ts';
+import { type Hold, type LedgerStore, MAX_LEDGER_PAGE, type Settlement } from '../ledger/port.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { PoolRegistry } from './poolRegistry.ts';
@@ -95,15 +95,14 @@ export class Settler implements Settling {
     const { ledger } = this.#ports;
     const unreachable = new Set<string>();
     let asked = 0;
-    for (let after = ''; ; ) {
-      const holds = await ledger.holds({ after, limit: MAX_LEDGER_PAGE });
+    for (let last: Hold | undefined; ; ) {
+      const holds: Hold[] = await ledger.holds({ ...(last && { after: last }), limit: MAX_LEDGER_PAGE });
       for (const hold of holds) {
         if (this.#watched.has(hold.requestId) || unreachable.has(hold.pool) || asked++ >= HOLDS_PER_TICK) continue;
         if ((await this.#resolve(hold)) === 'unreachable') unreachable.add(hold.pool);
       }
-      const last = holds.at(-1);
-      if (!last || holds.length < MAX_LEDGER_PAGE) return;
-      after = last.requestId;
+      last = holds.at(-1);
+      if (holds.length < MAX_LEDGER_PAGE) return;
     }
   }
 

@@ -1,0 +1,105 @@
+// What the ledger has in memory of tenants that ask often, so that a request reads nothing and writes only what is new: its hold, or its entry.
+// All of a book stands in the database or follows from it, and goes with the process: what has changed past a book drops it, and a
+// transaction that is undone drops all.
+//
+//   book ── standing      archived, models, latest second
+//        ├─ keys, rules   those that were asked for
+//        ├─ holds         all that are open
+//        └─ meters        of windows that were asked for: settled as stored, held as the holds say
+import { LRUCache } from 'lru-cache';
+import { int, type Sql, type Statement, textOrNull } from '../sql.ts';
+import type { MinuteRing } from './minuteWindow.ts';
+import type { KeyRecord } from './port.ts';
+import { type HeldRow, holdOf } from './sqlRows.ts';
+import { modelList, type StoredRule } from './sqlRules.ts';
+
+/** Tenants; a book takes a few KiB. */
+const MAX_BOOKS = 8192;
+/** Keys of one book. */
+const MAX_BOOK_KEYS = 256;
+
+/** What the ledger knows of a tenant itself. */
+export interface Standing {
+  archived: boolean;
+  models: readonly string[] | null;
+  /** The latest second that the tenant's minutes were booked in. */
+  latestSecond: number;
+}
+
+export interface StoredKey {
+  key: KeyRecord;
+  /** Under the pepper of this version. */
+  hash: string;
+  pepperVersion: number;
+  /** Of a value that was replaced. */
+  goodUntilMs: number | null;
+}
+
+/** A rule's counters in one window. */
+export interface WindowMeter {
+  readonly startMs: number;
+  /** null: it never ends. */
+  readonly endMs: number | null;
+  settled: number;
+  held: number;
+  /** Of a sliding minute; then the counters are its totals. */
+  ring: MinuteRing | null;
+}
+
+export interface Book {
+  readonly tenant: string;
+  /** null: there is no such tenant. */
+  readonly standing: Standing | null;
+  /** By request id, in the order of reservation or of their ids. */
+  readonly holds: Map<string, HeldRow>;
+  /** By the hash under which they were asked for. */
+  readonly keys: Map<string, StoredKey>;
+  /** By key: the tenant's rules and its own. */
+  readonly rules: Map<string, readonly StoredRule[]>;
+  /** By rule, latest asked for at the end. */
+  readonly meters: Map<string, WindowMeter[]>;
+}
+
+export class Books {
+  readonly #kept = new LRUCache<string, Book>({ max: MAX_BOOKS });
+  readonly #standing: Statement;
+  readonly #holds: Statement;
+
+  constructor(db: Sql) {
+    this.#standing = db.prepare('SELECT archived, models, latest_second FROM tenants WHERE id = ?');
+    this.#holds = db.prepare('SELECT * FROM holds WHERE tenant = ? ORDER BY request_id');
+    db.onUndone(() => this.#kept.clear());
+  }
+
+  /** Inside a transaction, or to be read alone. */
+  of(tenant: string): Book {
+    const kept = this.#kept.get(tenant);
+    if (kept) {
+      if (kept.keys.size > MAX_BOOK_KEYS) kept.keys.clear();
+      if (kept.rules.size > MAX_BOOK_KEYS) kept.rules.clear();
+      return kept;
+    }
+    const row = this.#standing.get(tenant);
+    const standing: Standing | null = row
+      ? {
+          archived: int(row, 'archived') !== 0,
+          models: modelList(textOrNull(row, 'models')),
+          latestSecond: int(row, 'latest_second'),
+        }
+      : null;
+    const holds = new Map(
+      this.#holds
+        .all(tenant)
+        .map((held) => holdOf(held))
+        .map((hold) => [hold.requestId, hold]),
+    );
+    const book: Book = { tenant, standing, holds, keys: new Map(), rules: new Map(), meters: new Map() };
+    if (standing) this.#kept.set(tenant, book);
+    return book;
+  }
+
+  /** Its rows were changed by other means than its book. */
+  drop(tenant: string): void {
+    this.#kept.delete(tenant);
+  }
+}
