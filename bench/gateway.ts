@@ -45,9 +45,8 @@ const requests = number('requests', 1);
 const idle = number('idle', 0);
 const size = { tenants: number('tenants', 1), rows: number('rows', 0) };
 
-/** Output tokens of each answer: a short one, so that the gateway's part is seen. */
-const TOKENS = 8;
-const HOLD_OPEN_MS = 60_000;
+/** Short, so that the gateway's part is seen. */
+const ANSWERING = { tokens: 8, holdOpenMs: 60_000 };
 /**
  * The first round, which is not measured, is so much longer: compilers take some twenty thousand requests until a gateway of JavaScript costs
  * what it costs for the rest of its life, whosever it is.
@@ -60,12 +59,12 @@ const CELLS = [
   { name: 'streamed', stream: true, concurrency: 32 },
 ] as const;
 
-const upstream = await startUpstream(TOKENS, HOLD_OPEN_MS);
+const upstream = await startUpstream(ANSWERING);
 const contenders: Contender[] = [
   direct(upstream),
   await startBareHop(upstream),
-  await startHearth(upstream, 'NORMAL'),
-  await startHearth(upstream, 'FULL'),
+  await startHearth(ANSWERING, 'NORMAL'),
+  await startHearth(ANSWERING, 'FULL'),
   ...(options['no-peers'] ? [] : [await startPortkey(upstream)]),
 ];
 const measured = new Map<string, LoadResult[]>();
@@ -97,7 +96,7 @@ try {
     for (const { name, pid, target } of contenders.slice(1)) rows.push(...(await idleStreams(name, pid, target, idle)));
   await stopContenders();
   print(rows);
-  const filled = size.rows > 0 ? await scale(upstream, { rounds, requests, ...size }) : [];
+  const filled = size.rows > 0 ? await scale(ANSWERING, { rounds, requests, ...size }) : [];
   const aimed = [...aims(rows), ...filled];
   for (const row of aimed) console.log(line(row));
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-');

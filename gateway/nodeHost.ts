@@ -91,7 +91,8 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     ports: poolPorts,
   });
   await pools.refresh();
-  const settler = new Settler({ ledger, registry, clock, log, metrics });
+  // A power failure may take a pool's journal with it.
+  const settler = new Settler({ ledger, registry, clock, log, metrics }, section.synchronous === 'FULL');
   const hangUp = new AbortController();
   const ports: GatewayPorts = {
     settings: { ...section.defaults, ...section.limits, billing: section.billing },

@@ -18,7 +18,10 @@ export interface Sql {
   prepare(text: string): Statement;
   /** Statements without values or results. */
   exec(text: string): void;
-  /** All of `work` or nothing. `work` is synchronous, so no other command can come between. Not nested. */
+  /**
+   * All of `work` or nothing, behind what was given to `commit` before. `work` is synchronous, so no other command can come between. Not
+   * nested.
+   */
   transaction<T>(work: () => T): T;
   /**
    * The same, resolving when it is durable. What is asked for at once may share one commit, in its order. A work that throws leaves nothing

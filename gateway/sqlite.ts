@@ -63,6 +63,11 @@ export class SqliteStore implements SchemaStore {
   }
 
   transaction<T>(work: () => T): T {
+    this.#commitWaiting();
+    return this.#transaction(work);
+  }
+
+  #transaction<T>(work: () => T): T {
     this.#begin.run();
     try {
       const result = work();
@@ -100,7 +105,7 @@ export class SqliteStore implements SchemaStore {
   /** False when one of several failed: then none was done. */
   #commitGroup(group: readonly Waiting[]): boolean {
     try {
-      this.transaction(() => {
+      this.#transaction(() => {
         for (const { run } of group) run();
       });
     } catch (error) {

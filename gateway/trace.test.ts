@@ -2,7 +2,7 @@
 // hold a prompt, a completion or a key.
 import { propagation, SpanStatusCode, type TextMapPropagator, trace } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ADMIN_KEY, GatewayRig, type Tenant } from '../test/support/gatewayRig.ts';
 
 const PROMPT = 'whispered prompt';
@@ -42,6 +42,7 @@ test.each([false, true])(
     const response = await chat({ stream });
     await response.text();
     await rig.unheld();
+    await vi.waitFor(() => span('relay'));
     const request = span('POST /v1/chat/completions');
     expect(request.attributes).toEqual({
       'http.request.method': 'POST',

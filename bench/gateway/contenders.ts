@@ -26,6 +26,12 @@ export interface Contender {
   stop(): Promise<void>;
 }
 
+/** How an upstream answers: so many output tokens at once, or the rest of them after this. */
+export interface Answering {
+  tokens: number;
+  holdOpenMs: number;
+}
+
 export interface Upstream {
   pid: number;
   poolPort: number;
@@ -49,22 +55,26 @@ function firstLine(child: ChildProcess): Promise<string> {
   });
 }
 
-export async function startUpstream(tokens: number, holdOpenMs: number): Promise<Upstream> {
+export async function startUpstream(answering: Answering): Promise<Upstream> {
   const child = spawn(
     process.execPath,
-    [here('./instantPool.ts'), JSON.stringify({ ...POOL, tokens, model: MODEL, holdOpenMs })],
+    [here('./instantPool.ts'), JSON.stringify({ ...POOL, ...answering, model: MODEL })],
     { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] },
   );
   const { poolPort, openaiPort } = JSON.parse(await firstLine(child));
   return { pid: child.pid ?? 0, poolPort, openaiPort, stop: () => end(child) };
 }
 
-/** `prepare`: what the data folder is given before the gateway opens it. */
+/**
+ * With a pool of its own, as each gateway has: it collects all receipts that a pool keeps. `prepare`: what the data folder is given before
+ * the gateway opens it.
+ */
 export async function startHearth(
-  upstream: Upstream,
+  answering: Answering,
   synchronous: Synchronous,
   prepare?: (dataDir: string) => Promise<void>,
 ): Promise<Contender & { dataDir: string }> {
+  const upstream = await startUpstream(answering);
   const dataDir = mkdtempSync(join(tmpdir(), 'hearth-bench-gateway-'));
   await prepare?.(dataDir);
   const child = spawn(process.execPath, [...GATEWAY_NODE_FLAGS, here('../../gateway/node.ts')], {
@@ -84,6 +94,7 @@ export async function startHearth(
   const name = synchronous === 'FULL' ? 'hearth, power-loss-safe' : 'hearth';
   const stop = async () => {
     await end(child);
+    await upstream.stop();
     rmSync(dataDir, { recursive: true, force: true });
   };
   await untilReady(port);

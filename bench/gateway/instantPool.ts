@@ -55,11 +55,36 @@ const status = (): PoolStatus => ({
   public_prefixes: prefixDigest,
 });
 
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+function bodyOf(request: IncomingMessage): Promise<Buffer> {
   const pieces: Buffer[] = [];
-  for await (const piece of request) pieces.push(Buffer.from(piece));
-  return Buffer.concat(pieces);
+  return new Promise((resolve, reject) => {
+    request.on('data', (piece: Buffer) => pieces.push(piece));
+    request.on('end', () => resolve(Buffer.concat(pieces)));
+    request.on('error', reject);
+  });
 }
+
+const usage = (released: number) => ({
+  prompt_tokens: PROMPT_TOKENS,
+  cached_tokens: 0,
+  completion_tokens: released,
+});
+/** All of an answer but its end: the same for every request. */
+const beginning: PoolEvent[] = [
+  { type: 'prompt', prompts: [Array.from({ length: PROMPT_TOKENS }, (_, i) => i)], prompt_tokens: PROMPT_TOKENS },
+  ...Array.from(
+    { length: task.tokens },
+    (_, position): PoolEvent => ({
+      ...{ type: 'delta', choice: 0, position, ids: [1000 + position], text: ` w${position}` },
+      ...(position === task.tokens - 1 && { finish_reason: 'length' }),
+      usage: usage(position + 1),
+    }),
+  ),
+];
+const BEGINNING = beginning.map((event) => JSON.stringify(event));
+const ANSWER = openaiAnswer(task.model, task.tokens, PROMPT_TOKENS);
+/** What comes before an answer is held open: the prompt and the first token. */
+const HELD_AT = 2;
 
 async function pool(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await bodyOf(request);
@@ -110,54 +135,39 @@ async function infer(
   { nonce, requestId, tenant }: { nonce: string; requestId: string; tenant: string },
   response: ServerResponse,
 ): Promise<void> {
-  const held = body.includes('"hold');
   const receipt: Receipt = {
     ...{ request_id: requestId, pool_id: task.poolId, tenant, model: task.model, prompt_tokens: PROMPT_TOKENS },
-    ...{ cached_tokens: 0, choices: [0], outcome: 'running', started_at_ms: Date.now(), updated_at_ms: Date.now() },
+    ...{ cached_tokens: 0, choices: [task.tokens], outcome: 'completed' },
+    ...{ started_at_ms: Date.now(), updated_at_ms: Date.now() },
   };
   response.writeHead(200, { 'content-type': 'text/event-stream' });
   let sequence = 0;
-  let lines: string[] = [];
-  const emit = (event: PoolEvent): void => void lines.push(JSON.stringify(event));
   /** What leaves in one go is one event, as of a pool. */
-  const flush = (): void => {
+  const send = (lines: readonly string[]): void => {
     const id = signEvent(secret, nonce, sequence++, lines.join('\n'));
     response.write(`id: ${id}\ndata: ${lines.join('\ndata: ')}\n\n`);
-    lines = [];
   };
-  const usage = (released: number) => ({
-    prompt_tokens: PROMPT_TOKENS,
-    cached_tokens: 0,
-    completion_tokens: released,
-  });
-  emit({
-    type: 'prompt',
-    prompts: [Array.from({ length: PROMPT_TOKENS }, (_, i) => i)],
-    prompt_tokens: PROMPT_TOKENS,
-  });
-  for (let position = 0; position < task.tokens; position++) {
-    receipt.choices[0] = position + 1;
-    const last = position === task.tokens - 1;
-    emit({
-      ...{ type: 'delta', choice: 0, position, ids: [1000 + position], text: ` w${position}` },
-      ...(last && { finish_reason: 'length' }),
-      usage: usage(position + 1),
-    });
-    if (!held || position > 0) continue;
-    flush();
+  const end = (): string => {
+    receipts.set(requestId, receipt);
+    const done: PoolEvent = { type: 'done', usage: usage(receipt.choices[0] ?? 0), receipt };
+    return JSON.stringify(done);
+  };
+  if (body.includes('"hold')) {
+    send(BEGINNING.slice(0, HELD_AT));
     await sleep(task.holdOpenMs);
-    if (response.destroyed) break;
-  }
-  receipt.outcome = response.destroyed ? 'cancelled' : 'completed';
-  receipts.set(requestId, receipt);
-  emit({ type: 'done', usage: usage(receipt.choices[0] ?? 0), receipt });
-  flush();
+    if (response.destroyed) {
+      Object.assign(receipt, { choices: [HELD_AT - 1], outcome: 'cancelled' });
+      end();
+      return;
+    }
+    send([...BEGINNING.slice(HELD_AT), end()]);
+  } else send([...BEGINNING, end()]);
   response.end();
 }
 
 async function openai(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await bodyOf(request);
-  const { whole, events } = openaiAnswer(task.model, task.tokens, PROMPT_TOKENS);
+  const { whole, events } = ANSWER;
   if (!body.includes('"stream":true')) {
     response.writeHead(200, { 'content-type': 'application/json' }).end(whole);
     return;

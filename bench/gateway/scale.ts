@@ -3,7 +3,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { median, type Row } from '../report.ts';
-import { type Contender, MODEL, startHearth, type Upstream, untilReady } from './contenders.ts';
+import { type Answering, type Contender, MODEL, startHearth, untilReady } from './contenders.ts';
 import { fill } from './fill.ts';
 import { chatBody, type LoadResult, load, quantile, type Target } from './load.ts';
 
@@ -25,9 +25,9 @@ function* draws(most: number): Generator<number, never> {
   for (let state = 1; ; state = (Math.imul(state, 1664525) + 1013904223) >>> 0) yield state % most;
 }
 
-async function arm(upstream: Upstream, tenants: number, rows: number): Promise<Arm> {
+async function arm(answering: Answering, tenants: number, rows: number): Promise<Arm> {
   let keys: string[] = [];
-  const contender = await startHearth(upstream, 'NORMAL', async (dataDir) => {
+  const contender = await startHearth(answering, 'NORMAL', async (dataDir) => {
     const began = performance.now();
     keys = await fill(dataDir, tenants, rows);
     const seconds = ((performance.now() - began) / 1000).toFixed(0);
@@ -38,13 +38,13 @@ async function arm(upstream: Upstream, tenants: number, rows: number): Promise<A
 }
 
 export async function scale(
-  upstream: Upstream,
+  answering: Answering,
   { rounds, requests, tenants, rows }: { rounds: number; requests: number; tenants: number; rows: number },
 ): Promise<Row[]> {
   const arms: Arm[] = [];
   try {
-    arms.push(await arm(upstream, FEW_TENANTS, 0), await arm(upstream, tenants, 0));
-    arms.push(await arm(upstream, FEW_TENANTS, rows));
+    arms.push(await arm(answering, FEW_TENANTS, 0), await arm(answering, tenants, 0));
+    arms.push(await arm(answering, FEW_TENANTS, rows));
     // What filling left to be written would be written while others are measured.
     execFileSync('sync');
     for (let round = 0; round <= rounds; round++)

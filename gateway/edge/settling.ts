@@ -9,6 +9,8 @@ import type { LedgerClient } from './ledgerClient.ts';
 type BookPorts = Parameters<typeof book>[0];
 
 export class EdgeSettling implements Settling {
+  /** Another isolate may ask the tenant's object next. */
+  readonly settlesFirst = true;
   readonly #ports: BookPorts;
   readonly #ledger: LedgerClient;
   readonly #later: (work: Promise<unknown>) => void;

@@ -192,19 +192,23 @@ export class SqlLedger implements LedgerStore {
 
   async holds({ after, ...query }: { after?: HoldPlace; limit: number }): Promise<Hold[]> {
     const limit = Math.min(query.limit, MAX_LEDGER_PAGE);
-    return this.#statements.selectHolds.all(after?.tenant ?? '', after?.requestId ?? '', limit).map((row) => {
-      const { second: _, keyHash: __, ...hold } = holdOf(row);
-      return hold;
-    });
+    const place = [after?.tenant ?? '', after?.requestId ?? ''];
+    return this.#db.transaction(() =>
+      this.#statements.selectHolds.all(...place, limit).map((row) => {
+        const { second: _, keyHash: __, ...hold } = holdOf(row);
+        return hold;
+      }),
+    );
   }
 
   async holdCounts(): Promise<{ held: number; unresolved: number }> {
-    const row = this.#statements.countHolds.get();
+    const row = this.#db.transaction(() => this.#statements.countHolds.get());
     return { held: int(row, 'held'), unresolved: int(row, 'unresolved') };
   }
 
   async outbox(limit: number): Promise<LedgerEntry[]> {
-    return this.#statements.selectOutbox.all(Math.min(limit, MAX_LEDGER_PAGE)).map(entryOf);
+    const most = Math.min(limit, MAX_LEDGER_PAGE);
+    return this.#db.transaction(() => this.#statements.selectOutbox.all(most).map(entryOf));
   }
 
   async acknowledgeOutbox(upTo: number): Promise<void> {

@@ -1,5 +1,5 @@
 // One admitted request on its way through pools: passes their events on, checks that they follow from one another, shrinks the hold at
-// the first, and settles at the last before anybody hears of it. Where a pool fails under it, it goes on at another, from what was told; the
+// the first, and settles at the last. Where a pool fails under it, it goes on at another, from what was told; the
 // client sees one stream. However it ends, the hold ends with it: by the receipt that came, or by the settler, to whom it is left.
 //
 //   leg ──done──▶ settle ─▶ end
@@ -13,7 +13,7 @@ import { atLeast, type Bill, billOf, NOTHING_RELEASED, withinHold } from '../led
 import type { HoldBounds } from '../ledger/decide.ts';
 import type { SealedAnswer } from '../ledger/idempotency.ts';
 import type { Ledger } from '../ledger/port.ts';
-import type { Log } from '../log.ts';
+import { errorFields, type Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { billAttributes, childSpan, type Span, spanFailed, type Tracer, traced } from '../trace.ts';
 import { type Cut, GaveUp, type Onward } from './onward.ts';
@@ -65,7 +65,7 @@ export interface Admitted {
   moved: (fingerprint: string) => void;
 }
 
-/** What the client's side gets: the pools' events, and at the end the bill, settled already. Errors of the last pool are thrown. */
+/** What the client's side gets: the pools' events, and at the end the bill. Errors of the last pool are thrown. */
 export type RelayEvent =
   | Exclude<PoolEvent, { type: 'done' } | { type: 'error' }>
   | { type: 'end'; done: Extract<PoolEvent, { type: 'done' }>; bill: Bill };
@@ -93,6 +93,8 @@ class Relay {
   #legFromMs: number;
   #hold: HoldBounds;
   #settled = false;
+  /** Begun, and not waited for. */
+  #settling: Promise<void> | null = null;
   #shrunk = Promise.resolve();
 
   constructor(ports: RelayPorts, admitted: Admitted, signal: AbortSignal) {
@@ -127,9 +129,13 @@ class Relay {
       throw error;
     } finally {
       memory.release();
-      if (!this.#settled) this.#ports.settler.leave({ requestId, tenant, pool: this.#poolId, deadlineMs });
-      this.#span.setAttribute('hearth.settled', this.#settled);
-      this.#span.end();
+      const ended = () => {
+        if (!this.#settled) this.#ports.settler.leave({ requestId, tenant, pool: this.#poolId, deadlineMs });
+        this.#span.setAttribute('hearth.settled', this.#settled);
+        this.#span.end();
+      };
+      if (this.#settling) void this.#settling.catch((error: unknown) => this.#unsettled(error)).then(ended);
+      else ended();
     }
   }
 
@@ -246,11 +252,16 @@ class Relay {
     }
   }
 
-  /** Settled when it resolves. */
+  /** Settled when it resolves, or being so where the answer need not wait for it. */
   async #done(event: Extract<PoolEvent, { type: 'done' }>): Promise<RelayEvent> {
     checkReceipt(this.#admitted, this.#poolId, event.receipt);
     const bill = withinHold(this.#atLeastTold(billOf(event.receipt)), this.#hold);
-    await this.#settle(bill, await this.#admitted.keep?.(event, bill));
+    const { keep } = this.#admitted;
+    const answer = await keep?.(event, bill);
+    const first = keep !== null || this.#ports.settler.settlesFirst;
+    const settling = this.#settle(bill, answer);
+    if (first) await settling;
+    else this.#settling = settling;
     return { type: 'end', done: event, bill };
   }
 
@@ -328,6 +339,11 @@ class Relay {
       case 'broken':
         return poolFailed();
     }
+  }
+
+  /** The answer has been told; what its pool's journal says of it will be booked. */
+  #unsettled(error: unknown): void {
+    this.#ports.log.error('settle_failed', { request: this.#admitted.requestId, ...errorFields(error) });
   }
 
   async #settle(bill: Bill, answer?: SealedAnswer | null): Promise<void> {

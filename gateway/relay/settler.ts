@@ -34,9 +34,14 @@ export class Settler implements Settling {
   readonly #startedAtMs: number;
   readonly #chases = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
+  readonly #first: boolean;
+  /** Bills that are being booked. */
+  #booking = 0;
 
-  constructor(ports: SettlerPorts) {
+  /** `first`: answers wait for their bills (`settlesFirst`). */
+  constructor(ports: SettlerPorts, first = false) {
     this.#ports = ports;
+    this.#first = first;
     this.#startedAtMs = ports.clock.now();
   }
 
@@ -51,11 +56,18 @@ export class Settler implements Settling {
 
   /** The request is no longer watched, unless it is another pool's by now. */
   async settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement> {
-    const settlement = await book(this.#ports, tenant, requestId, bill, more);
+    this.#booking += 1;
+    const settlement = await book(this.#ports, tenant, requestId, bill, more).finally(() => {
+      this.#booking -= 1;
+    });
     if (settlement === 'elsewhere') return settlement;
     this.#watched.delete(requestId);
     this.#leftAtMs.delete(requestId);
     return settlement;
+  }
+
+  get settlesFirst(): boolean {
+    return this.#first || this.#booking > 0;
   }
 
   leave(hold: LeftHold): void {

@@ -23,6 +23,12 @@ export interface Settling {
   watch(requestId: string): () => void;
   /** The one way to a bill: idempotent by request id. `answer`: to be replayed to who comes again under its key. */
   settle(tenant: string, requestId: string, bill: Bill, more?: SettleMore): Promise<Settlement>;
+  /**
+   * An answer's end waits until its bill is durable here. It need not wait where each command of the ledger comes after those that were given before,
+   * and whatever ends this process leaves the pools' journals, which have had the receipt since before the end was told; unless other bills are
+   * booked at this moment: those that share a commit are answered together, which costs less than one by one.
+   */
+  readonly settlesFirst: boolean;
   /** The relay gives a request up without a bill. It is not signed for a pool after this. */
   leave(hold: LeftHold): void;
 }
