@@ -18,6 +18,7 @@ export const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const LENGTH = /^\d{1,15}$/;
 const CHUNK_SIZE = /^([0-9A-Fa-f]{1,12})[\t ]*(?:;.*)?$/;
 const LINE_FEED = 10;
+const HEAD_END = '\r\n\r\n';
 
 /** What came is no HTTP/1.1 that this reader accepts, or broke off. */
 export class BadAnswer extends Error {
@@ -61,7 +62,7 @@ export class HttpAnswer {
         if (this.#left > 0) continue;
         if (this.#reading === 'fixed') this.over = true;
         else this.#reading = 'chunk end';
-      } else at = this.#readLine(bytes, at);
+      } else at = this.#reading === 'status' ? this.#readHead(bytes, at) : this.#readLine(bytes, at);
     }
     return body;
   }
@@ -72,13 +73,30 @@ export class HttpAnswer {
     this.over = true;
   }
 
+  /** The same as line by line, of a head that is here whole. Where it stopped reading. */
+  #readHead(bytes: Buffer, from: number): number {
+    const text = bytes.toString('latin1', from, Math.min(bytes.length, from + MAX_HEAD_BYTES));
+    const end = this.#line === '' ? text.indexOf(HEAD_END) : -1;
+    if (end === -1) return this.#readLine(bytes, from);
+    const length = end + HEAD_END.length;
+    this.#bound(length);
+    for (const line of text.slice(0, end).split('\r\n')) this.#take(line);
+    this.#take('');
+    return from + length;
+  }
+
+  /** So many bytes more of a head or a chunk's size. */
+  #bound(bytes: number): void {
+    this.#lineBytes += bytes;
+    if (this.#lineBytes > (this.#reading === 'size' ? MAX_SIZE_BYTES : MAX_HEAD_BYTES))
+      throw new BadAnswer('the head of the answer, or of a chunk, is too long');
+  }
+
   /** Where it stopped reading. */
   #readLine(bytes: Buffer, from: number): number {
     const found = bytes.indexOf(LINE_FEED, from);
     const stop = found === -1 ? bytes.length : found + 1;
-    this.#lineBytes += stop - from;
-    if (this.#lineBytes > (this.#reading === 'size' ? MAX_SIZE_BYTES : MAX_HEAD_BYTES))
-      throw new BadAnswer('the head of the answer, or of a chunk, is too long');
+    this.#bound(stop - from);
     this.#line += bytes.toString('latin1', from, stop);
     if (found === -1) return stop;
     if (!this.#line.endsWith('\r\n')) throw new BadAnswer('a line does not end with CRLF');

@@ -2,21 +2,24 @@
 import { type LimitState, type Metric, roomOf, tightest } from './ledger/limits.ts';
 
 export function rateLimitHeaders(limits: readonly LimitState[], nowMs: number): Record<string, string> {
-  return { ...headersOf(limits, 'requests', nowMs), ...headersOf(limits, 'tokens', nowMs) };
+  const headers: Record<string, string> = {};
+  const requests = least(limits, 'requests');
+  if (requests) {
+    headers['x-ratelimit-limit-requests'] = String(requests.limit);
+    headers['x-ratelimit-remaining-requests'] = String(roomOf(requests));
+    if (requests.resetsAtMs !== null) headers['x-ratelimit-reset-requests'] = duration(requests.resetsAtMs - nowMs);
+  }
+  const tokens = least(limits, 'tokens');
+  if (tokens) {
+    headers['x-ratelimit-limit-tokens'] = String(tokens.limit);
+    headers['x-ratelimit-remaining-tokens'] = String(roomOf(tokens));
+    if (tokens.resetsAtMs !== null) headers['x-ratelimit-reset-tokens'] = duration(tokens.resetsAtMs - nowMs);
+  }
+  return headers;
 }
 
-function headersOf(
-  limits: readonly LimitState[],
-  metric: Extract<Metric, 'requests' | 'tokens'>,
-  nowMs: number,
-): Record<string, string> {
-  const least = tightest(limits.filter((limit) => limit.metric === metric));
-  if (!least) return {};
-  return {
-    [`x-ratelimit-limit-${metric}`]: String(least.limit),
-    [`x-ratelimit-remaining-${metric}`]: String(roomOf(least)),
-    ...(least.resetsAtMs !== null && { [`x-ratelimit-reset-${metric}`]: duration(least.resetsAtMs - nowMs) }),
-  };
+function least(limits: readonly LimitState[], metric: Metric): LimitState | undefined {
+  return tightest(limits.filter((limit) => limit.metric === metric));
 }
 
 /** As Go prints durations, without fractions above a second: "120ms", "1s", "6m0s", "23h0m5s". */

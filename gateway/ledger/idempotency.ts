@@ -105,7 +105,7 @@ export function attemptId(requestId: string, attempt: number): string {
 
 /** The request that an attempt is of. */
 export function requestOf(attempt: string): string {
-  return attempt.replace(/\.\d+$/, '');
+  return attempt.includes('.') ? attempt.replace(/\.\d+$/, '') : attempt;
 }
 
 function outputTokensOf({ positions }: BilledSoFar): number {

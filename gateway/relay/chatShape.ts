@@ -44,17 +44,14 @@ export function chatShaper(head: ShapeHead, choices: number): Shaper {
 }
 
 export function chatCollector(head: ShapeHead, choices: number, wantsLogprobs: boolean): Collector {
-  const gathered = Array.from({ length: choices }, () => ({
-    text: [] as string[],
-    logprobs: [] as TokenLogprob[],
-    finish: 'length' as FinishReason,
-  }));
+  const gathered: { text: string; logprobs: TokenLogprob[]; finish: FinishReason }[] = [];
+  for (let i = 0; i < choices; i++) gathered.push({ text: '', logprobs: [], finish: 'length' });
   return {
     add(event: PoolEvent): void {
       if (event.type !== 'delta') return;
       const choice = gathered[event.choice];
       if (!choice) return;
-      choice.text.push(event.text);
+      choice.text += event.text;
       if (event.logprobs) choice.logprobs.push(...event.logprobs);
       if (event.finish_reason) choice.finish = event.finish_reason;
     },
@@ -67,7 +64,7 @@ export function chatCollector(head: ShapeHead, choices: number, wantsLogprobs: b
       ...(head.service_tier !== undefined && { service_tier: head.service_tier }),
       choices: gathered.map(({ text, logprobs, finish }, index) => ({
         index,
-        message: { role: 'assistant', content: text.join(''), refusal: null },
+        message: { role: 'assistant', content: text, refusal: null },
         logprobs: wantsLogprobs ? chatLogprobs(logprobs) : null,
         finish_reason: finish,
       })),

@@ -49,19 +49,20 @@ export function drawSeed(random: RandomBytes): number {
 
 export function forPool(inference: Inference, outputTokens: number, seed: number): Inference {
   if (inference.kind === 'chat') {
-    const { max_tokens: _replaced, store: _store, ...rest } = inference.request;
-    const request = { ...withoutGatewayFields(rest), max_completion_tokens: outputTokens, seed };
-    return { kind: 'chat', request };
+    const {
+      user: _u,
+      metadata: _m,
+      service_tier: _t,
+      stream: _s,
+      stream_options: _o,
+      priority: _p,
+      cache_salt: _c,
+      max_tokens: _replaced,
+      store: _store,
+      ...rest
+    } = inference.request;
+    return { kind: 'chat', request: Object.assign(rest, { max_completion_tokens: outputTokens, seed }) };
   }
-  return {
-    kind: 'completion',
-    request: { ...withoutGatewayFields(inference.request), max_tokens: outputTokens, seed },
-  };
-}
-
-function withoutGatewayFields<T extends Inference['request'] | Omit<Inference['request'], 'max_tokens' | 'store'>>(
-  request: T,
-): T {
   const {
     user: _u,
     metadata: _m,
@@ -71,6 +72,6 @@ function withoutGatewayFields<T extends Inference['request'] | Omit<Inference['r
     priority: _p,
     cache_salt: _c,
     ...rest
-  } = request;
-  return rest as T;
+  } = inference.request;
+  return { kind: 'completion', request: Object.assign(rest, { max_tokens: outputTokens, seed }) };
 }

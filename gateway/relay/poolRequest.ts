@@ -83,6 +83,8 @@ export interface Sent {
 /** Longest JSON answer that is read: a full page of receipts with many choices each. */
 const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
 
+const ENCODER = new TextEncoder();
+
 const errorAnswer = z.object({
   error: wireError.omit({ status: true, retry_after_ms: true }),
 });
@@ -93,7 +95,7 @@ export async function send(
   pool: PoolTarget,
   request: { method: string; path: string; body?: unknown; grant?: Grant; signal?: AbortSignal },
 ): Promise<Sent> {
-  const body = request.body === undefined ? new Uint8Array() : new TextEncoder().encode(JSON.stringify(request.body));
+  const body = request.body === undefined ? new Uint8Array() : ENCODER.encode(JSON.stringify(request.body));
   const nonce = Buffer.from(ports.random(16)).toString('hex');
   const signedAtMs = ports.clock.now();
   const { method, path, grant, signal } = request;

@@ -21,7 +21,7 @@ interface ToldChoice {
 }
 
 export class Told {
-  readonly #choices: ToldChoice[];
+  readonly #choices: ToldChoice[] = [];
   readonly #share: Share;
   #kept = true;
   #prompts: readonly (readonly number[])[] | null = null;
@@ -32,7 +32,7 @@ export class Told {
   #usage: Usage | null = null;
 
   constructor(choices: number, share: Share) {
-    this.#choices = Array.from({ length: choices }, () => ({ count: 0, ids: [], finish: null }));
+    for (let i = 0; i < choices; i++) this.#choices.push({ count: 0, ids: [], finish: null });
     this.#share = share;
   }
 

@@ -170,9 +170,10 @@ export function isPrompt(value: unknown): value is Extract<PoolEvent, { type: 'p
 
 function isUsage(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
-  const { prompt_tokens, cached_tokens, completion_tokens, ...told } = value as Record<string, unknown>;
+  const told = value as Record<string, unknown>;
   const { accepted_prediction_tokens: accepted = 0, rejected_prediction_tokens: rejected = 0 } = told;
-  return [prompt_tokens, cached_tokens, completion_tokens, accepted, rejected].every(isCount);
+  const counted = isCount(told.prompt_tokens) && isCount(told.cached_tokens) && isCount(told.completion_tokens);
+  return counted && isCount(accepted) && isCount(rejected);
 }
 
 /** Output positions that a delta releases. */
