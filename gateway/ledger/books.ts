@@ -15,8 +15,9 @@ import { modelList, type StoredRule } from './sqlRules.ts';
 
 /** Tenants; a book takes a few KiB. */
 const MAX_BOOKS = 8192;
-/** Keys of one book. */
+/** Keys, and rules that have meters, of one book: with more it is begun anew. */
 const MAX_BOOK_KEYS = 256;
+const MAX_BOOK_METERS = 4096;
 
 /** What the ledger knows of a tenant itself. */
 export interface Standing {
@@ -24,6 +25,8 @@ export interface Standing {
   models: readonly string[] | null;
   /** The latest second that the tenant's minutes were booked in. */
   latestSecond: number;
+  /** The latest of them that its row has: where no minute counts, none is written. */
+  storedSecond: number;
 }
 
 export interface StoredKey {
@@ -74,17 +77,14 @@ export class Books {
   /** Inside a transaction, or to be read alone. */
   of(tenant: string): Book {
     const kept = this.#kept.get(tenant);
-    if (kept) {
-      if (kept.keys.size > MAX_BOOK_KEYS) kept.keys.clear();
-      if (kept.rules.size > MAX_BOOK_KEYS) kept.rules.clear();
-      return kept;
-    }
+    if (kept && !isFull(kept)) return kept;
     const row = this.#standing.get(tenant);
     const standing: Standing | null = row
       ? {
           archived: int(row, 'archived') !== 0,
           models: modelList(textOrNull(row, 'models')),
           latestSecond: int(row, 'latest_second'),
+          storedSecond: int(row, 'latest_second'),
         }
       : null;
     const holds = new Map(
@@ -102,4 +102,8 @@ export class Books {
   drop(tenant: string): void {
     this.#kept.delete(tenant);
   }
+}
+
+function isFull({ keys, rules, meters }: Book): boolean {
+  return keys.size > MAX_BOOK_KEYS || rules.size > MAX_BOOK_KEYS || meters.size > MAX_BOOK_METERS;
 }

@@ -70,7 +70,7 @@ export class SqlLedger implements LedgerStore {
       const conflict = standing && conflictOf(standing, requestId);
       if (conflict) return { kind: conflict };
       const keyId = known.key.id;
-      const second = this.#second(tenant, nowMs);
+      const second = this.#second(tenant, keyId, nowMs);
       const booking: Booking = { keyId, model, atMs: nowMs, second };
       const book = this.#books.of(tenant);
       const meters = this.#meters.open(book, booking, price);
@@ -311,19 +311,26 @@ export class SqlLedger implements LedgerStore {
 
   /** Of a key and its tenant, or of all keys. */
   #limits(tenant: string, keyId: string | null, nowMs: number): LimitState[] {
-    const at = { atMs: nowMs, second: this.#second(tenant, nowMs) };
+    const at = { atMs: nowMs, second: this.#second(tenant, keyId, nowMs) };
     const meters = this.#meters.list(this.#books.of(tenant), keyId, at);
     return meters.map((meter) => stateOf(meter, meter.source, nowMs));
   }
 
-  /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */
-  #second(tenant: string, nowMs: number): number {
-    const { standing } = this.#books.of(tenant);
-    const latest = standing?.latestSecond ?? 0;
+  /**
+   * The second that counts at `nowMs` for a key, or for all (minuteWindow.ts), remembered. What had left by the clock that was wrong stays
+   * away.
+   */
+  #second(tenant: string, keyId: string | null, nowMs: number): number {
+    const book = this.#books.of(tenant);
+    const { standing } = book;
+    if (!standing) return ledgerSecond(0, nowMs);
+    const latest = standing.latestSecond;
     const second = ledgerSecond(latest, nowMs);
-    if (second === latest) return second;
-    this.#statements.setSecond.run(second, tenant);
-    if (standing) standing.latestSecond = second;
+    standing.latestSecond = second;
+    if (second !== standing.storedSecond && (second < latest || this.#meters.countMinutes(book, keyId))) {
+      this.#statements.setSecond.run(second, tenant);
+      standing.storedSecond = second;
+    }
     if (second < latest) {
       this.#meters.forgetMinutes(tenant);
       for (const table of ['holds', 'entries'])

@@ -100,6 +100,12 @@ export class SqlMeters {
     }
   }
 
+  /** Whether any sliding minute counts what a key does, or what any does. */
+  countMinutes(book: Book, keyId: string | null): boolean {
+    const rules = keyId === null ? this.#rules.all(book.tenant) : this.#rules.of(book, keyId);
+    return rules.some(({ window }) => window === 'minute');
+  }
+
   /** The clock was set back: minutes are made anew from the rows. A ring may have lost what counts again. */
   forgetMinutes(tenant: string): void {
     this.#deleteMinutes.run(tenant);
