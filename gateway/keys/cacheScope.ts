@@ -41,7 +41,7 @@ export class TenantCaches {
       known = new Map();
       this.#derived.set(salt, known);
     }
-    const who = infoOf(tenant, narrowing);
+    const who = nameOf(tenant, narrowing);
     const found = known.get(who);
     if (found) return found;
     const derived = deriveCache(this.#secret, salt, tenant, narrowing);
@@ -63,6 +63,12 @@ export function deriveCache(
     namespace: bytes.toString('hex', 0, NAMESPACE_BYTES),
     seal: bytes.toString('hex', NAMESPACE_BYTES),
   };
+}
+
+/** As `infoOf`, for memory alone, where it is asked for by every request: lengths keep the parts apart. */
+function nameOf(tenant: string, { keyId, requestSalt }: CacheNarrowing): string {
+  const salted = requestSalt === undefined ? '' : `=${requestSalt}`;
+  return `${tenant.length},${keyId?.length ?? ''},${tenant}${keyId ?? ''}${salted}`;
 }
 
 /** JSON keeps the parts apart: no choice of salt makes one list look like another. */
