@@ -49,20 +49,15 @@ export function drawSeed(random: RandomBytes): number {
 
 export function forPool(inference: Inference, outputTokens: number, seed: number): Inference {
   if (inference.kind === 'chat') {
-    const {
-      user: _u,
-      metadata: _m,
-      service_tier: _t,
-      stream: _s,
-      stream_options: _o,
-      priority: _p,
-      cache_salt: _c,
-      max_tokens: _replaced,
-      store: _store,
-      ...rest
-    } = inference.request;
-    return { kind: 'chat', request: Object.assign(rest, { max_completion_tokens: outputTokens, seed }) };
+    const bounds = { max_completion_tokens: outputTokens, seed };
+    return { kind: 'chat', request: Object.assign(withoutGatewayFields(inference.request), bounds) };
   }
+  const bounds = { max_tokens: outputTokens, seed };
+  return { kind: 'completion', request: Object.assign(withoutGatewayFields(inference.request), bounds) };
+}
+
+/** Nor with the bound that the pool is told in another way. */
+function withoutGatewayFields<T extends Inference['request'] & { store?: unknown }>(request: T) {
   const {
     user: _u,
     metadata: _m,
@@ -71,7 +66,9 @@ export function forPool(inference: Inference, outputTokens: number, seed: number
     stream_options: _o,
     priority: _p,
     cache_salt: _c,
+    store: _k,
+    max_tokens: _b,
     ...rest
-  } = inference.request;
-  return { kind: 'completion', request: Object.assign(rest, { max_tokens: outputTokens, seed }) };
+  } = request;
+  return rest;
 }

@@ -93,7 +93,7 @@ class Relay {
   #legFromMs: number;
   #hold: HoldBounds;
   #settled = false;
-  /** Begun, and not waited for. */
+  /** Begun, and not waited for; never rejects. */
   #settling: Promise<void> | null = null;
   #shrunk = Promise.resolve();
 
@@ -134,7 +134,7 @@ class Relay {
         this.#span.setAttribute('hearth.settled', this.#settled);
         this.#span.end();
       };
-      if (this.#settling) void this.#settling.catch((error: unknown) => this.#unsettled(error)).then(ended);
+      if (this.#settling) void this.#settling.then(ended);
       else ended();
     }
   }
@@ -261,7 +261,7 @@ class Relay {
     const first = keep !== null || this.#ports.settler.settlesFirst;
     const settling = this.#settle(bill, answer);
     if (first) await settling;
-    else this.#settling = settling;
+    else this.#settling = settling.catch((error: unknown) => this.#unsettled(error));
     return { type: 'end', done: event, bill };
   }
 
