@@ -35,7 +35,7 @@ export class SqliteStore implements SchemaStore {
   readonly #db: DatabaseSync;
   readonly #begin: StatementSync;
   readonly #end: StatementSync;
-  readonly #undone: (() => void)[] = [];
+  readonly #listeners: ((done: boolean) => void)[] = [];
   #waiting: Waiting[] = [];
 
   constructor(db: DatabaseSync) {
@@ -72,17 +72,18 @@ export class SqliteStore implements SchemaStore {
     try {
       const result = work();
       this.#end.run();
+      for (const listener of this.#listeners) listener(true);
       return result;
     } catch (error) {
-      for (const listener of this.#undone) listener();
+      for (const listener of this.#listeners) listener(false);
       // A full or failing disk ends the transaction by itself; a second end would hide the cause.
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
   }
 
-  onUndone(listener: () => void): void {
-    this.#undone.push(listener);
+  onEnd(listener: (done: boolean) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** Gathers what the requests of one turn of the event loop ask for: a commit costs more than a work. */

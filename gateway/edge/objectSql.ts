@@ -5,7 +5,7 @@ import type { ObjectStorage } from './cloudflare.ts';
 
 export class ObjectSql implements SchemaStore {
   readonly #storage: ObjectStorage;
-  readonly #undone: (() => void)[] = [];
+  readonly #listeners: ((done: boolean) => void)[] = [];
 
   constructor(storage: ObjectStorage) {
     this.#storage = storage;
@@ -31,16 +31,18 @@ export class ObjectSql implements SchemaStore {
   }
 
   transaction<T>(work: () => T): T {
+    let done = false;
     try {
-      return this.#storage.transactionSync(work);
-    } catch (error) {
-      for (const listener of this.#undone) listener();
-      throw error;
+      const result = this.#storage.transactionSync(work);
+      done = true;
+      return result;
+    } finally {
+      for (const listener of this.#listeners) listener(done);
     }
   }
 
-  onUndone(listener: () => void): void {
-    this.#undone.push(listener);
+  onEnd(listener: (done: boolean) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** At once: the storage gathers writes by itself, and holds back the answer until they are confirmed. */

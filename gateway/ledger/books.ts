@@ -1,6 +1,6 @@
 // What the ledger has in memory of tenants that ask often, so that a request reads nothing and writes only what is new: its hold, or its entry.
-// All of a book stands in the database or follows from it, and goes with the process: what has changed past a book drops it, and a
-// transaction that is undone drops all.
+// All of a book stands in the database or follows from it, and goes with the process: what has changed past a book drops it, and so does a
+// transaction that was undone.
 //
 //   book ── standing      archived, models, latest second
 //        ├─ keys, rules   those that were asked for
@@ -13,7 +13,7 @@ import type { KeyRecord } from './port.ts';
 import { type HeldRow, holdOf } from './sqlRows.ts';
 import { modelList, type StoredRule } from './sqlRules.ts';
 
-/** Tenants; a book takes a few KiB. */
+/** Tenants; a book takes a few KiB, and half of one for each request that runs. */
 const MAX_BOOKS = 8192;
 /** Keys, and rules that have meters, of one book: with more it is begun anew. */
 const MAX_BOOK_KEYS = 256;
@@ -25,8 +25,6 @@ export interface Standing {
   models: readonly string[] | null;
   /** The latest second that the tenant's minutes were booked in. */
   latestSecond: number;
-  /** The latest of them that its row has: where no minute counts, none is written. */
-  storedSecond: number;
 }
 
 export interface StoredKey {
@@ -53,7 +51,7 @@ export interface Book {
   readonly tenant: string;
   /** null: there is no such tenant. */
   readonly standing: Standing | null;
-  /** By request id, in the order of reservation or of their ids. */
+  /** By request id, in the order of reservation. */
   readonly holds: Map<string, HeldRow>;
   /** By the hash under which they were asked for. */
   readonly keys: Map<string, StoredKey>;
@@ -67,15 +65,18 @@ export class Books {
   readonly #kept = new LRUCache<string, Book>({ max: MAX_BOOKS });
   readonly #standing: Statement;
   readonly #holds: Statement;
+  /** Tenants whose books the transaction has had in hand. */
+  readonly #touched = new Set<string>();
 
   constructor(db: Sql) {
     this.#standing = db.prepare('SELECT archived, models, latest_second FROM tenants WHERE id = ?');
-    this.#holds = db.prepare('SELECT * FROM holds WHERE tenant = ? ORDER BY request_id');
-    db.onUndone(() => this.#kept.clear());
+    this.#holds = db.prepare('SELECT * FROM holds WHERE tenant = ? ORDER BY reserved_ms, request_id');
+    db.onEnd((done) => this.#ended(done));
   }
 
-  /** Inside a transaction, or to be read alone. */
+  /** Inside a transaction. */
   of(tenant: string): Book {
+    this.#touched.add(tenant);
     const kept = this.#kept.get(tenant);
     if (kept && !isFull(kept)) return kept;
     const row = this.#standing.get(tenant);
@@ -84,7 +85,6 @@ export class Books {
           archived: int(row, 'archived') !== 0,
           models: modelList(textOrNull(row, 'models')),
           latestSecond: int(row, 'latest_second'),
-          storedSecond: int(row, 'latest_second'),
         }
       : null;
     const holds = new Map(
@@ -96,6 +96,11 @@ export class Books {
     const book: Book = { tenant, standing, holds, keys: new Map(), rules: new Map(), meters: new Map() };
     if (standing) this.#kept.set(tenant, book);
     return book;
+  }
+
+  #ended(done: boolean): void {
+    if (!done) for (const tenant of this.#touched) this.#kept.delete(tenant);
+    this.#touched.clear();
   }
 
   /** Its rows were changed by other means than its book. */

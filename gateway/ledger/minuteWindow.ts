@@ -4,11 +4,11 @@
 //   … │ now-61 │ now-60 ├──────────────── 61 seconds count ────────────────┤ now │
 //
 // Time comes from a wall clock that may be set back. A tenant's second then stands still until the clock has caught up, so no room opens;
-// if it was set back by more than MAX_STEP_BACK_S the old time was wrong, and what it counted counts from now. Pure.
+// if it was set back by more than MAX_STEP_BACK_S the old time was wrong: what it counted counts from now, and what had left by it stays away. Pure.
 import { invariant } from '../invariant.ts';
 
 const SECONDS = 61;
-export const MAX_STEP_BACK_S = 300;
+const MAX_STEP_BACK_S = 300;
 
 export interface MinuteBucket {
   /** Unix seconds. */
@@ -31,6 +31,11 @@ export function oldestSecond(second: number): number {
   return second - SECONDS + 1;
 }
 
+/** Unix milliseconds before which nothing was reserved that may count at `second`: a second that stood still is ahead of its reservation. */
+export function earliestOfMinute(second: number): number {
+  return (oldestSecond(second) - MAX_STEP_BACK_S - 1) * 1000;
+}
+
 /** What counts at `second`; what was booked later, by a clock that was wrong, is booked there. */
 export function slide(ring: MinuteRing, second: number): MinuteBucket[] {
   const kept: MinuteBucket[] = [];
@@ -46,13 +51,14 @@ export function slide(ring: MinuteRing, second: number): MinuteBucket[] {
   return kept;
 }
 
-/** Books at a second: a new one only at the end. What has left the ring is no longer counted, nor moved. */
+/** Books at a second: a new one only at the end. What has left the ring is no longer counted, nor moved; a second that counts nothing leaves it. */
 export function book(ring: MinuteRing, second: number, change: { settled: number; held: number }): MinuteBucket[] {
-  const booked = ring.map((bucket) =>
-    bucket.second === second
-      ? { second, settled: bucket.settled + change.settled, held: bucket.held + change.held }
-      : bucket,
-  );
+  const booked: MinuteBucket[] = [];
+  for (const bucket of ring) {
+    const here = bucket.second === second ? change : { settled: 0, held: 0 };
+    const [settled, held] = [bucket.settled + here.settled, bucket.held + here.held];
+    if (settled !== 0 || held !== 0) booked.push({ second: bucket.second, settled, held });
+  }
   const newest = booked.at(-1)?.second ?? Number.NEGATIVE_INFINITY;
   if (second > newest && change.held > 0) booked.push({ second, ...change });
   invariant(booked.length <= SECONDS, 'a ring holds a minute', { length: booked.length });

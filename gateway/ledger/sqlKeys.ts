@@ -13,8 +13,6 @@ export interface Authenticated {
   key: KeyRecord;
   /** What tenant and key allow together; null: everything. */
   allowedModels: readonly string[] | null;
-  /** The latest second that the tenant's minutes were booked in. */
-  latestSecond: number;
 }
 
 export class SqlKeys {
@@ -51,7 +49,7 @@ export class SqlKeys {
       this.#used.run(nowMs, key.id);
       found.key = { ...key, lastUsedAtMs: nowMs };
     }
-    return { key, allowedModels: both(standing.models, key.models), latestSecond: standing.latestSecond };
+    return { key, allowedModels: both(standing.models, key.models) };
   }
 
   add(record: KeyRecord, hash: KeyHash): void {

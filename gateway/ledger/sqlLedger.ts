@@ -9,7 +9,7 @@ import { type Book, Books } from './books.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
 import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
 import type { LimitState, Metric } from './limits.ts';
-import { ledgerSecond, MAX_STEP_BACK_S, oldestSecond } from './minuteWindow.ts';
+import { earliestOfMinute, ledgerSecond, oldestSecond } from './minuteWindow.ts';
 import type {
   Admission,
   AdmitCommand,
@@ -70,7 +70,7 @@ export class SqlLedger implements LedgerStore {
       const conflict = standing && conflictOf(standing, requestId);
       if (conflict) return { kind: conflict };
       const keyId = known.key.id;
-      const second = this.#second(tenant, keyId, nowMs);
+      const second = this.#second(tenant, nowMs);
       const booking: Booking = { keyId, model, atMs: nowMs, second };
       const book = this.#books.of(tenant);
       const meters = this.#meters.open(book, booking, price);
@@ -143,9 +143,12 @@ export class SqlLedger implements LedgerStore {
 
   async reroute({ tenant, requestId, pool, released, nowMs }: RerouteCommand): Promise<boolean> {
     return this.#db.commit(() => {
-      const stored = released && JSON.stringify(released);
-      this.#books.drop(tenant);
-      return this.#statements.reroute.get(pool, nowMs, stored, tenant, requestId) !== undefined;
+      const { holds } = this.#books.of(tenant);
+      const hold = holds.get(requestId);
+      if (!hold) return false;
+      this.#statements.reroute.run(pool, nowMs, released && JSON.stringify(released), tenant, requestId);
+      holds.set(requestId, { ...hold, pool, leg: hold.leg + 1, legFromMs: nowMs, released });
+      return true;
     });
   }
 
@@ -311,35 +314,28 @@ export class SqlLedger implements LedgerStore {
 
   /** Of a key and its tenant, or of all keys. */
   #limits(tenant: string, keyId: string | null, nowMs: number): LimitState[] {
-    const at = { atMs: nowMs, second: this.#second(tenant, keyId, nowMs) };
+    const at = { atMs: nowMs, second: this.#second(tenant, nowMs) };
     const meters = this.#meters.list(this.#books.of(tenant), keyId, at);
     return meters.map((meter) => stateOf(meter, meter.source, nowMs));
   }
 
-  /**
-   * The second that counts at `nowMs` for a key, or for all (minuteWindow.ts), remembered. What had left by the clock that was wrong stays
-   * away.
-   */
-  #second(tenant: string, keyId: string | null, nowMs: number): number {
-    const book = this.#books.of(tenant);
-    const { standing } = book;
-    if (!standing) return ledgerSecond(0, nowMs);
-    const latest = standing.latestSecond;
+  /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */
+  #second(tenant: string, nowMs: number): number {
+    const { standing } = this.#books.of(tenant);
+    const latest = standing?.latestSecond ?? 0;
     const second = ledgerSecond(latest, nowMs);
-    standing.latestSecond = second;
-    if (second !== standing.storedSecond && (second < latest || this.#meters.countMinutes(book, keyId))) {
-      this.#statements.setSecond.run(second, tenant);
-      standing.storedSecond = second;
-    }
+    if (second === latest) return second;
+    this.#statements.setSecond.run(second, tenant);
+    if (standing) standing.latestSecond = second;
     if (second < latest) {
       this.#meters.forgetMinutes(tenant);
       for (const table of ['holds', 'entries'])
         this.#db
           .prepare(
             `UPDATE ${table} SET booked_second = CASE WHEN booked_second >= ?1 THEN ?2 ELSE 0 END
-             WHERE tenant = ?3 AND booked_second > ?2 AND reserved_ms >= ?4`,
+             WHERE tenant = ?3 AND booked_second >= ?4 AND reserved_ms >= ?5`,
           )
-          .run(oldestSecond(latest), second, tenant, (second - MAX_STEP_BACK_S) * 1000);
+          .run(oldestSecond(latest), second, tenant, oldestSecond(second), earliestOfMinute(second));
       this.#books.drop(tenant);
     }
     return second;

@@ -100,12 +100,6 @@ export class SqlMeters {
     }
   }
 
-  /** Whether any sliding minute counts what a key does, or what any does. */
-  countMinutes(book: Book, keyId: string | null): boolean {
-    const rules = keyId === null ? this.#rules.all(book.tenant) : this.#rules.of(book, keyId);
-    return rules.some(({ window }) => window === 'minute');
-  }
-
   /** The clock was set back: minutes are made anew from the rows. A ring may have lost what counts again. */
   forgetMinutes(tenant: string): void {
     this.#deleteMinutes.run(tenant);
@@ -167,7 +161,8 @@ function minuteOf(settled: MinuteRing, book: Book, rule: StoredRule): WindowMete
     settled: 0,
     held: heldOf(hold, rule.metric),
   }));
-  const bySecond = [...settled, ...held].sort((a, b) => a.second - b.second);
+  const counting = held.filter((bucket) => bucket.held > 0);
+  const bySecond = [...settled, ...counting].sort((a, b) => a.second - b.second);
   const ring = slide(bySecond, book.standing?.latestSecond ?? 0);
   return { startMs: 0, endMs: null, ...totals(ring), ring };
 }

@@ -36,7 +36,7 @@ export function prepareLedger(db: Sql): LedgerStatements {
     ),
     updateHold: db.prepare('UPDATE holds SET input_tokens = ?, output_tokens = ? WHERE tenant = ? AND request_id = ?'),
     reroute: db.prepare(
-      'UPDATE holds SET pool = ?, leg = leg + 1, leg_ms = ?, released = ? WHERE tenant = ? AND request_id = ? RETURNING 1',
+      'UPDATE holds SET pool = ?, leg = leg + 1, leg_ms = ?, released = ? WHERE tenant = ? AND request_id = ?',
     ),
     deleteHold: db.prepare('DELETE FROM holds WHERE tenant = ? AND request_id = ?'),
     countHolds: db.prepare(

@@ -3,12 +3,9 @@
 import { MAX_NANO_USD } from '../prices/price.ts';
 import { int, type Row, type Sql, type Statement } from '../sql.ts';
 import type { Metric } from './limits.ts';
-import { type MinuteRing, oldestSecond, slide } from './minuteWindow.ts';
+import { earliestOfMinute, type MinuteRing, oldestSecond, slide } from './minuteWindow.ts';
 import type { StoredRule } from './sqlRules.ts';
 import type { Window } from './windows.ts';
-
-/** A second that stood still is at most this far ahead of its reservation's own time. */
-const MAX_BOOKED_AHEAD_S = 301;
 
 /** What entries add up to; nothing that is settled runs. */
 const SUMS: Readonly<Record<Exclude<Metric, 'concurrent'>, string>> = {
@@ -33,9 +30,8 @@ export class SqlSums {
   }
 
   minute(tenant: string, rule: StoredRule, second: number): MinuteRing {
-    // A row's second is never so long before its reservation that the index wouldn't lead to it.
     const within = 'reserved_ms >= ?3 AND booked_second >= ?4';
-    const from = [(oldestSecond(second) - MAX_BOOKED_AHEAD_S) * 1000, oldestSecond(second)];
+    const from = [earliestOfMinute(second), oldestSecond(second)];
     const sums = this.#sums(rule, tenant, within, from, 'GROUP BY booked_second ORDER BY booked_second');
     return slide(
       sums.map((row) => ({ second: int(row, 'second'), settled: int(row, 'amount'), held: 0 })),
