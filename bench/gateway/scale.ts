@@ -11,12 +11,16 @@ const FEW_TENANTS = 10;
 /** Of the throughput with few tenants and an empty ledger. */
 const FLAT = 0.9;
 const CONCURRENCY = 32;
+/** Times a round's requests, before any is measured. */
+const WARMING = 4;
 
 interface Arm {
   tenants: number;
   rows: number;
   contender: Contender;
   targets: Target[];
+  /** Of a target for each request, all rounds long: another round asks for other tenants. */
+  draw: Iterator<number, never>;
   results: LoadResult[];
 }
 
@@ -34,7 +38,7 @@ async function arm(answering: Answering, tenants: number, rows: number): Promise
     console.log(`filled a ledger with ${tenants} tenants and ${rows} settled requests by SQL in ${seconds} s`);
   });
   const targets = keys.map((key) => ({ ...contender.target, headers: { authorization: `Bearer ${key}` } }));
-  return { tenants, rows, contender, targets, results: [] };
+  return { tenants, rows, contender, targets, draw: draws(targets.length), results: [] };
 }
 
 export async function scale(
@@ -48,13 +52,13 @@ export async function scale(
     // What filling left to be written would be written while others are measured.
     execFileSync('sync');
     for (let round = 0; round <= rounds; round++)
-      for (const { contender, targets, results } of round % 2 ? arms.toReversed() : arms) {
+      for (const { contender, targets, draw, results } of round % 2 ? arms.toReversed() : arms) {
         await untilReady(contender.target.port);
-        const draw = draws(targets.length);
-        const drawn = Array.from({ length: requests }, () => targets[draw.next().value] ?? contender.target);
-        const work = { body: chatBody(MODEL, false), requests, concurrency: CONCURRENCY };
-        const result = await load(drawn, contender.pid, work);
         // The first round warms compilers and files.
+        const count = round === 0 ? WARMING * requests : requests;
+        const drawn = Array.from({ length: count }, () => targets[draw.next().value] ?? contender.target);
+        const work = { body: chatBody(MODEL, false), requests: count, concurrency: CONCURRENCY };
+        const result = await load(drawn, contender.pid, work);
         if (round > 0) results.push(result);
       }
     return rowsOf(arms);
@@ -66,6 +70,9 @@ export async function scale(
 function rowsOf(arms: readonly Arm[]): Row[] {
   const [first] = arms;
   const throughput = ({ results }: Arm) => median(results.map((result) => result.requestsPerSecond));
+  /** Round by round, since the machine's own speed changes more than the gateway's. */
+  const ratio = (arm: Arm, to: Arm) =>
+    median(arm.results.map(({ requestsPerSecond }, i) => requestsPerSecond / (to.results[i]?.requestsPerSecond ?? 0)));
   return arms.flatMap((one) => {
     const { tenants, rows, results } = one;
     const filled = `${tenants} tenants, ${rows} rows`;
@@ -76,9 +83,7 @@ function rowsOf(arms: readonly Arm[]): Row[] {
       row('requests/s', '/s', throughput(one)),
       row('p99', 'ms', median(results.map(({ latencyMs }) => quantile(latencyMs, 0.99)))),
       row('CPU', 'ms', median(results.map(({ cpuMs }) => cpuMs))),
-      ...(first && one !== first
-        ? [{ ...row('throughput / first', '×', throughput(one) / throughput(first)), aim: FLAT }]
-        : []),
+      ...(first && one !== first ? [{ ...row('throughput / first', '×', ratio(one, first)), aim: FLAT }] : []),
     ];
   });
 }

@@ -64,7 +64,7 @@ export class SqlDirectory implements Directory {
   }
 
   async service(projectId: string): Promise<ProjectService> {
-    const [row] = await this.#db.all(
+    const [row] = await this.#db.look(
       `SELECT salt, weight, kv_floor_share, cache_scope
        FROM (SELECT ?1 AS id) LEFT JOIN cache_salts ON cache_salts.project = id
          LEFT JOIN service_policies ON service_policies.project = id`,

@@ -14,6 +14,10 @@ export class D1Sql implements AsyncSql {
     return rowsOf(await this.#bound({ text, values }).all());
   }
 
+  look(text: string, ...values: readonly SqlValue[]): Promise<Row[]> {
+    return this.all(text, ...values);
+  }
+
   async batch(queries: readonly Query[]): Promise<Row[][]> {
     return (await this.#db.batch(queries.map((query) => this.#bound(query)))).map(rowsOf);
   }
