@@ -19,7 +19,7 @@ import {
   startUpstream,
 } from './gateway/contenders.ts';
 import { idleStreams } from './gateway/idle.ts';
-import { chatBody, type LoadResult, load, quantile } from './gateway/load.ts';
+import { chatBody, type LoadResult, load, quantile, WARMING } from './gateway/load.ts';
 import { scale } from './gateway/scale.ts';
 import { line } from './line.ts';
 import { median, type Row, report, save } from './report.ts';
@@ -47,11 +47,6 @@ const size = { tenants: number('tenants', 1), rows: number('rows', 0) };
 
 /** Short, so that the gateway's part is seen. */
 const ANSWERING = { tokens: 8, holdOpenMs: 60_000 };
-/**
- * The first round, which is not measured, is so much longer: compilers take some twenty thousand requests until a gateway of JavaScript costs
- * what it costs for the rest of its life, whosever it is.
- */
-const WARMING = 4;
 const CELLS = [
   { name: 'plain', stream: false, concurrency: 1 },
   { name: 'streamed', stream: true, concurrency: 1 },

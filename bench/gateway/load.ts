@@ -3,6 +3,12 @@
 import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
 
+/**
+ * The first round, which is not measured, is so much longer: compilers take some twenty thousand requests until a gateway of JavaScript costs
+ * what it costs for the rest of its life, whosever it is.
+ */
+export const WARMING = 4;
+
 export interface Target {
   port: number;
   path: string;

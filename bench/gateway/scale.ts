@@ -5,14 +5,12 @@ import { execFileSync } from 'node:child_process';
 import { median, type Row } from '../report.ts';
 import { type Answering, type Contender, MODEL, startHearth, untilReady } from './contenders.ts';
 import { fill } from './fill.ts';
-import { chatBody, type LoadResult, load, quantile, type Target } from './load.ts';
+import { chatBody, type LoadResult, load, quantile, type Target, WARMING } from './load.ts';
 
 const FEW_TENANTS = 10;
 /** Of the throughput with few tenants and an empty ledger. */
 const FLAT = 0.9;
 const CONCURRENCY = 32;
-/** Times a round's requests, before any is measured. */
-const WARMING = 4;
 
 interface Arm {
   tenants: number;
