@@ -75,8 +75,9 @@ export class HttpAnswer {
 
   /** The same as line by line, of a head that is here whole. Where it stopped reading. */
   #readHead(bytes: Buffer, from: number): number {
+    if (this.#line !== '') return this.#readLine(bytes, from);
     const text = bytes.toString('latin1', from, Math.min(bytes.length, from + MAX_HEAD_BYTES));
-    const end = this.#line === '' ? text.indexOf(HEAD_END) : -1;
+    const end = text.indexOf(HEAD_END);
     if (end === -1) return this.#readLine(bytes, from);
     const length = end + HEAD_END.length;
     this.#bound(length);

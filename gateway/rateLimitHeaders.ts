@@ -3,6 +3,7 @@ import { type LimitState, type Metric, roomOf, tightest } from './ledger/limits.
 
 export function rateLimitHeaders(limits: readonly LimitState[], nowMs: number): Record<string, string> {
   const headers: Record<string, string> = {};
+  // Names in full: made of parts, they cost more than all the rest of this.
   const requests = least(limits, 'requests');
   if (requests) {
     headers['x-ratelimit-limit-requests'] = String(requests.limit);

@@ -1,6 +1,6 @@
 // One admitted request on its way through pools: passes their events on, checks that they follow from one another, shrinks the hold at
-// the first, and settles at the last. Where a pool fails under it, it goes on at another, from what was told; the
-// client sees one stream. However it ends, the hold ends with it: by the receipt that came, or by the settler, to whom it is left.
+// the first, and settles at the last. Where a pool fails under it, it goes on at another, from what was told; the client sees one stream.
+// However it ends, the hold ends with it: by the receipt that came, or by the settler, to whom it is left.
 //
 //   leg ──done──▶ settle ─▶ end (or both at once: settling.ts)
 //    ▲ └──cut──▶ (onward.ts) a place to go on? ──no──▶ settle, or leave to the settler ─▶ error
