@@ -25,11 +25,11 @@ export interface Sql {
   transaction<T>(work: () => T): T;
   /**
    * The same, resolving when it is durable. What is asked for at once may share one commit, in its order. A work that throws leaves nothing
-   * and spoils none of the others; it may have run before in vain, so it has no effects
-   * but on this database, and on what is forgotten with it (`onEnd`).
+   * and spoils none of the others; it may have run before in vain, so it has no effects but on this database, and on what is forgotten
+   * with it (`onEnd`).
    */
   commit<T>(work: () => T): Promise<T>;
-  /** Called at once, before anything else is done, whenever a transaction has ended: done, or undone, and then what is remembered of it is not so. */
+  /** Called before anything else is done, whenever a transaction has ended: done, or undone, and then what is remembered of it is not so. */
   onEnd(listener: (done: boolean) => void): void;
 }
 

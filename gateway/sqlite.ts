@@ -69,16 +69,18 @@ export class SqliteStore implements SchemaStore {
 
   #transaction<T>(work: () => T): T {
     this.#begin.run();
+    let done = false;
     try {
       const result = work();
       this.#end.run();
-      for (const listener of this.#listeners) listener(true);
+      done = true;
       return result;
     } catch (error) {
-      for (const listener of this.#listeners) listener(false);
       // A full or failing disk ends the transaction by itself; a second end would hide the cause.
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
+    } finally {
+      for (const listener of this.#listeners) listener(done);
     }
   }
 

@@ -7,7 +7,7 @@
 //        ├─ holds         all that are open
 //        └─ meters        of windows that were asked for: settled as stored, held as the holds say
 import { LRUCache } from 'lru-cache';
-import { int, type Sql, type Statement, textOrNull } from '../sql.ts';
+import { int, type Row, type Sql, type Statement, textOrNull } from '../sql.ts';
 import type { MinuteRing } from './minuteWindow.ts';
 import type { KeyRecord } from './port.ts';
 import { type HeldRow, holdOf } from './sqlRows.ts';
@@ -57,7 +57,7 @@ export interface Book {
   readonly keys: Map<string, StoredKey>;
   /** By key: the tenant's rules and its own. */
   readonly rules: Map<string, readonly StoredRule[]>;
-  /** By rule, latest asked for at the end. */
+  /** By rule: a few windows, the one that was remembered last at the end. */
   readonly meters: Map<string, WindowMeter[]>;
 }
 
@@ -80,33 +80,31 @@ export class Books {
     const kept = this.#kept.get(tenant);
     if (kept && !isFull(kept)) return kept;
     const row = this.#standing.get(tenant);
-    const standing: Standing | null = row
-      ? {
-          archived: int(row, 'archived') !== 0,
-          models: modelList(textOrNull(row, 'models')),
-          latestSecond: int(row, 'latest_second'),
-        }
-      : null;
-    const holds = new Map(
-      this.#holds
-        .all(tenant)
-        .map((held) => holdOf(held))
-        .map((hold) => [hold.requestId, hold]),
-    );
+    const standing = row ? standingOf(row) : null;
+    const open = this.#holds.all(tenant).map(holdOf);
+    const holds = new Map(open.map((hold) => [hold.requestId, hold]));
     const book: Book = { tenant, standing, holds, keys: new Map(), rules: new Map(), meters: new Map() };
     if (standing) this.#kept.set(tenant, book);
     return book;
-  }
-
-  #ended(done: boolean): void {
-    if (!done) for (const tenant of this.#touched) this.#kept.delete(tenant);
-    this.#touched.clear();
   }
 
   /** Its rows were changed by other means than its book. */
   drop(tenant: string): void {
     this.#kept.delete(tenant);
   }
+
+  #ended(done: boolean): void {
+    if (!done) for (const tenant of this.#touched) this.#kept.delete(tenant);
+    this.#touched.clear();
+  }
+}
+
+function standingOf(row: Row): Standing {
+  return {
+    archived: int(row, 'archived') !== 0,
+    models: modelList(textOrNull(row, 'models')),
+    latestSecond: int(row, 'latest_second'),
+  };
 }
 
 function isFull({ keys, rules, meters }: Book): boolean {

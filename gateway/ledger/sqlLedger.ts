@@ -302,21 +302,21 @@ export class SqlLedger implements LedgerStore {
       const resetMs = meter.resetsAtMs === null ? Number.POSITIVE_INFINITY : meter.resetsAtMs - nowMs;
       return { meter, needed, waitMs: passing ? this.#waits.untilMs(meter, needed, book, nowMs) : resetMs, passing };
     });
+    const state = (one: LimitMeter) => stateOf(one, one.source, nowMs);
     const { meter, needed, waitMs, passing } = waits.reduce((most, one) => (one.waitMs > most.waitMs ? one : most));
     return {
       kind,
-      limit: stateOf(meter, meter.source, nowMs),
+      limit: state(meter),
       needed,
       retryAfterMs: passing ? waitMs : null,
-      limits: meters.map((one) => stateOf(one, one.source, nowMs)),
+      limits: meters.map(state),
     };
   }
 
   /** Of a key and its tenant, or of all keys. */
   #limits(tenant: string, keyId: string | null, nowMs: number): LimitState[] {
     const at = { atMs: nowMs, second: this.#second(tenant, nowMs) };
-    const meters = this.#meters.list(this.#books.of(tenant), keyId, at);
-    return meters.map((meter) => stateOf(meter, meter.source, nowMs));
+    return this.#meters.list(this.#books.of(tenant), keyId, at);
   }
 
   /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */

@@ -70,10 +70,10 @@ export class SqlMeters {
     );
   }
 
-  /** The meters of a key and its tenant, or of all keys. */
-  list(book: Book, keyId: string | null, at: Instant): LimitMeter[] {
+  /** The limits of a key and its tenant, or of all keys. */
+  list(book: Book, keyId: string | null, at: Instant): LimitState[] {
     const rules = keyId === null ? this.#rules.all(book.tenant) : this.#rules.of(book, keyId);
-    return rules.map((rule) => limitMeter(rule, this.#opened(book, rule, at), at.atMs, null));
+    return rules.map((rule) => stateOf(rule, this.#opened(book, rule, at), at.atMs));
   }
 
   /** Books a reservation in meters that were just opened for it; as they are after it. */
