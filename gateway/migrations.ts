@@ -235,6 +235,25 @@ const STEPS: readonly SchemaStep[] = [
     CREATE INDEX entries_by_tenant ON entries (tenant, reserved_ms);
     `,
   },
+  {
+    // What a request writes it shares with others: entries are indexed by tenant in sorted runs, one at a time, and the latest second is the ledger's.
+    ledger: `
+    CREATE TABLE entry_runs (
+      run INTEGER PRIMARY KEY, first INTEGER NOT NULL, through INTEGER NOT NULL, earliest_ms INTEGER NOT NULL, latest_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE indexed_entries (
+      run INTEGER NOT NULL, tenant TEXT NOT NULL, reserved_ms INTEGER NOT NULL, sequence INTEGER NOT NULL,
+      PRIMARY KEY (run, tenant, reserved_ms, sequence)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO indexed_entries SELECT 1, tenant, reserved_ms, sequence FROM entries ORDER BY tenant, reserved_ms, sequence;
+    INSERT INTO entry_runs
+      SELECT 1, min(sequence), max(sequence), min(reserved_ms), max(reserved_ms) FROM entries HAVING count(*) > 0;
+    DROP INDEX entries_by_tenant;
+    CREATE TABLE ledger_clock (latest_second INTEGER NOT NULL) STRICT;
+    INSERT INTO ledger_clock SELECT coalesce(max(latest_second), 0) FROM tenants;
+    ALTER TABLE tenants DROP COLUMN latest_second;
+    `,
+  },
 ];
 
 /** Of a database that holds everything. */

@@ -43,6 +43,9 @@ import { SqlUsage } from './usage/sqlUsage.ts';
 
 /** The usage table follows the ledger within this, reading it brings it up to date at once; and what was left is looked after. */
 const UPKEEP_INTERVAL_MS = 1000;
+/** Keys and projects that are remembered, as the ledger remembers its books; nobody else changes them. */
+const MAX_PRESENTED_KEYS = 131_072;
+const ONLY_ONE = { projects: 131_072, validMs: Number.POSITIVE_INFINITY };
 /** A pool that fell silent is out so much later at most. */
 const POOLS_INTERVAL_MS = 1000;
 /** While draining, connections that fell idle are closed this often: kept alive they would hold the server open. */
@@ -55,7 +58,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   mkdirSync(section.dataDir, { recursive: true, mode: 0o700 });
   const random = randomPool();
   const unlock = lockFolder(section.dataDir);
-  const keyring = keyringOf(openSecrets(section, random));
+  const keyring = keyringOf(openSecrets(section, random), MAX_PRESENTED_KEYS);
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
   const clock = systemClock;
   const ledger = new SqlLedger(db);
@@ -98,7 +101,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     settings: { ...section.defaults, ...section.limits, billing: section.billing },
     ...{ keyring, ledger, usage, metrics, registry, pools, publicPrefixes, settler, clock, random, log },
     tracer: gatewayTracer(),
-    directory: new CachedDirectory(central, () => db.cutLog(), clock),
+    directory: new CachedDirectory(central, () => db.cutLog(), clock, ONLY_ONE),
     prices: new RememberedPrices(central),
     adminKeys: new SqlAdminKeys(central),
     audit,

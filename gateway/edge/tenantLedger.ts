@@ -23,6 +23,8 @@ import { ObjectSql } from './objectSql.ts';
 import { poolClients, webPorts } from './pools.ts';
 import { Upkeep } from './upkeep.ts';
 
+/** An object that wakes reads those that are in no run yet. */
+const ENTRIES_PER_RUN = 1024;
 /** After a round that could not even begin: a configuration or a storage that has to be mended. */
 const ALARM_RETRY_MS = 30_000;
 
@@ -40,7 +42,7 @@ export class TenantLedger extends DurableObject<EdgeEnv> implements TenantRpc {
     super(ctx, env);
     const sql = new ObjectSql(ctx.storage);
     this.#newerSchema = newerSchema(() => migrate(sql, LEDGER_MIGRATIONS));
-    this.store = new SqlLedger(sql);
+    this.store = new SqlLedger(sql, { entriesPerRun: ENTRIES_PER_RUN });
     if (this.#newerSchema === null)
       void ctx.blockConcurrencyWhile(async () => {
         this.#alarmAtMs = await ctx.storage.getAlarm();

@@ -4,7 +4,7 @@ import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import type { Pepper } from './apiKey.ts';
 import { TenantCaches } from './cacheScope.ts';
-import { PresentedKeys } from './presentedKeys.ts';
+import { MAX_PRESENTED_KEYS, PresentedKeys } from './presentedKeys.ts';
 
 export interface Keyring {
   adminKey: string;
@@ -24,11 +24,11 @@ export interface Keyring {
   idempotencySecret: KeyObject;
 }
 
-export function createKeyring(secrets: {
-  adminKey: string;
-  namespaceSecret: KeyObject;
-  peppers: readonly Pepper[];
-}): Keyring {
+/** `presentedKeys`: so many are remembered (presentedKeys.ts). */
+export function createKeyring(
+  secrets: { adminKey: string; namespaceSecret: KeyObject; peppers: readonly Pepper[] },
+  presentedKeys = MAX_PRESENTED_KEYS,
+): Keyring {
   const derive = (purpose: string) =>
     createSecretKey(createHmac('sha256', secrets.namespaceSecret).update(purpose).digest());
   const newestPepper = [...secrets.peppers].sort((a, b) => b.version - a.version)[0];
@@ -38,7 +38,7 @@ export function createKeyring(secrets: {
   return {
     adminKey: secrets.adminKey,
     tagSecret,
-    presented: new PresentedKeys(tagSecret, secrets.peppers),
+    presented: new PresentedKeys(tagSecret, secrets.peppers, presentedKeys),
     peppers: secrets.peppers,
     newestPepper,
     cacheSecret,

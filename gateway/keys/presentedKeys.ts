@@ -5,17 +5,18 @@ import { LRUCache } from 'lru-cache';
 import type { KeyPresented } from '../ledger/port.ts';
 import { keyHashes, type Pepper, projectOfKey } from './apiKey.ts';
 
-/** About 500 bytes each. */
-const MAX_KEYS = 10_000;
+/** That are remembered, unless a host has room for more: about 500 bytes each. */
+export const MAX_PRESENTED_KEYS = 10_000;
 
 export class PresentedKeys {
   readonly #tagSecret: KeyObject;
   readonly #peppers: readonly Pepper[];
-  readonly #known = new LRUCache<string, KeyPresented>({ max: MAX_KEYS });
+  readonly #known: LRUCache<string, KeyPresented>;
 
-  constructor(tagSecret: KeyObject, peppers: readonly Pepper[]) {
+  constructor(tagSecret: KeyObject, peppers: readonly Pepper[], most: number) {
     this.#tagSecret = tagSecret;
     this.#peppers = peppers;
+    this.#known = new LRUCache({ max: most });
   }
 
   /** undefined for a typo, a forgery, or another installation's key. */

@@ -8,11 +8,8 @@ export interface Secrets {
   peppers: readonly { version: number; secretHex: string }[];
 }
 
-export function keyringOf({ adminKey, namespaceSecretHex, peppers }: Secrets): Keyring {
+export function keyringOf({ adminKey, namespaceSecretHex, peppers }: Secrets, presentedKeys?: number): Keyring {
   const secretKey = (hex: string) => createSecretKey(Buffer.from(hex, 'hex'));
-  return createKeyring({
-    adminKey,
-    namespaceSecret: secretKey(namespaceSecretHex),
-    peppers: peppers.map(({ version, secretHex }) => ({ version, secret: secretKey(secretHex) })),
-  });
+  const peppered = peppers.map(({ version, secretHex }) => ({ version, secret: secretKey(secretHex) }));
+  return createKeyring({ adminKey, namespaceSecret: secretKey(namespaceSecretHex), peppers: peppered }, presentedKeys);
 }

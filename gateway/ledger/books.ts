@@ -2,7 +2,7 @@
 // All of a book stands in the database or follows from it, and goes with the process: what has changed past a book drops it, and so does a
 // transaction that was undone.
 //
-//   book ── standing      archived, models, latest second
+//   book ── standing      archived, models
 //        ├─ keys, rules   those that were asked for
 //        ├─ holds         all that are open
 //        └─ meters        of windows that were asked for: settled as stored, held as the holds say
@@ -13,8 +13,8 @@ import type { KeyRecord } from './port.ts';
 import { type HeldRow, holdOf } from './sqlRows.ts';
 import { modelList, type StoredRule } from './sqlRules.ts';
 
-/** Tenants; a book takes a few KiB, and half of one for each request that runs. */
-const MAX_BOOKS = 8192;
+/** Tenants; a book takes about 1.5 KiB, and half of one for each request that runs. */
+const MAX_BOOKS = 131_072;
 /** Keys, and rules that have meters, of one book: with more it is begun anew. */
 const MAX_BOOK_KEYS = 256;
 const MAX_BOOK_METERS = 4096;
@@ -23,8 +23,6 @@ const MAX_BOOK_METERS = 4096;
 export interface Standing {
   archived: boolean;
   models: readonly string[] | null;
-  /** The latest second that the tenant's minutes were booked in. */
-  latestSecond: number;
 }
 
 export interface StoredKey {
@@ -34,6 +32,8 @@ export interface StoredKey {
   pepperVersion: number;
   /** Of a value that was replaced. */
   goodUntilMs: number | null;
+  /** When its row says that it was last used; the record itself may know better. */
+  storedUseMs: number | null;
 }
 
 /** A rule's counters in one window. */
@@ -69,7 +69,7 @@ export class Books {
   readonly #touched = new Set<string>();
 
   constructor(db: Sql) {
-    this.#standing = db.prepare('SELECT archived, models, latest_second FROM tenants WHERE id = ?');
+    this.#standing = db.prepare('SELECT archived, models FROM tenants WHERE id = ?');
     this.#holds = db.prepare('SELECT * FROM holds WHERE tenant = ? ORDER BY reserved_ms, request_id');
     db.onEnd((done) => this.#ended(done));
   }
@@ -88,9 +88,19 @@ export class Books {
     return book;
   }
 
+  /** If there is one. */
+  peek(tenant: string): Book | undefined {
+    return this.#kept.peek(tenant);
+  }
+
   /** Its rows were changed by other means than its book. */
   drop(tenant: string): void {
     this.#kept.delete(tenant);
+  }
+
+  /** The same of all tenants. */
+  dropAll(): void {
+    this.#kept.clear();
   }
 
   #ended(done: boolean): void {
@@ -100,11 +110,7 @@ export class Books {
 }
 
 function standingOf(row: Row): Standing {
-  return {
-    archived: int(row, 'archived') !== 0,
-    models: modelList(textOrNull(row, 'models')),
-    latestSecond: int(row, 'latest_second'),
-  };
+  return { archived: int(row, 'archived') !== 0, models: modelList(textOrNull(row, 'models')) };
 }
 
 function isFull({ keys, rules, meters }: Book): boolean {

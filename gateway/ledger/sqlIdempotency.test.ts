@@ -19,7 +19,7 @@ beforeEach(() => open({ records: 3, answerBytes: 20 }));
 async function open(bounds: IdempotencyBounds): Promise<void> {
   db = new SqliteStore(new DatabaseSync(':memory:'));
   migrate(db, MIGRATIONS);
-  ledger = new SqlLedger(db, bounds);
+  ledger = new SqlLedger(db, { idempotency: bounds });
   await ledger.openTenant(TENANT);
   const times = { createdAtMs: NOON, lastUsedAtMs: null, expiresAtMs: null };
   const names = { id: 'key_1', tenant: TENANT, serviceAccountId: null, name: 'k', redacted: '', models: null };

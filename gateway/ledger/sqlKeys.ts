@@ -6,8 +6,10 @@ import type { Book, StoredKey } from './books.ts';
 import type { KeyChange, KeyRecord, KeyRefusal, KeyRotation, KeyStraggler } from './port.ts';
 import { modelList } from './sqlRules.ts';
 
-/** A key's last use is written at most this often: it is for people, not for bills. */
+/** A key's last use is noted at most this often: it is for people, not for bills. */
 const LAST_USED_RESOLUTION_MS = 60_000;
+/** It is written less often, since its page is that of few other keys; whoever asks is told what is noted. */
+const LAST_USED_WRITTEN_MS = 15 * 60_000;
 
 export interface Authenticated {
   key: KeyRecord;
@@ -45,9 +47,10 @@ export class SqlKeys {
       this.#rehash.run(newest.pepperVersion, newest.hash, found.hash);
       book.keys.delete(found.hash);
     }
-    if (nowMs - (key.lastUsedAtMs ?? 0) >= LAST_USED_RESOLUTION_MS) {
+    if (nowMs - (key.lastUsedAtMs ?? 0) >= LAST_USED_RESOLUTION_MS) found.key = { ...key, lastUsedAtMs: nowMs };
+    if (nowMs - (found.storedUseMs ?? 0) >= LAST_USED_WRITTEN_MS) {
       this.#used.run(nowMs, key.id);
-      found.key = { ...key, lastUsedAtMs: nowMs };
+      found.storedUseMs = nowMs;
     }
     return { key, allowedModels: both(standing.models, key.models) };
   }
@@ -65,8 +68,14 @@ export class SqlKeys {
     });
   }
 
-  list(tenant: string): KeyRecord[] {
-    return this.#db.prepare('SELECT * FROM keys WHERE tenant = ? ORDER BY created_ms, id').all(tenant).map(keyOf);
+  /** `book`: the tenant's, if there is one. */
+  list(tenant: string, book: Book | undefined): KeyRecord[] {
+    const noted = new Map([...(book?.keys.values() ?? [])].map(({ key }) => [key.id, key.lastUsedAtMs]));
+    return this.#db
+      .prepare('SELECT * FROM keys WHERE tenant = ? ORDER BY created_ms, id')
+      .all(tenant)
+      .map(keyOf)
+      .map((key) => ({ ...key, lastUsedAtMs: noted.get(key.id) ?? key.lastUsedAtMs }));
   }
 
   change(tenant: string, keyId: string, { name, expiresAtMs, models }: KeyChange): boolean {
@@ -138,7 +147,7 @@ export class SqlKeys {
     const row = this.#find.get(hash, tenant);
     if (!row) return undefined;
     const stored = {
-      ...{ key: keyOf(row), hash: text(row, 'hash') },
+      ...{ key: keyOf(row), hash: text(row, 'hash'), storedUseMs: intOrNull(row, 'last_used_ms') },
       ...{ pepperVersion: int(row, 'pepper_version'), goodUntilMs: intOrNull(row, 'good_until_ms') },
     };
     keys.set(hash, stored);

@@ -4,29 +4,36 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { ledgerConformance } from '../../test/support/ledgerConformance.ts';
+import { describe, expect, test } from 'vitest';
+import { ledgerConformance, type OpenLedger } from '../../test/support/ledgerConformance.ts';
+import { ledgerHistories } from '../../test/support/ledgerHistories.ts';
 import { MIGRATIONS } from '../migrations.ts';
 import { int } from '../sql.ts';
 import { openDatabase } from '../sqlite.ts';
-import { SqlLedger } from './sqlLedger.ts';
+import { type LedgerOptions, SqlLedger } from './sqlLedger.ts';
 
-ledgerConformance('the SQLite ledger', async () => {
+async function openLedger(options: LedgerOptions = {}): Promise<OpenLedger> {
   const folder = mkdtempSync(join(tmpdir(), 'hearth-ledger-'));
   const open = () => openDatabase(join(folder, 'ledger.sqlite'), 'NORMAL', MIGRATIONS);
   let db = open();
   return {
-    ledger: new SqlLedger(db),
+    ledger: new SqlLedger(db, options),
     async reopen() {
       db.close();
       db = open();
-      return new SqlLedger(db);
+      return new SqlLedger(db, options);
     },
     async close() {
       db.close();
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+ledgerConformance('the SQLite ledger', openLedger);
+
+describe('with runs of three entries', () => {
+  ledgerHistories(() => openLedger({ entriesPerRun: 3 }), 200);
 });
 
 function withFolder<T>(work: (path: string) => T): T {

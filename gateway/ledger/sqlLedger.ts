@@ -7,7 +7,9 @@ import { int, type Sql, text, textOrNull } from '../sql.ts';
 import { atLeast, withinHold } from './bill.ts';
 import { type Book, Books } from './books.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
+import { ENTRIES_PER_RUN, EntryRuns } from './entryRuns.ts';
 import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
+import { LedgerClock } from './ledgerClock.ts';
 import type { LimitState, Metric } from './limits.ts';
 import { earliestOfMinute, ledgerSecond, oldestSecond } from './minuteWindow.ts';
 import type {
@@ -36,27 +38,38 @@ import { SqlKeys } from './sqlKeys.ts';
 import { type Booking, type LimitMeter, SqlMeters, stateOf } from './sqlMeters.ts';
 import { entryOf, type HeldRow, heldOf, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
 import { modelList, SqlRules } from './sqlRules.ts';
+import { SqlSums } from './sqlSums.ts';
 import { SqlWaits } from './sqlWaits.ts';
+
+export interface LedgerOptions {
+  idempotency?: IdempotencyBounds;
+  /** See entryRuns.ts. */
+  entriesPerRun?: number;
+}
 
 export class SqlLedger implements LedgerStore {
   readonly #db: Sql;
   readonly #books: Books;
   readonly #keys: SqlKeys;
   readonly #rules: SqlRules;
+  readonly #runs: EntryRuns;
+  readonly #clock: LedgerClock;
   readonly #meters: SqlMeters;
   readonly #waits: SqlWaits;
   readonly #idempotency: SqlIdempotency;
   readonly #statements: LedgerStatements;
 
   /** `db` has the schema of migrations.ts. */
-  constructor(db: Sql, bounds: IdempotencyBounds = IDEMPOTENCY_BOUNDS) {
+  constructor(db: Sql, { idempotency = IDEMPOTENCY_BOUNDS, entriesPerRun = ENTRIES_PER_RUN }: LedgerOptions = {}) {
     this.#db = db;
     this.#books = new Books(db);
-    this.#idempotency = new SqlIdempotency(db, bounds);
+    this.#idempotency = new SqlIdempotency(db, idempotency);
     this.#keys = new SqlKeys(db);
     this.#rules = new SqlRules(db);
-    this.#meters = new SqlMeters(db, this.#rules);
-    this.#waits = new SqlWaits(db);
+    this.#runs = new EntryRuns(db, entriesPerRun);
+    this.#clock = new LedgerClock(db);
+    this.#meters = new SqlMeters(db, this.#rules, new SqlSums(db, this.#runs), this.#clock);
+    this.#waits = new SqlWaits(db, this.#runs);
     this.#statements = prepareLedger(db);
   }
 
@@ -70,7 +83,7 @@ export class SqlLedger implements LedgerStore {
       const conflict = standing && conflictOf(standing, requestId);
       if (conflict) return { kind: conflict };
       const keyId = known.key.id;
-      const second = this.#second(tenant, nowMs);
+      const second = this.#second(nowMs);
       const booking: Booking = { keyId, model, atMs: nowMs, second };
       const book = this.#books.of(tenant);
       const meters = this.#meters.open(book, booking, price);
@@ -168,10 +181,11 @@ export class SqlLedger implements LedgerStore {
       const { keyId, model, pool, price, reservedAtMs, second } = hold;
       const cost = costOf(price, bill);
       this.#statements.deleteHold.run(tenant, requestId);
-      this.#statements.insertEntry.run(
+      const entry = this.#statements.insertEntry.get(
         ...[requestId, tenant, keyId, model, pool, inputTokens, cachedInputTokens, outputTokens, outcome],
         ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
       );
+      this.#runs.add(tenant, int(entry, 'sequence'));
       const settled = { requests: 1, tokens: inputTokens + outputTokens, spend: cost, concurrent: 0 };
       const moved = (metric: Metric) => ({ settled: settled[metric], held: -heldOf(hold, metric) });
       this.#meters.move(book, bookingOf(hold), moved);
@@ -263,7 +277,7 @@ export class SqlLedger implements LedgerStore {
   }
 
   async keys(tenant: string): Promise<KeyRecord[]> {
-    return this.#keys.list(tenant);
+    return this.#keys.list(tenant, this.#books.peek(tenant));
   }
 
   async changeKey(tenant: string, keyId: string, change: KeyChange): Promise<boolean> {
@@ -315,30 +329,27 @@ export class SqlLedger implements LedgerStore {
 
   /** Of a key and its tenant, or of all keys. */
   #limits(tenant: string, keyId: string | null, nowMs: number): LimitState[] {
-    const at = { atMs: nowMs, second: this.#second(tenant, nowMs) };
+    const at = { atMs: nowMs, second: this.#second(nowMs) };
     return this.#meters.list(this.#books.of(tenant), keyId, at);
   }
 
   /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */
-  #second(tenant: string, nowMs: number): number {
-    const { standing } = this.#books.of(tenant);
-    const latest = standing?.latestSecond ?? 0;
+  #second(nowMs: number): number {
+    const { latest } = this.#clock;
     const second = ledgerSecond(latest, nowMs);
-    if (second === latest) return second;
-    this.#statements.setSecond.run(second, tenant);
-    if (standing) standing.latestSecond = second;
-    if (second < latest) {
-      this.#meters.forgetMinutes(tenant);
-      for (const table of ['holds', 'entries'])
-        this.#db
-          .prepare(
-            `UPDATE ${table} SET booked_second = CASE WHEN booked_second >= ?1 THEN ?2 ELSE 0 END
-             WHERE tenant = ?3 AND booked_second >= ?4 AND reserved_ms >= ?5`,
-          )
-          .run(oldestSecond(latest), second, tenant, oldestSecond(second), earliestOfMinute(second));
-      this.#books.drop(tenant);
-    }
+    if (second !== latest) this.#clock.latest = second;
+    if (second < latest) this.#setBack(latest, second);
     return second;
+  }
+
+  #setBack(latest: number, second: number): void {
+    const fromMs = earliestOfMinute(second);
+    const rebooked = [oldestSecond(latest), second, oldestSecond(second), fromMs];
+    this.#statements.rebookHolds.run(...rebooked);
+    for (const { first, last } of this.#runs.since(fromMs))
+      this.#statements.rebookEntries.run(...rebooked, first, last);
+    this.#meters.forgetMinutes();
+    this.#books.dropAll();
   }
 }
 

@@ -5,11 +5,12 @@ import type { Price } from '../prices/price.ts';
 import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement } from '../sql.ts';
 import type { Book, WindowMeter } from './books.ts';
 import type { HoldBounds, Meter } from './decide.ts';
+import type { LedgerClock } from './ledgerClock.ts';
 import { amountOf, countsFor, countsUnder, type KeptRule, type LimitState, type Metric, unitsOf } from './limits.ts';
 import { book as booked, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
 import { heldOf } from './sqlRows.ts';
 import type { SqlRules, StoredRule } from './sqlRules.ts';
-import { SqlSums } from './sqlSums.ts';
+import type { SqlSums } from './sqlSums.ts';
 import { type Window, windowAt } from './windows.ts';
 
 /** A closed window's row is kept so long, for clocks that go back over its end; after that it would be made anew from the sums. */
@@ -38,17 +39,20 @@ type Instant = Pick<Booking, 'atMs' | 'second'>;
 type Change = Pick<WindowMeter, 'settled' | 'held'>;
 
 export class SqlMeters {
+  readonly #db: Sql;
   readonly #rules: SqlRules;
   readonly #sums: SqlSums;
+  readonly #clock: LedgerClock;
   readonly #select: Statement;
   readonly #insert: Statement;
   readonly #update: Statement;
   readonly #prune: Statement;
-  readonly #deleteMinutes: Statement;
 
-  constructor(db: Sql, rules: SqlRules) {
+  constructor(db: Sql, rules: SqlRules, sums: SqlSums, clock: LedgerClock) {
+    this.#db = db;
     this.#rules = rules;
-    this.#sums = new SqlSums(db);
+    this.#sums = sums;
+    this.#clock = clock;
     this.#select = db.prepare(
       `SELECT start_ms, end_ms, settled, ring FROM meters
        WHERE tenant = ?1 AND limit_id = ?2 AND start_ms <= ?3 AND (end_ms IS NULL OR end_ms > ?3)`,
@@ -60,7 +64,6 @@ export class SqlMeters {
       'UPDATE meters SET settled = ?, ring = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
     );
     this.#prune = db.prepare('DELETE FROM meters WHERE tenant = ? AND limit_id = ? AND end_ms < ?');
-    this.#deleteMinutes = db.prepare('DELETE FROM meters WHERE tenant = ? AND ring IS NOT NULL');
   }
 
   /** The meters that a request would be booked in. */
@@ -101,8 +104,8 @@ export class SqlMeters {
   }
 
   /** The clock was set back: minutes are made anew from the rows. A ring may have lost what counts again. */
-  forgetMinutes(tenant: string): void {
-    this.#deleteMinutes.run(tenant);
+  forgetMinutes(): void {
+    this.#db.prepare('DELETE FROM meters WHERE ring IS NOT NULL').run();
   }
 
   #counting(book: Book, { keyId, model }: Booking): StoredRule[] {
@@ -122,7 +125,7 @@ export class SqlMeters {
       ?.find(({ startMs, endMs }) => startMs <= at.atMs && (endMs === null || at.atMs < endMs));
     if (kept) return kept;
     const row = this.#select.get(book.tenant, rule.id, at.atMs);
-    return row && keep(book, rule, meterOf(row, book, rule));
+    return row && keep(book, rule, this.#meterOf(row, book, rule));
   }
 
   #make(book: Book, rule: StoredRule, { atMs, second }: Instant): WindowMeter {
@@ -130,13 +133,32 @@ export class SqlMeters {
     if (rule.window === 'minute') {
       const settled = this.#sums.minute(tenant, rule, second);
       this.#insert.run(tenant, rule.id, 0, null, totals(settled).settled, encodeRing(settled));
-      return keep(book, rule, minuteOf(settled, book, rule));
+      return keep(book, rule, this.#minuteOf(settled, book, rule));
     }
     const window = windowAt(rule.window === 'none' ? 'lifetime' : rule.window, rule.timeZone, atMs);
     const settled = this.#sums.window(tenant, rule, window);
     this.#insert.run(tenant, rule.id, window.startMs, window.endMs, settled, null);
     this.#prune.run(tenant, rule.id, window.startMs - KEEP_CLOSED_WINDOWS_MS);
     return keep(book, rule, { ...window, settled, held: heldIn(window, book, rule), ring: null });
+  }
+
+  #meterOf(row: Row, book: Book, rule: StoredRule): WindowMeter {
+    const ring = bytesOrNull(row, 'ring');
+    if (ring) return this.#minuteOf(decodeRing(ring), book, rule);
+    const window = { startMs: int(row, 'start_ms'), endMs: intOrNull(row, 'end_ms') };
+    return { ...window, settled: int(row, 'settled'), held: heldIn(window, book, rule), ring: null };
+  }
+
+  #minuteOf(settled: MinuteRing, book: Book, rule: StoredRule): WindowMeter {
+    const held = holdsUnder(book, rule).map((hold) => ({
+      second: hold.second,
+      settled: 0,
+      held: heldOf(hold, rule.metric),
+    }));
+    const counting = held.filter((bucket) => bucket.held > 0);
+    const bySecond = [...settled, ...counting].sort((a, b) => a.second - b.second);
+    const ring = slide(bySecond, this.#clock.latest);
+    return { startMs: 0, endMs: null, ...totals(ring), ring };
   }
 }
 
@@ -146,25 +168,6 @@ function keep(book: Book, rule: StoredRule, meter: WindowMeter): WindowMeter {
   if (windows.length === MAX_WINDOWS) windows.shift();
   windows.push(meter);
   return meter;
-}
-
-function meterOf(row: Row, book: Book, rule: StoredRule): WindowMeter {
-  const ring = bytesOrNull(row, 'ring');
-  if (ring) return minuteOf(decodeRing(ring), book, rule);
-  const window = { startMs: int(row, 'start_ms'), endMs: intOrNull(row, 'end_ms') };
-  return { ...window, settled: int(row, 'settled'), held: heldIn(window, book, rule), ring: null };
-}
-
-function minuteOf(settled: MinuteRing, book: Book, rule: StoredRule): WindowMeter {
-  const held = holdsUnder(book, rule).map((hold) => ({
-    second: hold.second,
-    settled: 0,
-    held: heldOf(hold, rule.metric),
-  }));
-  const counting = held.filter((bucket) => bucket.held > 0);
-  const bySecond = [...settled, ...counting].sort((a, b) => a.second - b.second);
-  const ring = slide(bySecond, book.standing?.latestSecond ?? 0);
-  return { startMs: 0, endMs: null, ...totals(ring), ring };
 }
 
 function heldIn({ startMs, endMs }: Window, book: Book, rule: StoredRule): number {

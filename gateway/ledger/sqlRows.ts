@@ -18,11 +18,19 @@ export type LedgerStatements = Record<
   | 'selectEntry'
   | 'selectOutbox'
   | 'acknowledge'
-  | 'setSecond',
+  | 'rebookHolds'
+  | 'rebookEntries',
   Statement
 >;
 
 const PRICE_COLUMNS = 'price_version, input_price, cached_input_price, output_price';
+
+/**
+ * To second ?2 what counts at the latest one, ?1 being the oldest that does; what had left it is away. Of what was reserved from ?4, by a clock that
+ * was wrong, in second ?3 or later.
+ */
+const REBOOK = `SET booked_second = CASE WHEN booked_second >= ?1 THEN ?2 ELSE 0 END
+  WHERE booked_second >= ?3 AND reserved_ms >= ?4`;
 
 export function prepareLedger(db: Sql): LedgerStatements {
   return {
@@ -48,14 +56,15 @@ export function prepareLedger(db: Sql): LedgerStatements {
     insertEntry: db.prepare(
       `INSERT INTO entries (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, ${PRICE_COLUMNS},
          cost_nano, reserved_ms, booked_second, settled_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence`,
     ),
     selectEntry: db.prepare('SELECT 1 FROM entries WHERE tenant = ? AND request_id = ?'),
     selectOutbox: db.prepare(
       'SELECT * FROM entries WHERE sequence > (SELECT sequence FROM acknowledged) ORDER BY sequence LIMIT ?',
     ),
     acknowledge: db.prepare('UPDATE acknowledged SET sequence = max(sequence, ?)'),
-    setSecond: db.prepare('UPDATE tenants SET latest_second = ? WHERE id = ?'),
+    rebookHolds: db.prepare(`UPDATE holds ${REBOOK}`),
+    rebookEntries: db.prepare(`UPDATE entries ${REBOOK} AND sequence BETWEEN ?5 AND ?6`),
   };
 }
 

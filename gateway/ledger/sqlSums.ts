@@ -2,6 +2,7 @@
 // that its meter is moved along.
 import { MAX_NANO_USD } from '../prices/price.ts';
 import { int, type Row, type Sql, type Statement } from '../sql.ts';
+import { type EntryRuns, FOUND } from './entryRuns.ts';
 import type { Metric } from './limits.ts';
 import { earliestOfMinute, type MinuteRing, oldestSecond, slide } from './minuteWindow.ts';
 import type { StoredRule } from './sqlRules.ts';
@@ -16,23 +17,24 @@ const SUMS: Readonly<Record<Exclude<Metric, 'concurrent'>, string>> = {
 
 export class SqlSums {
   readonly #db: Sql;
+  readonly #runs: EntryRuns;
   /** By their texts, of which there are few; made when they are first asked for. */
   readonly #statements = new Map<string, Statement>();
 
-  constructor(db: Sql) {
+  constructor(db: Sql, runs: EntryRuns) {
     this.#db = db;
+    this.#runs = runs;
   }
 
-  window(tenant: string, rule: StoredRule, { startMs, endMs }: Window): number {
-    const within = 'reserved_ms >= ?3 AND reserved_ms < ?4';
-    const [sum] = this.#sums(rule, tenant, within, [startMs, endMs ?? Number.MAX_SAFE_INTEGER], '');
+  window(tenant: string, rule: StoredRule, window: Window): number {
+    const [sum] = this.#sums(rule, tenant, window, '', null);
     return sum ? int(sum, 'amount') : 0;
   }
 
   minute(tenant: string, rule: StoredRule, second: number): MinuteRing {
-    const within = 'reserved_ms >= ?3 AND booked_second >= ?4';
-    const from = [earliestOfMinute(second), oldestSecond(second)];
-    const sums = this.#sums(rule, tenant, within, from, 'GROUP BY booked_second ORDER BY booked_second');
+    const window = { startMs: earliestOfMinute(second), endMs: null };
+    const group = 'AND booked_second >= ?7 GROUP BY booked_second ORDER BY booked_second';
+    const sums = this.#sums(rule, tenant, window, group, oldestSecond(second));
     return slide(
       sums.map((row) => ({ second: int(row, 'second'), settled: int(row, 'amount'), held: 0 })),
       second,
@@ -42,16 +44,20 @@ export class SqlSums {
   #sums(
     { metric, models, keyId }: StoredRule,
     tenant: string,
-    within: string,
-    values: readonly number[],
+    { startMs, endMs }: Window,
     group: string,
+    oldest: number | null,
   ): Row[] {
     if (metric === 'concurrent') return [];
-    const text = `SELECT coalesce(max(booked_second), 0) AS second, min(coalesce(${SUMS[metric]}, 0), ${MAX_NANO_USD}) AS amount
-      FROM entries WHERE tenant = ?1 AND (?2 = '' OR key_id = ?2) AND ${within}
-      AND ${models ? 'model IN (SELECT value FROM json_each(?5))' : '?5 IS NULL'} ${group}`;
+    const text = `WITH ${FOUND}
+      SELECT coalesce(max(booked_second), 0) AS second, min(coalesce(${SUMS[metric]}, 0), ${MAX_NANO_USD}) AS amount
+      FROM found CROSS JOIN entries USING (sequence)
+      WHERE reserved_ms >= ?2 AND reserved_ms < ?3 AND (?5 = '' OR key_id = ?5)
+      AND ${models ? 'model IN (SELECT value FROM json_each(?6))' : '?6 IS NULL'} ${group}`;
     const statement = this.#statements.get(text) ?? this.#db.prepare(text);
     this.#statements.set(text, statement);
-    return statement.all(tenant, keyId ?? '', ...values, models && JSON.stringify(models));
+    const found = [tenant, startMs, endMs ?? Number.MAX_SAFE_INTEGER, this.#runs.fresh(tenant)];
+    const values = [...found, keyId ?? '', models && JSON.stringify(models)];
+    return statement.all(...values, ...(oldest === null ? [] : [oldest]));
   }
 }
