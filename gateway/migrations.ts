@@ -236,10 +236,12 @@ const STEPS: readonly SchemaStep[] = [
     `,
   },
   {
-    // What a request writes it shares with others: entries are indexed by tenant in sorted runs, one at a time, and the latest second is the ledger's.
+    // What a request writes stands beside what others write: entries are indexed by tenant in sorted runs, meters follow those, each saying through
+    // which entry it counts, and the latest second is the ledger's.
     ledger: `
     CREATE TABLE entry_runs (
-      run INTEGER PRIMARY KEY, first INTEGER NOT NULL, through INTEGER NOT NULL, earliest_ms INTEGER NOT NULL, latest_ms INTEGER NOT NULL
+      run INTEGER PRIMARY KEY, first INTEGER NOT NULL, through INTEGER NOT NULL, earliest_ms INTEGER NOT NULL,
+      latest_ms INTEGER NOT NULL, counted INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE indexed_entries (
       run INTEGER NOT NULL, tenant TEXT NOT NULL, reserved_ms INTEGER NOT NULL, sequence INTEGER NOT NULL,
@@ -247,8 +249,10 @@ const STEPS: readonly SchemaStep[] = [
     ) STRICT, WITHOUT ROWID;
     INSERT INTO indexed_entries SELECT 1, tenant, reserved_ms, sequence FROM entries ORDER BY tenant, reserved_ms, sequence;
     INSERT INTO entry_runs
-      SELECT 1, min(sequence), max(sequence), min(reserved_ms), max(reserved_ms) FROM entries HAVING count(*) > 0;
+      SELECT 1, min(sequence), max(sequence), min(reserved_ms), max(reserved_ms), 1 FROM entries HAVING count(*) > 0;
     DROP INDEX entries_by_tenant;
+    ALTER TABLE meters ADD COLUMN through INTEGER NOT NULL DEFAULT 0;
+    UPDATE meters SET through = (SELECT coalesce(max(sequence), 0) FROM entries);
     CREATE TABLE ledger_clock (latest_second INTEGER NOT NULL) STRICT;
     INSERT INTO ledger_clock SELECT coalesce(max(latest_second), 0) FROM tenants;
     ALTER TABLE tenants DROP COLUMN latest_second;

@@ -3,6 +3,7 @@
 import { createSecretKey } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { getHeapStatistics } from 'node:v8';
 import { createApp } from './app.ts';
 import { LocalAsyncSql } from './asyncSql.ts';
 import { ACTION_ENDS_WITHIN_MS } from './audit/record.ts';
@@ -43,9 +44,10 @@ import { SqlUsage } from './usage/sqlUsage.ts';
 
 /** The usage table follows the ledger within this, reading it brings it up to date at once; and what was left is looked after. */
 const UPKEEP_INTERVAL_MS = 1000;
-/** Keys and projects that are remembered, as the ledger remembers its books; nobody else changes them. */
-const MAX_PRESENTED_KEYS = 131_072;
-const ONLY_ONE = { projects: 131_072, validMs: Number.POSITIVE_INFINITY };
+/** What is remembered of a tenant that asked: its book, its key and its project. */
+const BYTES_PER_TENANT = 3072;
+/** What the requests of so many tenants need is in memory; a quarter of the heap's bound is for it where that is small. */
+const TENANTS = Math.min(131_072, Math.floor(getHeapStatistics().heap_size_limit / 4 / BYTES_PER_TENANT));
 /** A pool that fell silent is out so much later at most. */
 const POOLS_INTERVAL_MS = 1000;
 /** While draining, connections that fell idle are closed this often: kept alive they would hold the server open. */
@@ -58,10 +60,10 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   mkdirSync(section.dataDir, { recursive: true, mode: 0o700 });
   const random = randomPool();
   const unlock = lockFolder(section.dataDir);
-  const keyring = keyringOf(openSecrets(section, random), MAX_PRESENTED_KEYS);
+  const keyring = keyringOf(openSecrets(section, random), TENANTS);
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
   const clock = systemClock;
-  const ledger = new SqlLedger(db);
+  const ledger = new SqlLedger(db, { books: TENANTS });
   const central = new LocalAsyncSql(db);
   const usage = new SqlUsage(central);
   const metrics = new Metrics();
@@ -101,7 +103,10 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     settings: { ...section.defaults, ...section.limits, billing: section.billing },
     ...{ keyring, ledger, usage, metrics, registry, pools, publicPrefixes, settler, clock, random, log },
     tracer: gatewayTracer(),
-    directory: new CachedDirectory(central, () => db.cutLog(), clock, ONLY_ONE),
+    directory: new CachedDirectory(central, () => db.cutLog(), clock, {
+      projects: TENANTS,
+      validMs: Number.POSITIVE_INFINITY,
+    }),
     prices: new RememberedPrices(central),
     adminKeys: new SqlAdminKeys(central),
     audit,

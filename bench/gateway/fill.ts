@@ -10,6 +10,7 @@ import { SqlDirectory } from '../../gateway/directory/sqlDirectory.ts';
 import { drawId } from '../../gateway/ids.ts';
 import { drawApiKey, hashKey } from '../../gateway/keys/apiKey.ts';
 import { keyringOf } from '../../gateway/keys/secrets.ts';
+import { ENTRIES_PER_RUN } from '../../gateway/ledger/entryRuns.ts';
 import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
 import { openSecrets } from '../../gateway/secrets.ts';
@@ -84,4 +85,17 @@ function fillRows(db: DatabaseSync, rows: number, nowMs: number): void {
       FROM entries ORDER BY sequence;
     UPDATE acknowledged SET sequence = ${rows};
   `);
+  const index = db.prepare(
+    `INSERT INTO indexed_entries SELECT ?, tenant, reserved_ms, sequence FROM entries WHERE sequence BETWEEN ? AND ?
+     ORDER BY tenant, reserved_ms, sequence`,
+  );
+  const describe = db.prepare(
+    `INSERT INTO entry_runs SELECT ?, min(sequence), max(sequence), min(reserved_ms), max(reserved_ms), 1 FROM entries
+     WHERE sequence BETWEEN ? AND ?`,
+  );
+  for (let run = 1; run * ENTRIES_PER_RUN <= rows; run++) {
+    const range = [(run - 1) * ENTRIES_PER_RUN + 1, run * ENTRIES_PER_RUN];
+    index.run(run, ...range);
+    describe.run(run, ...range);
+  }
 }

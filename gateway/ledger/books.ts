@@ -13,8 +13,8 @@ import type { KeyRecord } from './port.ts';
 import { type HeldRow, holdOf } from './sqlRows.ts';
 import { modelList, type StoredRule } from './sqlRules.ts';
 
-/** Tenants; a book takes about 1.5 KiB, and half of one for each request that runs. */
-const MAX_BOOKS = 131_072;
+/** Tenants, unless a host has room for more; a book takes about 2 KiB, and half of one for each request that runs. */
+export const MAX_BOOKS = 8192;
 /** Keys, and rules that have meters, of one book: with more it is begun anew. */
 const MAX_BOOK_KEYS = 256;
 const MAX_BOOK_METERS = 4096;
@@ -62,13 +62,14 @@ export interface Book {
 }
 
 export class Books {
-  readonly #kept = new LRUCache<string, Book>({ max: MAX_BOOKS });
+  readonly #kept: LRUCache<string, Book>;
   readonly #standing: Statement;
   readonly #holds: Statement;
   /** Tenants whose books the transaction has had in hand. */
   readonly #touched = new Set<string>();
 
-  constructor(db: Sql) {
+  constructor(db: Sql, most: number) {
+    this.#kept = new LRUCache({ max: most });
     this.#standing = db.prepare('SELECT archived, models FROM tenants WHERE id = ?');
     this.#holds = db.prepare('SELECT * FROM holds WHERE tenant = ? ORDER BY reserved_ms, request_id');
     db.onEnd((done) => this.#ended(done));

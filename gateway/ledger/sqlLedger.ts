@@ -5,7 +5,7 @@ import type { KeyHash } from '../keys/apiKey.ts';
 import { costOf } from '../prices/price.ts';
 import { int, type Sql, text, textOrNull } from '../sql.ts';
 import { atLeast, withinHold } from './bill.ts';
-import { type Book, Books } from './books.ts';
+import { type Book, Books, MAX_BOOKS } from './books.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
 import { ENTRIES_PER_RUN, EntryRuns } from './entryRuns.ts';
 import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
@@ -38,11 +38,15 @@ import { SqlKeys } from './sqlKeys.ts';
 import { type Booking, type LimitMeter, SqlMeters, stateOf } from './sqlMeters.ts';
 import { entryOf, type HeldRow, heldOf, holdOf, type LedgerStatements, prepareLedger, priceValues } from './sqlRows.ts';
 import { modelList, SqlRules } from './sqlRules.ts';
-import { SqlSums } from './sqlSums.ts';
 import { SqlWaits } from './sqlWaits.ts';
+
+/** Tenants whose meters' rows are brought up to date by each settlement while there are any that are late. */
+const COUNTED_AT_ONCE = 8;
 
 export interface LedgerOptions {
   idempotency?: IdempotencyBounds;
+  /** Tenants that are remembered (books.ts). */
+  books?: number;
   /** See entryRuns.ts. */
   entriesPerRun?: number;
 }
@@ -60,15 +64,16 @@ export class SqlLedger implements LedgerStore {
   readonly #statements: LedgerStatements;
 
   /** `db` has the schema of migrations.ts. */
-  constructor(db: Sql, { idempotency = IDEMPOTENCY_BOUNDS, entriesPerRun = ENTRIES_PER_RUN }: LedgerOptions = {}) {
+  constructor(db: Sql, options: LedgerOptions = {}) {
+    const { idempotency = IDEMPOTENCY_BOUNDS, entriesPerRun = ENTRIES_PER_RUN, books = MAX_BOOKS } = options;
     this.#db = db;
-    this.#books = new Books(db);
+    this.#books = new Books(db, books);
     this.#idempotency = new SqlIdempotency(db, idempotency);
     this.#keys = new SqlKeys(db);
     this.#rules = new SqlRules(db);
     this.#runs = new EntryRuns(db, entriesPerRun);
     this.#clock = new LedgerClock(db);
-    this.#meters = new SqlMeters(db, this.#rules, new SqlSums(db, this.#runs), this.#clock);
+    this.#meters = new SqlMeters(db, this.#rules, this.#runs, this.#clock);
     this.#waits = new SqlWaits(db, this.#runs);
     this.#statements = prepareLedger(db);
   }
@@ -180,16 +185,18 @@ export class SqlLedger implements LedgerStore {
       const { inputTokens, cachedInputTokens, outputTokens, outcome } = bill;
       const { keyId, model, pool, price, reservedAtMs, second } = hold;
       const cost = costOf(price, bill);
-      this.#statements.deleteHold.run(tenant, requestId);
-      const entry = this.#statements.insertEntry.get(
-        ...[requestId, tenant, keyId, model, pool, inputTokens, cachedInputTokens, outputTokens, outcome],
-        ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
-      );
-      this.#runs.add(tenant, int(entry, 'sequence'));
       const settled = { requests: 1, tokens: inputTokens + outputTokens, spend: cost, concurrent: 0 };
       const moved = (metric: Metric) => ({ settled: settled[metric], held: -heldOf(hold, metric) });
       this.#meters.move(book, bookingOf(hold), moved);
+      this.#statements.deleteHold.run(tenant, requestId);
+      const sequence = this.#runs.newest + 1;
+      this.#statements.insertEntry.run(
+        ...[sequence, requestId, tenant, keyId, model, pool, inputTokens, cachedInputTokens, outputTokens, outcome],
+        ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
+      );
       book.holds.delete(requestId);
+      this.#runs.add(tenant, sequence);
+      this.#runs.follow(COUNTED_AT_ONCE, (late) => this.#meters.count(late, this.#books.peek(late.tenant)));
       return 'booked';
     });
   }

@@ -1,16 +1,26 @@
-// The counters of limits per window. What is held follows from the holds that are open, and is counted in memory alone; what is settled
-// is a row, which can always be recomputed from the entries: made from their sums when its window is first asked for, and moved along by every
-// settlement after that. A sliding minute is one row with its ring.
+// The counters of limits per window. They are counted in memory: what is held follows from the holds that are open, and what is settled from a row
+// and the entries that came after it (entryRuns.ts), which it is brought up to date with now and then. The row is made from the sum of all
+// entries when its window is first asked for. A sliding minute is one row with its ring.
 import type { Price } from '../prices/price.ts';
-import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement } from '../sql.ts';
+import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, text } from '../sql.ts';
 import type { Book, WindowMeter } from './books.ts';
 import type { HoldBounds, Meter } from './decide.ts';
+import type { EntryRuns, LateTenant } from './entryRuns.ts';
 import type { LedgerClock } from './ledgerClock.ts';
 import { amountOf, countsFor, countsUnder, type KeptRule, type LimitState, type Metric, unitsOf } from './limits.ts';
-import { book as booked, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
+import {
+  book as booked,
+  decodeRing,
+  emptyAtMs,
+  encodeRing,
+  type MinuteBucket,
+  type MinuteRing,
+  slide,
+  totals,
+} from './minuteWindow.ts';
 import { heldOf } from './sqlRows.ts';
 import type { SqlRules, StoredRule } from './sqlRules.ts';
-import type { SqlSums } from './sqlSums.ts';
+import { SqlSums } from './sqlSums.ts';
 import { type Window, windowAt } from './windows.ts';
 
 /** A closed window's row is kept so long, for clocks that go back over its end; after that it would be made anew from the sums. */
@@ -36,32 +46,41 @@ export interface Booking {
 }
 
 type Instant = Pick<Booking, 'atMs' | 'second'>;
+/** A meter as its row has it. */
+type Settled = Omit<WindowMeter, 'held'>;
 type Change = Pick<WindowMeter, 'settled' | 'held'>;
 
 export class SqlMeters {
   readonly #db: Sql;
   readonly #rules: SqlRules;
+  readonly #runs: EntryRuns;
   readonly #sums: SqlSums;
   readonly #clock: LedgerClock;
   readonly #select: Statement;
+  readonly #selectOpen: Statement;
   readonly #insert: Statement;
   readonly #update: Statement;
   readonly #prune: Statement;
 
-  constructor(db: Sql, rules: SqlRules, sums: SqlSums, clock: LedgerClock) {
+  constructor(db: Sql, rules: SqlRules, runs: EntryRuns, clock: LedgerClock) {
     this.#db = db;
     this.#rules = rules;
-    this.#sums = sums;
+    this.#runs = runs;
+    this.#sums = new SqlSums(db, runs);
     this.#clock = clock;
     this.#select = db.prepare(
-      `SELECT start_ms, end_ms, settled, ring FROM meters
+      `SELECT start_ms, end_ms, settled, ring, through FROM meters
        WHERE tenant = ?1 AND limit_id = ?2 AND start_ms <= ?3 AND (end_ms IS NULL OR end_ms > ?3)`,
     );
+    this.#selectOpen = db.prepare(
+      `SELECT limit_id, start_ms, end_ms, settled, ring, through FROM meters
+       WHERE tenant = ? AND (end_ms IS NULL OR end_ms > ?)`,
+    );
     this.#insert = db.prepare(
-      'INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled, ring) VALUES (?, ?, ?, ?, ?, ?)',
+      'INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled, ring, through) VALUES (?, ?, ?, ?, ?, ?, ?)',
     );
     this.#update = db.prepare(
-      'UPDATE meters SET settled = ?, ring = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
+      'UPDATE meters SET settled = ?, ring = ?, through = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
     );
     this.#prune = db.prepare('DELETE FROM meters WHERE tenant = ? AND limit_id = ? AND end_ms < ?');
   }
@@ -89,17 +108,23 @@ export class SqlMeters {
   }
 
   /**
-   * Moves the meters of the windows that a hold was booked in, before its row or its hold in the book is changed. A window without a row is
-   * made later, from what is then true.
+   * Moves the meters of the windows that a hold was booked in, before its entry or its hold in the book is changed. They are moved in memory: one
+   * that isn't there, or has no row, is made later from what is then true.
    */
   move(book: Book, booking: Booking, change: (metric: Metric) => Change): void {
     for (const rule of this.#counting(book, booking)) {
-      const meter = this.#found(book, rule, booking);
-      if (!meter) continue;
-      const changed = change(rule.metric);
-      add(meter, booking.second, changed);
-      if (changed.settled !== 0)
-        this.#update.run(meter.settled, meter.ring && encodeRing(meter.ring), book.tenant, rule.id, meter.startMs);
+      const meter = keptAt(book, rule, booking);
+      if (meter) add(meter, booking.second, change(rule.metric));
+    }
+  }
+
+  /** Brings a tenant's rows up to date, of the windows that its late entries may be in. `book`: if it has one. */
+  count({ tenant, earliestMs }: LateTenant, book: Book | undefined): void {
+    for (const row of this.#selectOpen.all(tenant, earliestMs)) {
+      const [id, startMs] = [text(row, 'limit_id'), int(row, 'start_ms')];
+      const kept = book?.meters.get(id)?.find((meter) => meter.startMs === startMs);
+      const { settled, ring } = kept ?? this.#settled(row, tenant, this.#rules.one(tenant, id));
+      this.#update.run(settled, ring && encodeRing(ring), this.#runs.newest, tenant, id, startMs);
     }
   }
 
@@ -120,46 +145,65 @@ export class SqlMeters {
 
   /** The meter of the window that holds this instant; undefined where nobody has asked for it yet. */
   #found(book: Book, rule: StoredRule, at: Instant): WindowMeter | undefined {
-    const kept = book.meters
-      .get(rule.id)
-      ?.find(({ startMs, endMs }) => startMs <= at.atMs && (endMs === null || at.atMs < endMs));
+    const kept = keptAt(book, rule, at);
     if (kept) return kept;
     const row = this.#select.get(book.tenant, rule.id, at.atMs);
-    return row && keep(book, rule, this.#meterOf(row, book, rule));
+    return row && keep(book, rule, this.#withHeld(this.#settled(row, book.tenant, rule), book, rule));
   }
 
   #make(book: Book, rule: StoredRule, { atMs, second }: Instant): WindowMeter {
     const { tenant } = book;
-    if (rule.window === 'minute') {
-      const settled = this.#sums.minute(tenant, rule, second);
-      this.#insert.run(tenant, rule.id, 0, null, totals(settled).settled, encodeRing(settled));
-      return keep(book, rule, this.#minuteOf(settled, book, rule));
-    }
+    const made = this.#sum(tenant, rule, atMs, second);
+    const { startMs, endMs, settled, ring } = made;
+    this.#insert.run(tenant, rule.id, startMs, endMs, settled, ring && encodeRing(ring), this.#runs.newest);
+    if (endMs !== null) this.#prune.run(tenant, rule.id, startMs - KEEP_CLOSED_WINDOWS_MS);
+    return keep(book, rule, this.#withHeld(made, book, rule));
+  }
+
+  #sum(tenant: string, rule: StoredRule, atMs: number, second: number): Settled {
+    if (rule.window === 'minute') return minuteOf(this.#sums.minute(tenant, rule, second));
     const window = windowAt(rule.window === 'none' ? 'lifetime' : rule.window, rule.timeZone, atMs);
-    const settled = this.#sums.window(tenant, rule, window);
-    this.#insert.run(tenant, rule.id, window.startMs, window.endMs, settled, null);
-    this.#prune.run(tenant, rule.id, window.startMs - KEEP_CLOSED_WINDOWS_MS);
-    return keep(book, rule, { ...window, settled, held: heldIn(window, book, rule), ring: null });
+    return { ...window, settled: this.#sums.window(tenant, rule, window), ring: null };
   }
 
-  #meterOf(row: Row, book: Book, rule: StoredRule): WindowMeter {
-    const ring = bytesOrNull(row, 'ring');
-    if (ring) return this.#minuteOf(decodeRing(ring), book, rule);
+  /** What a row says, and what is late for it. */
+  #settled(row: Row, tenant: string, rule: StoredRule): Settled {
+    const stored = bytesOrNull(row, 'ring');
+    const late = this.#runs.late(tenant, int(row, 'through'));
+    if (stored) {
+      const { latest } = this.#clock;
+      const buckets = late ? this.#sums.minute(tenant, rule, latest, late) : [];
+      return minuteOf(slide(bySecond([...decodeRing(stored), ...buckets]), latest));
+    }
     const window = { startMs: int(row, 'start_ms'), endMs: intOrNull(row, 'end_ms') };
-    return { ...window, settled: int(row, 'settled'), held: heldIn(window, book, rule), ring: null };
+    const more = late ? this.#sums.window(tenant, rule, window, late) : 0;
+    return { ...window, settled: int(row, 'settled') + more, ring: null };
   }
 
-  #minuteOf(settled: MinuteRing, book: Book, rule: StoredRule): WindowMeter {
+  #withHeld(meter: Settled, book: Book, rule: StoredRule): WindowMeter {
+    if (!meter.ring) return { ...meter, held: heldIn(meter, book, rule) };
     const held = holdsUnder(book, rule).map((hold) => ({
       second: hold.second,
       settled: 0,
       held: heldOf(hold, rule.metric),
     }));
     const counting = held.filter((bucket) => bucket.held > 0);
-    const bySecond = [...settled, ...counting].sort((a, b) => a.second - b.second);
-    const ring = slide(bySecond, this.#clock.latest);
+    const ring = slide(bySecond([...meter.ring, ...counting]), this.#clock.latest);
     return { startMs: 0, endMs: null, ...totals(ring), ring };
   }
+}
+
+function minuteOf(ring: MinuteRing): Settled {
+  return { startMs: 0, endMs: null, settled: totals(ring).settled, ring };
+}
+
+function bySecond(buckets: readonly MinuteBucket[]): MinuteBucket[] {
+  return buckets.toSorted((a, b) => a.second - b.second);
+}
+
+/** In memory. */
+function keptAt(book: Book, rule: StoredRule, { atMs }: Pick<Instant, 'atMs'>): WindowMeter | undefined {
+  return book.meters.get(rule.id)?.find(({ startMs, endMs }) => startMs <= atMs && (endMs === null || atMs < endMs));
 }
 
 function keep(book: Book, rule: StoredRule, meter: WindowMeter): WindowMeter {

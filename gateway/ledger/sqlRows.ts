@@ -54,9 +54,9 @@ export function prepareLedger(db: Sql): LedgerStatements {
       `UPDATE holds SET state = 'unresolved' WHERE state = 'held' AND expires_ms <= ? RETURNING tenant`,
     ),
     insertEntry: db.prepare(
-      `INSERT INTO entries (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, ${PRICE_COLUMNS},
+      `INSERT INTO entries (sequence, request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, ${PRICE_COLUMNS},
          cost_nano, reserved_ms, booked_second, settled_ms)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     selectEntry: db.prepare('SELECT 1 FROM entries WHERE tenant = ? AND request_id = ?'),
     selectOutbox: db.prepare(

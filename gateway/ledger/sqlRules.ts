@@ -34,12 +34,14 @@ function ruleOf(row: Row): StoredRule {
 export class SqlRules {
   readonly #db: Sql;
   readonly #selectOf: Statement;
+  readonly #selectOne: Statement;
   readonly #selectAll: Statement;
 
   constructor(db: Sql) {
     this.#db = db;
     const order = 'ORDER BY key_id, set_name, position';
     this.#selectOf = db.prepare(`SELECT * FROM limits WHERE tenant = ? AND key_id IN ('', ?) ${order}`);
+    this.#selectOne = db.prepare('SELECT * FROM limits WHERE tenant = ? AND id = ?');
     this.#selectAll = db.prepare(`SELECT * FROM limits WHERE tenant = ? ${order}`);
   }
 
@@ -55,6 +57,12 @@ export class SqlRules {
   /** Those of a tenant and of all its keys. */
   all(tenant: string): StoredRule[] {
     return this.#selectAll.all(tenant).map(ruleOf);
+  }
+
+  one(tenant: string, id: string): StoredRule {
+    const row = this.#selectOne.get(tenant, id);
+    invariant(row, 'a meter has a rule', { id });
+    return ruleOf(row);
   }
 
   /** How many rules of this owner stay when these sets are replaced. */

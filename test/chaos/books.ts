@@ -9,6 +9,7 @@ import type { Told } from './client.ts';
 import type { PlannedTenant } from './plan.ts';
 
 const row = z.object({
+  sequence: z.int(),
   request_id: z.string(),
   tenant: z.string(),
   pool: z.string(),
@@ -18,6 +19,7 @@ const row = z.object({
 });
 type Row = z.infer<typeof row>;
 const count = z.object({ n: z.int() });
+const meter = z.object({ settled: z.int(), through: z.int() });
 
 export interface StormRecords {
   /** The gateway's database. */
@@ -59,7 +61,7 @@ export function faultsOf({ path, receipts, tenants, told }: StormRecords): strin
       ...notOfReceipts(rows, billed, receipts),
       ...notExportedOnce(rows, usage),
       ...notAsTold(billed, told),
-      ...tenants.flatMap((one) => ofTenant(one, rows, keyed, (limit) => number(limit))),
+      ...tenants.flatMap((one) => ofTenant(one, rows, keyed, all)),
       ...miscounted(all),
     ];
   } finally {
@@ -146,17 +148,23 @@ function ofTenant(
   { name, keyed, lifetimeTokens, tenant }: PlannedTenant,
   rows: readonly Row[],
   keys: ReadonlySet<string>,
-  number: (text: string) => number,
+  all: (text: string) => unknown[],
 ): string[] {
   const mine = rows.filter((one) => one.tenant === tenant.id);
-  const used = mine.reduce((sum, { input, output }) => sum + input + output, 0);
-  const metered = number(
-    `SELECT coalesce(sum(meters.settled), 0) AS n FROM meters JOIN limits ON limits.id = meters.limit_id AND limits.tenant = meters.tenant
-     WHERE limits.tenant = '${tenant.id}' AND limits.metric = 'tokens' AND limits.window = 'lifetime'`,
+  const usedThrough = (last: number) =>
+    mine.filter(({ sequence }) => sequence <= last).reduce((sum, { input, output }) => sum + input + output, 0);
+  const used = usedThrough(Number.POSITIVE_INFINITY);
+  const meters = z.array(meter).parse(
+    all(
+      `SELECT settled, through FROM meters JOIN limits ON limits.id = meters.limit_id AND limits.tenant = meters.tenant
+       WHERE limits.tenant = '${tenant.id}' AND limits.metric = 'tokens' AND limits.window = 'lifetime'`,
+    ),
   );
   return [
     ...(used > lifetimeTokens ? [`${name} used ${used} of ${lifetimeTokens}`] : []),
-    ...(metered === used ? [] : [`${name}: the meter says ${metered}, the rows ${used}`]),
+    ...meters
+      .filter(({ settled, through }) => settled !== usedThrough(through))
+      .map(({ settled, through }) => `${name}: the meter says ${settled}, the rows ${usedThrough(through)}`),
     ...mine
       .filter((one) => keyed && !keys.has(requestOf(one.request_id)))
       .map((one) => `${name}: ${one.request_id} stands under no key`),
