@@ -12,7 +12,8 @@ const OPENING = 50;
 /** For collectors and allocators to come to rest. */
 const SETTLE_MS = 2000;
 
-function residentBytes(pid: number): number {
+/** Of a process. */
+export function residentBytes(pid: number): number {
   const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return Number(kib) * 1024;
 }

@@ -10,6 +10,7 @@ import { ledgerHistories } from '../../test/support/ledgerHistories.ts';
 import { MIGRATIONS } from '../migrations.ts';
 import { int } from '../sql.ts';
 import { openDatabase } from '../sqlite.ts';
+import type { AdmitCommand } from './port.ts';
 import { type LedgerOptions, SqlLedger } from './sqlLedger.ts';
 
 async function openLedger(options: LedgerOptions = {}): Promise<OpenLedger> {
@@ -44,6 +45,86 @@ function withFolder<T>(work: (path: string) => T): T {
   else void result.then(clean, clean);
   return result;
 }
+
+const HASH = { pepperVersion: 1, hash: 'ab'.repeat(32) };
+
+function admission(tenant: string, requestId: string, nowMs: number): AdmitCommand {
+  return {
+    ...{ tenant, hashes: [{ pepperVersion: 1, hash: tenant.slice(-2).repeat(32) }], requestId, model: 'm', pool: 'p' },
+    demand: { promptTokens: 10, promptExact: true, choices: 1, outputTokens: 5, outputFlexible: false },
+    ...{ price: null, nowMs, deadlineMs: nowMs + 1000, expiresMs: nowMs + 2000 },
+  };
+}
+
+test('a clock that was wrong is set right for all tenants of a database, and what counted by it counts from then', () =>
+  withFolder(async (path) => {
+    const db = openDatabase(path, 'NORMAL', MIGRATIONS);
+    const ledger = new SqlLedger(db, { entriesPerRun: 2 });
+    const [noon, ahead] = [Date.UTC(2026, 6, 15, 12), Date.UTC(2026, 6, 15, 13)];
+    const tenants = ['proj_01', 'proj_02', 'proj_03'];
+    for (const tenant of tenants) {
+      await ledger.openTenant(tenant);
+      const key = { id: `key_${tenant}`, tenant, serviceAccountId: null, name: 'k', redacted: '', createdAtMs: 0 };
+      const hash = { pepperVersion: 1, hash: tenant.slice(-2).repeat(32) };
+      await ledger.addKey({ ...key, lastUsedAtMs: null, expiresAtMs: null, models: null }, hash);
+      const rules = [{ metric: 'requests', window: 'minute', limit: 2, models: null, timeZone: 'UTC' } as const];
+      await ledger.putLimits(tenant, [{ keyId: null, set: 'test', rules }], noon - 7_200_000);
+    }
+    const request = async (tenant: string, requestId: string, nowMs: number) => {
+      const { kind } = await ledger.admit(admission(tenant, requestId, nowMs));
+      const bill = { inputTokens: 10, cachedInputTokens: 0, outputTokens: 5, outcome: 'completed' as const };
+      if (kind === 'granted') await ledger.settle({ tenant, requestId, nowMs, bill });
+      return kind;
+    };
+    // By the clock that is an hour ahead: one had left when it was found out, the others count.
+    expect(await request('proj_01', 'a1', ahead - 70_000)).toBe('granted');
+    expect(await request('proj_01', 'a2', ahead)).toBe('granted');
+    for (const id of ['b1', 'b2']) expect(await request('proj_02', id, ahead)).toBe('granted');
+    // Another tenant asks first by the clock that is right.
+    expect(await request('proj_03', 'c1', noon)).toBe('granted');
+    expect(await request('proj_02', 'b3', noon + 1000)).toBe('rate');
+    expect(await request('proj_01', 'a3', noon + 1000)).toBe('granted');
+    expect(await request('proj_01', 'a4', noon + 1000)).toBe('rate');
+    expect(await request('proj_02', 'b3', noon + 62_000)).toBe('granted');
+    db.close();
+  }));
+
+test('a database of the former schema keeps its sums, and new limits count what came before', () =>
+  withFolder(async (path) => {
+    const step = MIGRATIONS.findIndex((text) => text.includes('DROP COLUMN latest_second'));
+    const old = openDatabase(path, 'NORMAL', MIGRATIONS.slice(0, step));
+    const noon = Date.UTC(2026, 6, 15, 12);
+    old.exec(`
+      INSERT INTO tenants (id, latest_second) VALUES ('proj_1', ${noon / 1000}), ('proj_2', 5);
+      INSERT INTO keys VALUES ('key_1', 'proj_1', NULL, 'k', 'sk-…', 1, NULL, NULL, NULL);
+      INSERT INTO key_hashes VALUES ('${HASH.hash}', 'key_1', 1, NULL);
+      INSERT INTO limits VALUES ('proj_1', '', 'test', 0, 'limit_1', 'tokens', 'lifetime', 100, NULL, 'UTC');
+      INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled) VALUES ('proj_1', 'limit_1', 0, NULL, 14);
+    `);
+    for (const [id, tenant, atMs] of [
+      ['r1', 'proj_1', noon - 90_000_000],
+      ['r2', 'proj_2', noon],
+      ['r3', 'proj_1', noon],
+    ])
+      old.exec(
+        `INSERT INTO entries (request_id, tenant, key_id, model, pool, input, cached_input, output, outcome, reserved_ms, settled_ms, booked_second)
+         VALUES ('${id}', '${tenant}', 'key_1', 'm', 'p', 3, 0, 4, 'completed', ${atMs}, ${atMs}, ${Math.floor(Number(atMs) / 1000)})`,
+      );
+    old.close();
+    const db = openDatabase(path, 'NORMAL', MIGRATIONS);
+    const ledger = new SqlLedger(db);
+    expect(await ledger.limits('proj_1', noon)).toMatchObject([{ window: 'lifetime', settled: 14 }]);
+    const rules = (['day', 'month', 'minute'] as const).map((window) => ({
+      ...({ metric: 'tokens', window, limit: 100, models: null, timeZone: 'UTC' } as const),
+    }));
+    expect(await ledger.putLimits('proj_1', [{ keyId: null, set: 'new', rules }], noon)).toMatchObject([
+      { window: 'day', settled: 7 },
+      { window: 'month', settled: 14 },
+      { window: 'minute', settled: 7 },
+      { window: 'lifetime', settled: 14 },
+    ]);
+    db.close();
+  }));
 
 test('a database of a newer schema is refused with the remedy', () =>
   withFolder((path) => {

@@ -395,6 +395,23 @@ export function ledgerConformance(name: string, open: () => Promise<OpenLedger>,
       ).toBe(false);
     });
 
+    test("a key's last use is told to the minute, and to a quarter of an hour after a restart", async () => {
+      const told = async () => (await ledger.keys(TENANT))[0]?.lastUsedAtMs;
+      const use = async (minutes: number): Promise<number | null | undefined> => {
+        await ledger.keyStatus({ tenant: TENANT, hashes: [HASH], nowMs: NOON + minutes * 60_000 });
+        return told();
+      };
+      expect(await told()).toBe(null);
+      expect(await use(0)).toBe(NOON);
+      expect(await use(0.9)).toBe(NOON);
+      expect(await use(5)).toBe(NOON + 5 * 60_000);
+      ledger = await opened.reopen();
+      expect(await told()).toBe(NOON);
+      expect(await use(15)).toBe(NOON + 15 * 60_000);
+      ledger = await opened.reopen();
+      expect(await told()).toBe(NOON + 15 * 60_000);
+    });
+
     test('keys that no newest pepper has hashed yet are listed until they are used', async () => {
       const newest = { pepperVersion: 2, hash: '12'.repeat(32) };
       expect(await ledger.stragglers(TENANT, 1)).toEqual([]);
