@@ -236,8 +236,8 @@ const STEPS: readonly SchemaStep[] = [
     `,
   },
   {
-    // What a request writes stands beside what others write: entries are indexed by tenant in sorted runs, meters follow those, each saying through
-    // which entry it counts, and the latest second is the ledger's.
+    // What a request writes stands beside what others write: entries are indexed by tenant in sorted runs, and meters follow those, each saying
+    // through which entry it counts.
     ledger: `
     CREATE TABLE entry_runs (
       run INTEGER PRIMARY KEY, first INTEGER NOT NULL, through INTEGER NOT NULL, earliest_ms INTEGER NOT NULL,
@@ -253,9 +253,6 @@ const STEPS: readonly SchemaStep[] = [
     DROP INDEX entries_by_tenant;
     ALTER TABLE meters ADD COLUMN through INTEGER NOT NULL DEFAULT 0;
     UPDATE meters SET through = (SELECT coalesce(max(sequence), 0) FROM entries);
-    CREATE TABLE ledger_clock (latest_second INTEGER NOT NULL) STRICT;
-    INSERT INTO ledger_clock SELECT coalesce(max(latest_second), 0) FROM tenants;
-    ALTER TABLE tenants DROP COLUMN latest_second;
     `,
   },
 ];

@@ -44,10 +44,11 @@ import { SqlUsage } from './usage/sqlUsage.ts';
 
 /** The usage table follows the ledger within this, reading it brings it up to date at once; and what was left is looked after. */
 const UPKEEP_INTERVAL_MS = 1000;
-/** What is remembered of a tenant that asked: its book, its key and its project. */
-const BYTES_PER_TENANT = 3072;
-/** What the requests of so many tenants need is in memory; a quarter of the heap's bound is for it where that is small. */
-const TENANTS = Math.min(131_072, Math.floor(getHeapStatistics().heap_size_limit / 4 / BYTES_PER_TENANT));
+/** Of the heap's bound; the rest of it is for the youngest objects (processProtocol.ts). */
+const HEAP_BYTES = Math.max(32e6, getHeapStatistics().heap_size_limit - 200e6);
+/** What the requests of so many tenants need is in memory: their books, and of each a key and a project in some 1.5 kB. */
+const BOOKS_BYTES = Math.min(512e6, HEAP_BYTES / 4);
+const TENANTS = Math.min(131_072, Math.floor(HEAP_BYTES / 8 / 1500));
 /** A pool that fell silent is out so much later at most. */
 const POOLS_INTERVAL_MS = 1000;
 /** While draining, connections that fell idle are closed this often: kept alive they would hold the server open. */
@@ -63,7 +64,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
   const keyring = keyringOf(openSecrets(section, random), TENANTS);
   const db = openDatabase(join(section.dataDir, 'gateway.sqlite'), section.synchronous, MIGRATIONS);
   const clock = systemClock;
-  const ledger = new SqlLedger(db, { books: TENANTS });
+  const ledger = new SqlLedger(db, { booksBytes: BOOKS_BYTES });
   const central = new LocalAsyncSql(db);
   const usage = new SqlUsage(central);
   const metrics = new Metrics();
@@ -187,6 +188,11 @@ async function lookForPools({ pools, clock }: GatewayPorts, signal: AbortSignal)
   }
 }
 
+/** Between requests: each step is a transaction of its own. */
+async function tendLedger(ledger: LedgerStore): Promise<void> {
+  while (await ledger.tend());
+}
+
 async function upkeep(
   { ledger, usage, registry, audit, clock, log }: HostPorts,
   settler: Settler,
@@ -197,6 +203,7 @@ async function upkeep(
     const acknowledge = (entries: readonly LedgerEntry[]) => acknowledgeBooked(registry, entries, log);
     await feedUsage(ledger, usage, acknowledge).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
     await settler.tick();
+    await tendLedger(ledger).catch((error: unknown) => log.error('tend_failed', errorFields(error)));
     const concluded = audit.conclude(clock.now() - ACTION_ENDS_WITHIN_MS);
     await concluded.catch((error: unknown) => log.error('audit_failed', errorFields(error)));
     await clock.sleep(UPKEEP_INTERVAL_MS, signal);

@@ -37,13 +37,11 @@ export class CachedDirectory extends SqlDirectory implements Directory {
   }
 
   override async putServicePolicy(projectId: string, policy: ServicePolicy): Promise<void> {
-    await super.putServicePolicy(projectId, policy);
-    this.#forget(projectId);
+    await super.putServicePolicy(projectId, policy).finally(() => this.#forget(projectId));
   }
 
   override async archiveProject(id: string, atMs: number): Promise<void> {
-    await super.archiveProject(id, atMs);
-    this.#forget(id);
+    await super.archiveProject(id, atMs).finally(() => this.#forget(id));
   }
 
   #forget(projectId: string): void {

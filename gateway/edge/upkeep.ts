@@ -15,6 +15,8 @@ import { Looks } from './looks.ts';
 
 /** Holds that one alarm asks about, one by one; the next goes on. */
 const ASKS_PER_RUN = 100;
+/** Steps of what settlements left to be done (LedgerStore.tend) in one round. */
+const TENDS_PER_RUN = 64;
 /** What has expired under idempotency keys is taken away this much later, many at once; it is replayed no more before that. */
 const SWEEP_DELAY_MS = 600_000;
 /** A usage store that failed is tried again after this. */
@@ -50,10 +52,11 @@ export class Upkeep {
     await this.#ports.pools.refresh();
     await this.#askAbout(await this.#openHolds());
     const fed = await this.#tryFeed();
+    const tended = await this.#tryTend();
     const open = await this.#openHolds();
     this.looks.keep(new Set(open.map(({ requestId }) => requestId)));
     const due = open.map((hold) => this.looks.dueAtMs(hold));
-    if (!fed) due.push(clock.now() + FEED_RETRY_MS);
+    if (!fed || !tended) due.push(clock.now() + FEED_RETRY_MS);
     const keptUntilMs = await ledger.keptUntil();
     if (keptUntilMs !== null) due.push(keptUntilMs + SWEEP_DELAY_MS);
     return due.length === 0 ? null : due.reduce((first, one) => Math.min(first, one));
@@ -74,6 +77,16 @@ export class Upkeep {
       this.#ports.log.error('feed_failed', errorFields(error));
       return false;
     }
+  }
+
+  /** False: there is more to do, or it failed. */
+  async #tryTend(): Promise<boolean> {
+    try {
+      for (let step = 0; step < TENDS_PER_RUN; step++) if (!(await this.#ports.ledger.tend())) return true;
+    } catch (error) {
+      this.#ports.log.error('tend_failed', errorFields(error));
+    }
+    return false;
   }
 
   async #askAbout(open: readonly Hold[]): Promise<void> {

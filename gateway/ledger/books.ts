@@ -2,27 +2,32 @@
 // All of a book stands in the database or follows from it, and goes with the process: what has changed past a book drops it, and so does a
 // transaction that was undone.
 //
-//   book ── standing      archived, models
+//   book ── standing      archived, models, latest second
 //        ├─ keys, rules   those that were asked for
 //        ├─ holds         all that are open
-//        └─ meters        of windows that were asked for: settled as stored, held as the holds say
+//        └─ meters        of windows that were asked for: settled as stored and by late entries (entryRuns.ts), held as the holds say
 import { LRUCache } from 'lru-cache';
 import { int, type Row, type Sql, type Statement, textOrNull } from '../sql.ts';
+import type { EntryRuns } from './entryRuns.ts';
+import { newestOf } from './lateEntries.ts';
 import type { MinuteRing } from './minuteWindow.ts';
 import type { KeyRecord } from './port.ts';
 import { type HeldRow, holdOf } from './sqlRows.ts';
 import { modelList, type StoredRule } from './sqlRules.ts';
 
-/** Tenants, unless a host has room for more; a book takes about 2 KiB, and half of one for each request that runs. */
-export const MAX_BOOKS = 8192;
-/** Keys, and rules that have meters, of one book: with more it is begun anew. */
-const MAX_BOOK_KEYS = 256;
-const MAX_BOOK_METERS = 4096;
+/** Of all books together, as `weightOf` estimates them, unless a host has room for more. */
+export const BOOKS_BYTES = 32 * 1024 * 1024;
+/** Of one book: a larger one is begun anew. */
+const BOOK_BYTES = 4 * 1024 * 1024;
 
 /** What the ledger knows of a tenant itself. */
 export interface Standing {
   archived: boolean;
   models: readonly string[] | null;
+  /** The latest second that the tenant's minutes were booked in. */
+  latestSecond: number;
+  /** The same as its row has it; later ones stand with holds and late entries. */
+  storedSecond: number;
 }
 
 export interface StoredKey {
@@ -59,18 +64,22 @@ export interface Book {
   readonly rules: Map<string, readonly StoredRule[]>;
   /** By rule: a few windows, the one that was remembered last at the end. */
   readonly meters: Map<string, WindowMeter[]>;
+  /** Bytes, when it was last estimated. */
+  weight: number;
 }
 
 export class Books {
+  readonly #runs: EntryRuns;
   readonly #kept: LRUCache<string, Book>;
   readonly #standing: Statement;
   readonly #holds: Statement;
   /** Tenants whose books the transaction has had in hand. */
   readonly #touched = new Set<string>();
 
-  constructor(db: Sql, most: number) {
-    this.#kept = new LRUCache({ max: most });
-    this.#standing = db.prepare('SELECT archived, models FROM tenants WHERE id = ?');
+  constructor(db: Sql, runs: EntryRuns, bytes: number) {
+    this.#runs = runs;
+    this.#kept = new LRUCache({ maxSize: bytes });
+    this.#standing = db.prepare('SELECT archived, models, latest_second FROM tenants WHERE id = ?');
     this.#holds = db.prepare('SELECT * FROM holds WHERE tenant = ? ORDER BY reserved_ms, request_id');
     db.onEnd((done) => this.#ended(done));
   }
@@ -79,18 +88,23 @@ export class Books {
   of(tenant: string): Book {
     this.#touched.add(tenant);
     const kept = this.#kept.get(tenant);
-    if (kept && !isFull(kept)) return kept;
+    if (kept && kept.weight <= BOOK_BYTES) return kept;
     const row = this.#standing.get(tenant);
-    const standing = row ? standingOf(row) : null;
-    const open = this.#holds.all(tenant).map(holdOf);
-    const holds = new Map(open.map((hold) => [hold.requestId, hold]));
-    const book: Book = { tenant, standing, holds, keys: new Map(), rules: new Map(), meters: new Map() };
-    if (standing) this.#kept.set(tenant, book);
+    const holds = this.#holds.all(tenant).map(holdOf);
+    const book: Book = {
+      tenant,
+      standing: row ? this.#standingOf(tenant, row, holds) : null,
+      holds: new Map(holds.map((hold) => [hold.requestId, hold])),
+      ...{ keys: new Map(), rules: new Map(), meters: new Map(), weight: 0 },
+    };
+    book.weight = weightOf(book);
+    if (row) this.#kept.set(tenant, book, { size: book.weight });
     return book;
   }
 
-  /** If there is one. */
+  /** If there is one; it is not remembered any longer for it. */
   peek(tenant: string): Book | undefined {
+    this.#touched.add(tenant);
     return this.#kept.peek(tenant);
   }
 
@@ -99,21 +113,40 @@ export class Books {
     this.#kept.delete(tenant);
   }
 
-  /** The same of all tenants. */
-  dropAll(): void {
-    this.#kept.clear();
+  #standingOf(tenant: string, row: Row, holds: readonly HeldRow[]): Standing {
+    const storedSecond = int(row, 'latest_second');
+    const seconds = [...holds.map(({ second }) => second), ...this.#runs.late(tenant, null).map(newestOf)];
+    return {
+      archived: int(row, 'archived') !== 0,
+      models: modelList(textOrNull(row, 'models')),
+      latestSecond: seconds.reduce((latest, second) => Math.max(latest, second), storedSecond),
+      storedSecond,
+    };
   }
 
   #ended(done: boolean): void {
-    if (!done) for (const tenant of this.#touched) this.#kept.delete(tenant);
+    for (const tenant of this.#touched)
+      if (done) this.#weigh(tenant);
+      else this.#kept.delete(tenant);
     this.#touched.clear();
+  }
+
+  #weigh(tenant: string): void {
+    const book = this.#kept.peek(tenant);
+    if (!book) return;
+    const weight = weightOf(book);
+    if (weight < book.weight * 1.25 && weight > book.weight / 2) return;
+    book.weight = weight;
+    // An entry's size stays what it was as long as its value is the same.
+    this.#kept.delete(tenant);
+    this.#kept.set(tenant, book, { size: weight });
   }
 }
 
-function standingOf(row: Row): Standing {
-  return { archived: int(row, 'archived') !== 0, models: modelList(textOrNull(row, 'models')) };
-}
-
-function isFull({ keys, rules, meters }: Book): boolean {
-  return keys.size > MAX_BOOK_KEYS || rules.size > MAX_BOOK_KEYS || meters.size > MAX_BOOK_METERS;
+/** Bytes, about, as the heap grew by a hundred thousand books of one and of many limits. */
+function weightOf({ keys, rules, meters, holds }: Book): number {
+  let weight = 1024 + 900 * keys.size + 512 * holds.size;
+  for (const own of rules.values()) weight += 64 + 300 * own.length;
+  for (const windows of meters.values()) for (const { ring } of windows) weight += 300 + 72 * (ring?.length ?? 0);
+  return weight;
 }

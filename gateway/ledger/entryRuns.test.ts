@@ -34,6 +34,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(700, 40_000, DAY_MS) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('back' as const), ms: fc.constantFrom(9000, 400_000, DAY_MS) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('reopen' as const) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('tend' as const), steps: fc.integer({ min: 1, max: 5 }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('put' as const), tenant: fc.nat(TENANTS.length - 1) }) },
 );
 
@@ -57,6 +58,7 @@ test('limits are what all entries add up to', async () => {
             db = open();
             ledger = new SqlLedger(db, { entriesPerRun: n });
           }
+          if (one.do === 'tend') for (let step = 0; step < one.steps; step++) await ledger.tend();
           if (one.do === 'put') {
             const sets = [{ keyId: null, set: 'test', rules: RULES }];
             await ledger.putLimits(TENANTS[one.tenant] ?? '', sets, nowMs);
@@ -110,7 +112,7 @@ async function compare(db: SqliteStore, ledger: SqlLedger, nowMs: number): Promi
   const all = (query: string) => db.prepare(query).all();
   for (const tenant of TENANTS) {
     const limits = await ledger.limits(tenant, nowMs);
-    const latest = int(all('SELECT latest_second FROM ledger_clock')[0], 'latest_second');
+    const latest = int(all(`SELECT latest_second FROM tenants WHERE id = '${tenant}'`)[0], 'latest_second');
     const sum = (what: string, where: string) =>
       int(all(`SELECT coalesce(sum(${what}), 0) AS n FROM entries WHERE tenant = '${tenant}' AND ${where}`)[0], 'n');
     const day = Math.floor(nowMs / DAY_MS) * DAY_MS;

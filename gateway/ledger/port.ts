@@ -243,6 +243,11 @@ export interface KeyStraggler {
 export interface LedgerStore extends Ledger {
   /** Marks holds past their expiry as unresolved; how many. Forgets records of idempotency keys past theirs. */
   expire(nowMs: number): Promise<number>;
+  /**
+   * Does some of what settlements left to be done behind them (entryRuns.ts); true while there is more. For a host to call until there isn't,
+   * every second or so: what is left takes memory, and time at the next start.
+   */
+  tend(): Promise<boolean>;
   /** When the next of those records is past its time; null: none is kept. Unix milliseconds. */
   keptUntil(): Promise<number | null>;
   /** Open holds, by tenant and request id, behind `after`. */

@@ -8,7 +8,7 @@ import { modelList } from './sqlRules.ts';
 
 /** A key's last use is noted at most this often: it is for people, not for bills. */
 const LAST_USED_RESOLUTION_MS = 60_000;
-/** It is written less often, since its page is that of few other keys; whoever asks is told what is noted. */
+/** It is written less often, since its page is that of few other keys. What is noted goes with the tenant's book. */
 const LAST_USED_WRITTEN_MS = 15 * 60_000;
 
 export interface Authenticated {
@@ -70,7 +70,7 @@ export class SqlKeys {
 
   /** `book`: the tenant's, if there is one. */
   list(tenant: string, book: Book | undefined): KeyRecord[] {
-    const noted = new Map([...(book?.keys.values() ?? [])].map(({ key }) => [key.id, key.lastUsedAtMs]));
+    const noted = notedUses(book);
     return this.#db
       .prepare('SELECT * FROM keys WHERE tenant = ? ORDER BY created_ms, id')
       .all(tenant)
@@ -114,7 +114,8 @@ export class SqlKeys {
     return true;
   }
 
-  stragglers(tenant: string, newestPepperVersion: number): KeyStraggler[] {
+  stragglers(tenant: string, newestPepperVersion: number, book: Book | undefined): KeyStraggler[] {
+    const noted = notedUses(book);
     return this.#db
       .prepare(
         `SELECT keys.id, keys.last_used_ms, min(key_hashes.pepper_version) AS pepper_version
@@ -125,7 +126,7 @@ export class SqlKeys {
       .map((row) => ({
         keyId: text(row, 'id'),
         pepperVersion: int(row, 'pepper_version'),
-        lastUsedAtMs: intOrNull(row, 'last_used_ms'),
+        lastUsedAtMs: noted.get(text(row, 'id')) ?? intOrNull(row, 'last_used_ms'),
       }));
   }
 
@@ -153,6 +154,14 @@ export class SqlKeys {
     keys.set(hash, stored);
     return stored;
   }
+}
+
+/** By key, of whichever of its values was used last. */
+function notedUses(book: Book | undefined): Map<string, number> {
+  const noted = new Map<string, number>();
+  for (const { key } of book?.keys.values() ?? [])
+    if (key.lastUsedAtMs !== null) noted.set(key.id, Math.max(key.lastUsedAtMs, noted.get(key.id) ?? 0));
+  return noted;
 }
 
 /** What two lists allow together; null allows everything. */

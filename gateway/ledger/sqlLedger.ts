@@ -5,11 +5,11 @@ import type { KeyHash } from '../keys/apiKey.ts';
 import { costOf } from '../prices/price.ts';
 import { int, type Sql, text, textOrNull } from '../sql.ts';
 import { atLeast, withinHold } from './bill.ts';
-import { type Book, Books, MAX_BOOKS } from './books.ts';
+import { BOOKS_BYTES, type Book, Books } from './books.ts';
 import { decide, type HoldBounds, type RefusalKind } from './decide.ts';
 import { ENTRIES_PER_RUN, EntryRuns } from './entryRuns.ts';
 import { conflictOf, demandOf, IDEMPOTENCY_BOUNDS, type IdempotencyBounds } from './idempotency.ts';
-import { LedgerClock } from './ledgerClock.ts';
+import { newestOf } from './lateEntries.ts';
 import type { LimitState, Metric } from './limits.ts';
 import { earliestOfMinute, ledgerSecond, oldestSecond } from './minuteWindow.ts';
 import type {
@@ -40,13 +40,14 @@ import { entryOf, type HeldRow, heldOf, holdOf, type LedgerStatements, prepareLe
 import { modelList, SqlRules } from './sqlRules.ts';
 import { SqlWaits } from './sqlWaits.ts';
 
-/** Tenants whose meters' rows are brought up to date by each settlement while there are any that are late. */
-const COUNTED_AT_ONCE = 8;
+/** Meters' rows that are brought up to date in one go, and keys whose rows are looked for. */
+const ROWS_AT_ONCE = 128;
+const KEYS_AT_ONCE = 64;
 
 export interface LedgerOptions {
   idempotency?: IdempotencyBounds;
-  /** Tenants that are remembered (books.ts). */
-  books?: number;
+  /** For tenants that are remembered (books.ts). */
+  booksBytes?: number;
   /** See entryRuns.ts. */
   entriesPerRun?: number;
 }
@@ -57,7 +58,6 @@ export class SqlLedger implements LedgerStore {
   readonly #keys: SqlKeys;
   readonly #rules: SqlRules;
   readonly #runs: EntryRuns;
-  readonly #clock: LedgerClock;
   readonly #meters: SqlMeters;
   readonly #waits: SqlWaits;
   readonly #idempotency: SqlIdempotency;
@@ -65,15 +65,14 @@ export class SqlLedger implements LedgerStore {
 
   /** `db` has the schema of migrations.ts. */
   constructor(db: Sql, options: LedgerOptions = {}) {
-    const { idempotency = IDEMPOTENCY_BOUNDS, entriesPerRun = ENTRIES_PER_RUN, books = MAX_BOOKS } = options;
+    const { idempotency = IDEMPOTENCY_BOUNDS, entriesPerRun = ENTRIES_PER_RUN, booksBytes = BOOKS_BYTES } = options;
     this.#db = db;
-    this.#books = new Books(db, books);
+    this.#runs = new EntryRuns(db, entriesPerRun);
+    this.#books = new Books(db, this.#runs, booksBytes);
     this.#idempotency = new SqlIdempotency(db, idempotency);
     this.#keys = new SqlKeys(db);
     this.#rules = new SqlRules(db);
-    this.#runs = new EntryRuns(db, entriesPerRun);
-    this.#clock = new LedgerClock(db);
-    this.#meters = new SqlMeters(db, this.#rules, this.#runs, this.#clock);
+    this.#meters = new SqlMeters(db, this.#rules, this.#runs);
     this.#waits = new SqlWaits(db, this.#runs);
     this.#statements = prepareLedger(db);
   }
@@ -88,11 +87,11 @@ export class SqlLedger implements LedgerStore {
       const conflict = standing && conflictOf(standing, requestId);
       if (conflict) return { kind: conflict };
       const keyId = known.key.id;
-      const second = this.#second(nowMs);
+      const { book, second } = this.#bookAt(tenant, nowMs);
       const booking: Booking = { keyId, model, atMs: nowMs, second };
-      const book = this.#books.of(tenant);
       const meters = this.#meters.open(book, booking, price);
       const decision = decide(meters, standing ? demandOf(command.demand, standing) : command.demand);
+      if (decision.kind !== 'granted') this.#storeSecond(book);
       if (decision.kind === 'count_first') return decision;
       if (decision.kind !== 'granted') return this.#refusal(decision.kind, decision.refusing, meters, book, nowMs);
       const { hold, held, outputTokens } = decision;
@@ -195,9 +194,27 @@ export class SqlLedger implements LedgerStore {
         ...[...priceValues(price), cost, reservedAtMs, second, nowMs],
       );
       book.holds.delete(requestId);
-      this.#runs.add(tenant, sequence);
-      this.#runs.follow(COUNTED_AT_ONCE, (late) => this.#meters.count(late, this.#books.peek(late.tenant)));
+      this.#runs.add(tenant, {
+        ...{ sequence, keyId, model, reservedAtMs, second },
+        tokens: settled.tokens,
+        spend: cost,
+      });
       return 'booked';
+    });
+  }
+
+  async tend(): Promise<boolean> {
+    if (!this.#runs.isBehind) return false;
+    return this.#db.commit(() => {
+      this.#runs.writeIfDue();
+      for (let rows = 0, keys = 0; rows < ROWS_AT_ONCE && keys < KEYS_AT_ONCE; keys++) {
+        const late = this.#runs.next();
+        if (!late) break;
+        const book = this.#books.peek(late.tenant);
+        rows += this.#meters.count(late, book);
+        if (late.first) this.#storeLateSecond(late.tenant, book);
+      }
+      return this.#runs.isBehind;
     });
   }
 
@@ -307,7 +324,7 @@ export class SqlLedger implements LedgerStore {
   }
 
   async stragglers(tenant: string, newestPepperVersion: number): Promise<KeyStraggler[]> {
-    return this.#keys.stragglers(tenant, newestPepperVersion);
+    return this.#keys.stragglers(tenant, newestPepperVersion, this.#books.peek(tenant));
   }
 
   /** The limit that the caller must wait for longest, or can't wait for. */
@@ -336,27 +353,52 @@ export class SqlLedger implements LedgerStore {
 
   /** Of a key and its tenant, or of all keys. */
   #limits(tenant: string, keyId: string | null, nowMs: number): LimitState[] {
-    const at = { atMs: nowMs, second: this.#second(nowMs) };
-    return this.#meters.list(this.#books.of(tenant), keyId, at);
+    const { book, second } = this.#bookAt(tenant, nowMs);
+    this.#storeSecond(book);
+    return this.#meters.list(book, keyId, { atMs: nowMs, second });
   }
 
-  /** The second that counts at `nowMs` (minuteWindow.ts), remembered. What had left by the clock that was wrong stays away. */
-  #second(nowMs: number): number {
-    const { latest } = this.#clock;
+  /**
+   * A tenant's book with the second that counts at `nowMs` (minuteWindow.ts), remembered: the hold that is booked in it says it, or
+   * `storeSecond` stores it.
+   */
+  #bookAt(tenant: string, nowMs: number): { book: Book; second: number } {
+    const known = this.#books.of(tenant);
+    const latest = known.standing?.latestSecond ?? 0;
     const second = ledgerSecond(latest, nowMs);
-    if (second !== latest) this.#clock.latest = second;
-    if (second < latest) this.#setBack(latest, second);
-    return second;
+    if (second < latest) this.#setBack(tenant, latest, second);
+    const book = second < latest ? this.#books.of(tenant) : known;
+    if (book.standing) book.standing.latestSecond = second;
+    return { book, second };
   }
 
-  #setBack(latest: number, second: number): void {
-    const fromMs = earliestOfMinute(second);
-    const rebooked = [oldestSecond(latest), second, oldestSecond(second), fromMs];
-    this.#statements.rebookHolds.run(...rebooked);
-    for (const { first, last } of this.#runs.since(fromMs))
-      this.#statements.rebookEntries.run(...rebooked, first, last);
-    this.#meters.forgetMinutes();
-    this.#books.dropAll();
+  #storeSecond({ tenant, standing }: Book): void {
+    if (!standing || standing.latestSecond === standing.storedSecond) return;
+    this.#statements.setSecond.run(standing.latestSecond, tenant);
+    standing.storedSecond = standing.latestSecond;
+  }
+
+  /** Of a tenant whose late entries are counted: they say it no longer. */
+  #storeLateSecond(tenant: string, book: Book | undefined): void {
+    const late = Math.max(...this.#runs.late(tenant, null).map(newestOf));
+    if (book) this.#storeSecond(book);
+    else this.#statements.raiseSecond.run(late, tenant);
+  }
+
+  /** What counted by the clock that was wrong counts from now, and what had left by it stays away. */
+  #setBack(tenant: string, latest: number, second: number): void {
+    const [now, then, fromMs] = [oldestSecond(second), oldestSecond(latest), earliestOfMinute(second)];
+    const fresh = this.#runs.fresh(tenant, null).map(({ sequence }) => sequence);
+    const rebooked = [then, second, now];
+    this.#statements.setSecond.run(second, tenant);
+    this.#statements.rebookHolds.run(tenant, fromMs, ...rebooked);
+    this.#statements.rebookEntries.run(tenant, fromMs, Number.MAX_SAFE_INTEGER, JSON.stringify(fresh), ...rebooked);
+    this.#runs.rebook(tenant, (entry) => {
+      if (entry.second < now || entry.reservedAtMs < fromMs) return entry.second;
+      return entry.second >= then ? second : 0;
+    });
+    this.#meters.forgetMinutes(tenant);
+    this.#books.drop(tenant);
   }
 }
 

@@ -2,25 +2,16 @@
 // and the entries that came after it (entryRuns.ts), which it is brought up to date with now and then. The row is made from the sum of all
 // entries when its window is first asked for. A sliding minute is one row with its ring.
 import type { Price } from '../prices/price.ts';
-import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement, text } from '../sql.ts';
+import { bytesOrNull, int, intOrNull, type Row, type Sql, type Statement } from '../sql.ts';
 import type { Book, WindowMeter } from './books.ts';
 import type { HoldBounds, Meter } from './decide.ts';
-import type { EntryRuns, LateTenant } from './entryRuns.ts';
-import type { LedgerClock } from './ledgerClock.ts';
+import type { EntryRuns, LateKey } from './entryRuns.ts';
+import type { LateEntry } from './lateEntries.ts';
 import { amountOf, countsFor, countsUnder, type KeptRule, type LimitState, type Metric, unitsOf } from './limits.ts';
-import {
-  book as booked,
-  decodeRing,
-  emptyAtMs,
-  encodeRing,
-  type MinuteBucket,
-  type MinuteRing,
-  slide,
-  totals,
-} from './minuteWindow.ts';
+import { book as booked, decodeRing, emptyAtMs, encodeRing, type MinuteRing, slide, totals } from './minuteWindow.ts';
 import { heldOf } from './sqlRows.ts';
 import type { SqlRules, StoredRule } from './sqlRules.ts';
-import { SqlSums } from './sqlSums.ts';
+import { bySecond, SqlSums } from './sqlSums.ts';
 import { type Window, windowAt } from './windows.ts';
 
 /** A closed window's row is kept so long, for clocks that go back over its end; after that it would be made anew from the sums. */
@@ -51,30 +42,27 @@ type Settled = Omit<WindowMeter, 'held'>;
 type Change = Pick<WindowMeter, 'settled' | 'held'>;
 
 export class SqlMeters {
-  readonly #db: Sql;
   readonly #rules: SqlRules;
   readonly #runs: EntryRuns;
   readonly #sums: SqlSums;
-  readonly #clock: LedgerClock;
   readonly #select: Statement;
-  readonly #selectOpen: Statement;
+  readonly #selectBehind: Statement;
   readonly #insert: Statement;
   readonly #update: Statement;
   readonly #prune: Statement;
+  readonly #deleteMinutes: Statement;
 
-  constructor(db: Sql, rules: SqlRules, runs: EntryRuns, clock: LedgerClock) {
-    this.#db = db;
+  constructor(db: Sql, rules: SqlRules, runs: EntryRuns) {
     this.#rules = rules;
     this.#runs = runs;
     this.#sums = new SqlSums(db, runs);
-    this.#clock = clock;
     this.#select = db.prepare(
       `SELECT start_ms, end_ms, settled, ring, through FROM meters
        WHERE tenant = ?1 AND limit_id = ?2 AND start_ms <= ?3 AND (end_ms IS NULL OR end_ms > ?3)`,
     );
-    this.#selectOpen = db.prepare(
-      `SELECT limit_id, start_ms, end_ms, settled, ring, through FROM meters
-       WHERE tenant = ? AND (end_ms IS NULL OR end_ms > ?)`,
+    this.#selectBehind = db.prepare(
+      `SELECT start_ms, end_ms, settled, ring, through FROM meters
+       WHERE tenant = ? AND limit_id = ? AND through < ? AND (end_ms IS NULL OR end_ms > ?)`,
     );
     this.#insert = db.prepare(
       'INSERT INTO meters (tenant, limit_id, start_ms, end_ms, settled, ring, through) VALUES (?, ?, ?, ?, ?, ?, ?)',
@@ -82,6 +70,7 @@ export class SqlMeters {
     this.#update = db.prepare(
       'UPDATE meters SET settled = ?, ring = ?, through = ? WHERE tenant = ? AND limit_id = ? AND start_ms = ?',
     );
+    this.#deleteMinutes = db.prepare('DELETE FROM meters WHERE tenant = ? AND ring IS NOT NULL');
     this.#prune = db.prepare('DELETE FROM meters WHERE tenant = ? AND limit_id = ? AND end_ms < ?');
   }
 
@@ -118,19 +107,28 @@ export class SqlMeters {
     }
   }
 
-  /** Brings a tenant's rows up to date, of the windows that its late entries may be in. `book`: if it has one. */
-  count({ tenant, earliestMs }: LateTenant, book: Book | undefined): void {
-    for (const row of this.#selectOpen.all(tenant, earliestMs)) {
-      const [id, startMs] = [text(row, 'limit_id'), int(row, 'start_ms')];
-      const kept = book?.meters.get(id)?.find((meter) => meter.startMs === startMs);
-      const { settled, ring } = kept ?? this.#settled(row, tenant, this.#rules.one(tenant, id));
-      this.#update.run(settled, ring && encodeRing(ring), this.#runs.newest, tenant, id, startMs);
+  /** Brings the rows of a late key, and of its tenant, up to date; how many. `book`: the tenant's, if there is one. */
+  count({ tenant, keyId, first }: LateKey, book: Book | undefined): number {
+    const rules = this.#rules.stored(tenant, keyId).filter((rule) => first || rule.keyId !== null);
+    let rows = 0;
+    for (const [owner, own] of Map.groupBy(rules, (rule) => rule.keyId)) {
+      const [uncounted = []] = this.#runs.late(tenant, owner);
+      const behind = [uncounted.at(-1)?.sequence ?? 0, earliestOf(uncounted)];
+      for (const rule of own)
+        for (const row of this.#selectBehind.all(tenant, rule.id, ...behind)) {
+          const startMs = int(row, 'start_ms');
+          const kept = book?.meters.get(rule.id)?.find((meter) => meter.startMs === startMs);
+          const { settled, ring } = kept ?? this.#settled(row, tenant, rule, 0);
+          this.#update.run(settled, ring && encodeRing(ring), this.#runs.newest, tenant, rule.id, startMs);
+          rows++;
+        }
     }
+    return rows;
   }
 
   /** The clock was set back: minutes are made anew from the rows. A ring may have lost what counts again. */
-  forgetMinutes(): void {
-    this.#db.prepare('DELETE FROM meters WHERE ring IS NOT NULL').run();
+  forgetMinutes(tenant: string): void {
+    this.#deleteMinutes.run(tenant);
   }
 
   #counting(book: Book, { keyId, model }: Booking): StoredRule[] {
@@ -148,7 +146,7 @@ export class SqlMeters {
     const kept = keptAt(book, rule, at);
     if (kept) return kept;
     const row = this.#select.get(book.tenant, rule.id, at.atMs);
-    return row && keep(book, rule, this.#withHeld(this.#settled(row, book.tenant, rule), book, rule));
+    return row && keep(book, rule, this.#withHeld(this.#settled(row, book.tenant, rule, latestOf(book)), book, rule));
   }
 
   #make(book: Book, rule: StoredRule, { atMs, second }: Instant): WindowMeter {
@@ -167,17 +165,13 @@ export class SqlMeters {
   }
 
   /** What a row says, and what is late for it. */
-  #settled(row: Row, tenant: string, rule: StoredRule): Settled {
+  #settled(row: Row, tenant: string, rule: StoredRule, second: number): Settled {
     const stored = bytesOrNull(row, 'ring');
-    const late = this.#runs.late(tenant, int(row, 'through'));
-    if (stored) {
-      const { latest } = this.#clock;
-      const buckets = late ? this.#sums.minute(tenant, rule, latest, late) : [];
-      return minuteOf(slide(bySecond([...decodeRing(stored), ...buckets]), latest));
-    }
+    const through = int(row, 'through');
+    if (stored) return minuteOf(this.#sums.minuteWithLate(tenant, rule, decodeRing(stored), through, second));
     const window = { startMs: int(row, 'start_ms'), endMs: intOrNull(row, 'end_ms') };
-    const more = late ? this.#sums.window(tenant, rule, window, late) : 0;
-    return { ...window, settled: int(row, 'settled') + more, ring: null };
+    const settled = this.#sums.windowWithLate(tenant, rule, window, int(row, 'settled'), through);
+    return { ...window, settled, ring: null };
   }
 
   #withHeld(meter: Settled, book: Book, rule: StoredRule): WindowMeter {
@@ -188,7 +182,7 @@ export class SqlMeters {
       held: heldOf(hold, rule.metric),
     }));
     const counting = held.filter((bucket) => bucket.held > 0);
-    const ring = slide(bySecond([...meter.ring, ...counting]), this.#clock.latest);
+    const ring = slide(bySecond(meter.ring, counting), latestOf(book));
     return { startMs: 0, endMs: null, ...totals(ring), ring };
   }
 }
@@ -197,8 +191,12 @@ function minuteOf(ring: MinuteRing): Settled {
   return { startMs: 0, endMs: null, settled: totals(ring).settled, ring };
 }
 
-function bySecond(buckets: readonly MinuteBucket[]): MinuteBucket[] {
-  return buckets.toSorted((a, b) => a.second - b.second);
+function latestOf({ standing }: Book): number {
+  return standing?.latestSecond ?? 0;
+}
+
+function earliestOf(entries: readonly LateEntry[]): number {
+  return entries.reduce((earliest, { reservedAtMs }) => Math.min(earliest, reservedAtMs), Number.MAX_SAFE_INTEGER);
 }
 
 /** In memory. */

@@ -3,6 +3,7 @@ import { invariant } from '../invariant.ts';
 import type { Price } from '../prices/price.ts';
 import { int, intOrNull, type Row, type Sql, type SqlValue, type Statement, text, textOrNull } from '../sql.ts';
 import type { BilledOutcome, Released } from './bill.ts';
+import { FOUND } from './entryRuns.ts';
 import { amountOf, type Metric, unitsOf } from './limits.ts';
 import type { Hold, LedgerEntry } from './port.ts';
 
@@ -18,19 +19,14 @@ export type LedgerStatements = Record<
   | 'selectEntry'
   | 'selectOutbox'
   | 'acknowledge'
+  | 'setSecond'
+  | 'raiseSecond'
   | 'rebookHolds'
   | 'rebookEntries',
   Statement
 >;
 
 const PRICE_COLUMNS = 'price_version, input_price, cached_input_price, output_price';
-
-/**
- * To second ?2 what counts at the latest one, ?1 being the oldest that does; what had left it is away. Of what was reserved from ?4, by a clock that
- * was wrong, in second ?3 or later.
- */
-const REBOOK = `SET booked_second = CASE WHEN booked_second >= ?1 THEN ?2 ELSE 0 END
-  WHERE booked_second >= ?3 AND reserved_ms >= ?4`;
 
 export function prepareLedger(db: Sql): LedgerStatements {
   return {
@@ -63,8 +59,17 @@ export function prepareLedger(db: Sql): LedgerStatements {
       'SELECT * FROM entries WHERE sequence > (SELECT sequence FROM acknowledged) ORDER BY sequence LIMIT ?',
     ),
     acknowledge: db.prepare('UPDATE acknowledged SET sequence = max(sequence, ?)'),
-    rebookHolds: db.prepare(`UPDATE holds ${REBOOK}`),
-    rebookEntries: db.prepare(`UPDATE entries ${REBOOK} AND sequence BETWEEN ?5 AND ?6`),
+    setSecond: db.prepare('UPDATE tenants SET latest_second = ? WHERE id = ?'),
+    raiseSecond: db.prepare('UPDATE tenants SET latest_second = max(latest_second, ?) WHERE id = ?'),
+    rebookHolds: db.prepare(
+      `UPDATE holds SET booked_second = CASE WHEN booked_second >= ?3 THEN ?4 ELSE 0 END
+       WHERE tenant = ?1 AND booked_second >= ?5 AND reserved_ms >= ?2`,
+    ),
+    rebookEntries: db.prepare(
+      `WITH ${FOUND} UPDATE entries SET booked_second = CASE WHEN booked_second >= ?5 THEN ?6 ELSE 0 END
+       WHERE sequence IN (SELECT sequence FROM found UNION ALL SELECT value FROM json_each(?4))
+         AND booked_second >= ?7 AND reserved_ms >= ?2`,
+    ),
   };
 }
 

@@ -34,14 +34,12 @@ function ruleOf(row: Row): StoredRule {
 export class SqlRules {
   readonly #db: Sql;
   readonly #selectOf: Statement;
-  readonly #selectOne: Statement;
   readonly #selectAll: Statement;
 
   constructor(db: Sql) {
     this.#db = db;
     const order = 'ORDER BY key_id, set_name, position';
     this.#selectOf = db.prepare(`SELECT * FROM limits WHERE tenant = ? AND key_id IN ('', ?) ${order}`);
-    this.#selectOne = db.prepare('SELECT * FROM limits WHERE tenant = ? AND id = ?');
     this.#selectAll = db.prepare(`SELECT * FROM limits WHERE tenant = ? ${order}`);
   }
 
@@ -49,7 +47,7 @@ export class SqlRules {
   of(book: Book, keyId: string): readonly StoredRule[] {
     const kept = book.rules.get(keyId);
     if (kept) return kept;
-    const rules = this.#selectOf.all(book.tenant, keyId).map(ruleOf);
+    const rules = this.stored(book.tenant, keyId);
     book.rules.set(keyId, rules);
     return rules;
   }
@@ -59,10 +57,9 @@ export class SqlRules {
     return this.#selectAll.all(tenant).map(ruleOf);
   }
 
-  one(tenant: string, id: string): StoredRule {
-    const row = this.#selectOne.get(tenant, id);
-    invariant(row, 'a meter has a rule', { id });
-    return ruleOf(row);
+  /** The same, as they are stored. */
+  stored(tenant: string, keyId: string): StoredRule[] {
+    return this.#selectOf.all(tenant, keyId).map(ruleOf);
   }
 
   /** How many rules of this owner stay when these sets are replaced. */

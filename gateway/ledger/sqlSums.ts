@@ -1,10 +1,11 @@
-// What of a limit's window is settled, added up from the entries: for a window that nobody has asked for yet, and for a limit that is new. After
-// that its meter is moved along.
+// What of a limit's window is settled, added up from the entries: for a window that nobody has asked for yet, and for a limit that is new; and
+// what late entries add to what is known of it.
 import { MAX_NANO_USD } from '../prices/price.ts';
 import { int, type Row, type Sql, type Statement } from '../sql.ts';
 import { type EntryRuns, FOUND } from './entryRuns.ts';
+import { bucketsBehind, newestOf, sumBehind } from './lateEntries.ts';
 import type { Metric } from './limits.ts';
-import { earliestOfMinute, type MinuteRing, oldestSecond, slide } from './minuteWindow.ts';
+import { earliestOfMinute, type MinuteBucket, type MinuteRing, oldestSecond, slide } from './minuteWindow.ts';
 import type { StoredRule } from './sqlRules.ts';
 import type { Window } from './windows.ts';
 
@@ -14,9 +15,6 @@ const SUMS: Readonly<Record<Exclude<Metric, 'concurrent'>, string>> = {
   tokens: 'sum(input + output)',
   spend: 'sum(cost_nano)',
 };
-
-/** As `FOUND`, of the sequences that are given alone. */
-const LATE = 'found (sequence) AS (SELECT value FROM json_each(?4))';
 
 export class SqlSums {
   readonly #db: Sql;
@@ -29,21 +27,32 @@ export class SqlSums {
     this.#runs = runs;
   }
 
-  /** Of its late entries `late`, or of all. */
-  window(tenant: string, rule: StoredRule, window: Window, late: string | null = null): number {
-    const [sum] = this.#sums(rule, tenant, window, '', [], late);
-    return sum ? int(sum, 'amount') : 0;
+  window(tenant: string, rule: StoredRule, window: Window): number {
+    const [sum] = this.#sums(rule, tenant, window, '', []);
+    return atMost(sum ? int(sum, 'amount') : 0, sumBehind(this.#runs.fresh(tenant, rule.keyId), 0, rule, window));
   }
 
-  /** The same of those that may count at `second`. */
-  minute(tenant: string, rule: StoredRule, second: number, late: string | null = null): MinuteRing {
+  minute(tenant: string, rule: StoredRule, second: number): MinuteRing {
     const window = { startMs: earliestOfMinute(second), endMs: null };
-    const group = 'AND booked_second >= ?7 GROUP BY booked_second ORDER BY booked_second';
-    const sums = this.#sums(rule, tenant, window, group, [oldestSecond(second)], late);
-    return slide(
-      sums.map((row) => ({ second: int(row, 'second'), settled: int(row, 'amount'), held: 0 })),
-      second,
-    );
+    const group = 'AND booked_second >= ?6 GROUP BY booked_second';
+    const indexed = this.#sums(rule, tenant, window, group, [oldestSecond(second)]).map((row) => ({
+      ...{ second: int(row, 'second'), settled: int(row, 'amount'), held: 0 },
+    }));
+    return slide(bySecond(indexed, bucketsBehind(this.#runs.fresh(tenant, rule.keyId), 0, rule, second)), second);
+  }
+
+  /** What is settled in a window, when so much is by entries through a sequence. */
+  windowWithLate(tenant: string, rule: StoredRule, window: Window, settled: number, through: number): number {
+    const late = this.#runs.late(tenant, rule.keyId).map((entries) => sumBehind(entries, through, rule, window));
+    return late.reduce(atMost, settled);
+  }
+
+  /** The same of a minute, as it counts at its own newest second or at `second`, if that is later. */
+  minuteWithLate(tenant: string, rule: StoredRule, ring: MinuteRing, through: number, second: number): MinuteRing {
+    const late = this.#runs.late(tenant, rule.keyId);
+    const newest = Math.max(second, ring.at(-1)?.second ?? 0, ...late.map(newestOf));
+    const buckets = late.flatMap((entries) => bucketsBehind(entries, through, rule, newest));
+    return slide(bySecond(ring, buckets), newest);
   }
 
   #sums(
@@ -52,17 +61,23 @@ export class SqlSums {
     { startMs, endMs }: Window,
     group: string,
     values: readonly number[],
-    late: string | null,
   ): Row[] {
     if (metric === 'concurrent') return [];
-    const text = `WITH ${late ? LATE : FOUND}
+    const text = `WITH ${FOUND}
       SELECT coalesce(max(booked_second), 0) AS second, min(coalesce(${SUMS[metric]}, 0), ${MAX_NANO_USD}) AS amount
-      FROM found CROSS JOIN entries USING (sequence)
-      WHERE reserved_ms >= ?2 AND reserved_ms < ?3 AND (?5 = '' OR key_id = ?5)
-      AND ${models ? 'model IN (SELECT value FROM json_each(?6))' : '?6 IS NULL'} ${group}`;
+      FROM found CROSS JOIN entries USING (sequence) WHERE (?4 = '' OR key_id = ?4)
+      AND ${models ? 'model IN (SELECT value FROM json_each(?5))' : '?5 IS NULL'} ${group}`;
     const statement = this.#statements.get(text) ?? this.#db.prepare(text);
     this.#statements.set(text, statement);
-    const found = [tenant, startMs, endMs ?? Number.MAX_SAFE_INTEGER, late ?? this.#runs.fresh(tenant)];
+    const found = [tenant, startMs, endMs ?? Number.MAX_SAFE_INTEGER];
     return statement.all(...found, keyId ?? '', models && JSON.stringify(models), ...values);
   }
+}
+
+function atMost(sum: number, more: number): number {
+  return Math.min(sum + more, MAX_NANO_USD);
+}
+
+export function bySecond(...buckets: readonly (readonly MinuteBucket[])[]): MinuteBucket[] {
+  return buckets.flat().sort((a, b) => a.second - b.second);
 }

@@ -26,6 +26,12 @@ export class SqlWaits {
     );
   }
 
+  /** Those that are in no run yet: their sequences as JSON. */
+  #examples(tenant: string): string {
+    const fresh = this.#runs.fresh(tenant, null).slice(-EXAMPLES);
+    return JSON.stringify(fresh.map(({ sequence }) => sequence));
+  }
+
   /** Milliseconds, at least 1, until `needed` may have room under this limit. */
   untilMs(meter: LimitMeter, needed: number, { tenant, holds }: Book, atMs: number): number {
     if (meter.ring) {
@@ -35,7 +41,7 @@ export class SqlWaits {
     }
     const mean = Math.min(
       MAX_MEAN_MS,
-      Math.max(0, number(this.#mean.get(tenant, this.#runs.fresh(tenant, EXAMPLES)) ?? {}, 'mean')),
+      Math.max(0, number(this.#mean.get(tenant, this.#examples(tenant)) ?? {}, 'mean')),
     );
     const looked: RunningHold[] = [];
     for (const hold of holds.values()) {

@@ -108,7 +108,12 @@ const step = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('keep' as const), of: fc.nat(63) }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('expire' as const, 'reopen' as const, 'remake' as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constantFrom('expire' as const, 'reopen' as const, 'remake' as const, 'tend' as const),
+    }),
+  },
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -238,6 +243,7 @@ async function follow(opened: OpenLedger, naive: NaiveLedger, steps: readonly St
     if (one.do === 'wait') nowMs += one.seconds * 1000 + 137;
     if (one.do === 'back') nowMs -= one.seconds * 1000;
     if (one.do === 'reopen') ledger = await opened.reopen();
+    if (one.do === 'tend') await ledger.tend();
     if (one.do === 'remake') {
       naive.tick(nowMs);
       await put(ledger, [], nowMs);
