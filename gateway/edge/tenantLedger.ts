@@ -42,13 +42,17 @@ export class TenantLedger extends DurableObject<EdgeEnv> implements TenantRpc {
     super(ctx, env);
     const sql = new ObjectSql(ctx.storage);
     this.#newerSchema = newerSchema(() => migrate(sql, LEDGER_MIGRATIONS));
-    this.store = new SqlLedger(sql, { entriesPerRun: ENTRIES_PER_RUN });
+    this.store = new SqlLedger(sql, { entriesPerRun: this.entriesPerRun });
     if (this.#newerSchema === null)
       void ctx.blockConcurrencyWhile(async () => {
         this.#alarmAtMs = await ctx.storage.getAlarm();
         const open = (await this.store.holds({ limit: 1 })).length + (await this.store.outbox(1)).length;
         if (open > 0 && this.#alarmAtMs === null) this.#wakeAt(systemClock.now());
       });
+  }
+
+  protected get entriesPerRun(): number {
+    return ENTRIES_PER_RUN;
   }
 
   async run<N extends CommandName>(name: N, args: Parameters<Ledger[N]>): Promise<Answer<CommandResult<N>>> {

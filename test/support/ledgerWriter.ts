@@ -4,7 +4,7 @@ import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
 import { openDatabase } from '../../gateway/sqlite.ts';
 
-const ledger = new SqlLedger(openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS));
+const ledger = new SqlLedger(openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS), { entriesPerRun: 7 });
 const tenant = 'proj_writer';
 const hash = { pepperVersion: 1, hash: '00'.repeat(32) };
 const createdAtMs = Date.now();
@@ -34,4 +34,5 @@ for (let n = 0; ; n++) {
   const bill = { inputTokens: 10, cachedInputTokens: 0, outputTokens: n % 20, outcome: 'completed' as const };
   await ledger.settle({ tenant, requestId, bill, nowMs });
   writeSync(1, `${requestId}\n`);
+  if (n % 3 === 0) await ledger.tend();
 }
