@@ -143,9 +143,12 @@ export class Books {
   }
 }
 
-/** Bytes, about, as the heap grew by a hundred thousand books of one and of many limits. */
-function weightOf({ keys, rules, meters, holds }: Book): number {
-  let weight = 1024 + 900 * keys.size + 512 * holds.size;
+/**
+ * Bytes, about, as the heap grew by books of few and of many limits; without holds, which are there whether they are remembered or not, and
+ * are bounded by how many requests run.
+ */
+function weightOf({ keys, rules, meters }: Book): number {
+  let weight = 1024 + 900 * keys.size;
   for (const own of rules.values()) weight += 64 + 300 * own.length;
   for (const windows of meters.values()) for (const { ring } of windows) weight += 300 + 72 * (ring?.length ?? 0);
   return weight;

@@ -65,17 +65,22 @@ function append(keys: Map<string, LateEntry[]>, entry: LateEntry): void {
 
 type Counting = Pick<KeptRule, 'metric' | 'models'>;
 
-function amountOf(metric: Metric, { tokens, spend }: LateEntry): number {
-  return { requests: 1, tokens, spend, concurrent: 0 }[metric];
-}
+const AMOUNTS: Readonly<Record<Metric, (entry: LateEntry) => number>> = {
+  requests: () => 1,
+  tokens: ({ tokens }) => tokens,
+  spend: ({ spend }) => spend,
+  concurrent: () => 0,
+};
 
 /** What is settled in a window by entries behind a sequence. */
 export function sumBehind(entries: readonly LateEntry[], through: number, rule: Counting, window: Window): number {
+  const amountOf = AMOUNTS[rule.metric];
+  const untilMs = window.endMs ?? Number.POSITIVE_INFINITY;
   let sum = 0;
-  for (const entry of behind(entries, through)) {
-    const { reservedAtMs } = entry;
-    if (reservedAtMs < window.startMs || (window.endMs !== null && reservedAtMs >= window.endMs)) continue;
-    if (countsFor(rule, entry.model)) sum += amountOf(rule.metric, entry);
+  for (let i = entries.length - 1; i >= 0 && entries[i]!.sequence > through; i--) {
+    const entry = entries[i]!;
+    const within = entry.reservedAtMs >= window.startMs && entry.reservedAtMs < untilMs;
+    if (within && countsFor(rule, entry.model)) sum += amountOf(entry);
   }
   return sum;
 }
@@ -87,13 +92,16 @@ export function bucketsBehind(
   rule: Counting,
   second: number,
 ): MinuteBucket[] {
+  const amountOf = AMOUNTS[rule.metric];
   const [oldest, earliestMs] = [oldestSecond(second), earliestOfMinute(second)];
   const buckets = new Map<number, MinuteBucket>();
-  for (const entry of behind(entries, through)) {
+  for (let i = entries.length - 1; i >= 0 && entries[i]!.sequence > through; i--) {
+    const entry = entries[i]!;
     if (entry.second < oldest || entry.reservedAtMs < earliestMs || !countsFor(rule, entry.model)) continue;
-    const bucket = buckets.get(entry.second) ?? { second: entry.second, settled: 0, held: 0 };
-    bucket.settled += amountOf(rule.metric, entry);
-    buckets.set(entry.second, bucket);
+    const settled = amountOf(entry);
+    const bucket = buckets.get(entry.second);
+    if (bucket) bucket.settled += settled;
+    else if (settled > 0) buckets.set(entry.second, { second: entry.second, settled, held: 0 });
   }
   return [...buckets.values()];
 }
@@ -101,8 +109,4 @@ export function bucketsBehind(
 /** The latest second of any of them; 0: there are none. */
 export function newestOf(entries: readonly LateEntry[]): number {
   return entries.reduce((latest, { second }) => Math.max(latest, second), 0);
-}
-
-function* behind(entries: readonly LateEntry[], through: number): Generator<LateEntry> {
-  for (let i = entries.length - 1; i >= 0 && entries[i]!.sequence > through; i--) yield entries[i]!;
 }
