@@ -73,8 +73,8 @@ export async function scale(
     execFileSync('sync');
     for (const one of arms) {
       await untilReady(one.contender.target.port);
-      // Not measured: compilers and files get warm, and whoever asks again has asked.
-      const count = one.asking === 'again' ? Math.max(warming, one.tenants) : warming;
+      // Not measured: compilers and files get warm, for as long in each of those that are compared, and whoever asks again has asked.
+      const count = one.asking === 'again' ? Math.max(warming, tenants) : warming;
       await ask(
         one,
         Array.from({ length: count }, (_, i) => i % one.tenants),

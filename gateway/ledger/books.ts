@@ -66,6 +66,8 @@ export interface Book {
   readonly meters: Map<string, WindowMeter[]>;
   /** Bytes, when it was last estimated. */
   weight: number;
+  /** It has more keys, rules or meters since then. */
+  grown: boolean;
 }
 
 export class Books {
@@ -95,7 +97,7 @@ export class Books {
       tenant,
       standing: row ? this.#standingOf(tenant, row, holds) : null,
       holds: new Map(holds.map((hold) => [hold.requestId, hold])),
-      ...{ keys: new Map(), rules: new Map(), meters: new Map(), weight: 0 },
+      ...{ keys: new Map(), rules: new Map(), meters: new Map(), weight: 0, grown: false },
     };
     book.weight = weightOf(book);
     if (row) this.#kept.set(tenant, book, { size: book.weight });
@@ -133,15 +135,18 @@ export class Books {
 
   #weigh(tenant: string): void {
     const book = this.#kept.peek(tenant);
-    if (!book) return;
-    const weight = weightOf(book);
-    if (weight < book.weight * 1.25 && weight > book.weight / 2) return;
-    book.weight = weight;
+    if (!book?.grown) return;
+    book.weight = weightOf(book);
+    book.grown = false;
     // An entry's size stays what it was as long as its value is the same.
     this.#kept.delete(tenant);
-    this.#kept.set(tenant, book, { size: weight });
+    this.#kept.set(tenant, book, { size: book.weight });
   }
 }
+
+/** Of a meter; one of a minute has a ring, of eight seconds here: it may be of one or of sixty-one. */
+const METER_BYTES = 300;
+const RING_BYTES = 8 * 72;
 
 /**
  * Bytes, about, as the heap grew by books of few and of many limits; without holds, which are there whether they are remembered or not, and
@@ -150,6 +155,7 @@ export class Books {
 function weightOf({ keys, rules, meters }: Book): number {
   let weight = 1024 + 900 * keys.size;
   for (const own of rules.values()) weight += 64 + 300 * own.length;
-  for (const windows of meters.values()) for (const { ring } of windows) weight += 300 + 72 * (ring?.length ?? 0);
+  for (const windows of meters.values())
+    for (const { ring } of windows) weight += METER_BYTES + (ring ? RING_BYTES : 0);
   return weight;
 }

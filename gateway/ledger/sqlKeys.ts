@@ -144,14 +144,15 @@ export class SqlKeys {
     return undefined;
   }
 
-  #stored({ tenant, keys }: Book, hash: string): StoredKey | undefined {
-    const row = this.#find.get(hash, tenant);
+  #stored(book: Book, hash: string): StoredKey | undefined {
+    const row = this.#find.get(hash, book.tenant);
     if (!row) return undefined;
     const stored = {
       ...{ key: keyOf(row), hash: text(row, 'hash'), storedUseMs: intOrNull(row, 'last_used_ms') },
       ...{ pepperVersion: int(row, 'pepper_version'), goodUntilMs: intOrNull(row, 'good_until_ms') },
     };
-    keys.set(hash, stored);
+    book.keys.set(hash, stored);
+    book.grown = true;
     return stored;
   }
 }

@@ -209,6 +209,7 @@ function keep(book: Book, rule: StoredRule, meter: WindowMeter): WindowMeter {
   if (windows.length === 0) book.meters.set(rule.id, windows);
   if (windows.length === MAX_WINDOWS) windows.shift();
   windows.push(meter);
+  book.grown = true;
   return meter;
 }
 

@@ -49,6 +49,7 @@ export class SqlRules {
     if (kept) return kept;
     const rules = this.stored(book.tenant, keyId);
     book.rules.set(keyId, rules);
+    book.grown = true;
     return rules;
   }
 
