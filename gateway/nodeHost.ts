@@ -17,6 +17,7 @@ import { keyringOf } from './keys/secrets.ts';
 import { SqlAdminKeys } from './keys/sqlAdminKeys.ts';
 import type { LedgerEntry, LedgerStore } from './ledger/port.ts';
 import { SqlLedger } from './ledger/sqlLedger.ts';
+import { tendLedger } from './ledger/tend.ts';
 import { createListener, type Listener, listen, watchCertificate } from './listener.ts';
 import { errorFields, type Log } from './log.ts';
 import { type Gauge, Metrics } from './metrics.ts';
@@ -190,11 +191,6 @@ async function lookForPools({ pools, clock }: GatewayPorts, signal: AbortSignal)
   }
 }
 
-/** Among requests: each step is a work like theirs. */
-async function tendLedger(ledger: LedgerStore): Promise<void> {
-  for (let step = 0; step < TENDS_PER_ROUND; step++) if (!(await ledger.tend())) return;
-}
-
 async function upkeep(
   { ledger, usage, registry, audit, clock, log }: HostPorts,
   settler: Settler,
@@ -205,7 +201,7 @@ async function upkeep(
     const acknowledge = (entries: readonly LedgerEntry[]) => acknowledgeBooked(registry, entries, log);
     await feedUsage(ledger, usage, acknowledge).catch((error: unknown) => log.error('feed_failed', errorFields(error)));
     await settler.tick();
-    await tendLedger(ledger).catch((error: unknown) => log.error('tend_failed', errorFields(error)));
+    await tendLedger(ledger, TENDS_PER_ROUND).catch((error: unknown) => log.error('tend_failed', errorFields(error)));
     const concluded = audit.conclude(clock.now() - ACTION_ENDS_WITHIN_MS);
     await concluded.catch((error: unknown) => log.error('audit_failed', errorFields(error)));
     await clock.sleep(UPKEEP_INTERVAL_MS, signal);

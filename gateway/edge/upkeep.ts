@@ -3,6 +3,7 @@
 // than once, or fail half-way: everything here may be repeated, and only what is done is forgotten.
 import type { Clock } from '../clock.ts';
 import { type Hold, type LedgerStore, MAX_LEDGER_PAGE } from '../ledger/port.ts';
+import { tendLedger } from '../ledger/tend.ts';
 import { errorFields, type Log } from '../log.ts';
 import type { PoolDirectory } from '../pools/directory.ts';
 import type { PoolRegistry } from '../relay/poolRegistry.ts';
@@ -82,11 +83,11 @@ export class Upkeep {
   /** False: there is more to do, or it failed. */
   async #tryTend(): Promise<boolean> {
     try {
-      for (let step = 0; step < TENDS_PER_RUN; step++) if (!(await this.#ports.ledger.tend())) return true;
+      return await tendLedger(this.#ports.ledger, TENDS_PER_RUN);
     } catch (error) {
       this.#ports.log.error('tend_failed', errorFields(error));
+      return false;
     }
-    return false;
   }
 
   async #askAbout(open: readonly Hold[]): Promise<void> {

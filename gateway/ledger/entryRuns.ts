@@ -135,14 +135,14 @@ export class EntryRuns {
 
   /** Writes the next run, if it is time and the one before is counted. */
   writeIfDue(): void {
-    const { fresh, newest, run: uncounted } = this.#read();
-    if (uncounted !== null || !this.#isDue(this.#read())) return;
+    const late = this.#read();
+    if (late.run !== null || !this.#isDue(late)) return;
     const last = this.#last.get();
     const [run, through] = [int(last, 'run') + 1, int(last, 'through')];
     this.#write.run(run, through);
     this.#close.run(run, through);
     this.#moved = true;
-    this.#kept = { uncounted: fresh, run, lookedUp: '', queue: [], fresh: new LateEntries(), newest };
+    this.#kept = { ...late, uncounted: late.fresh, run, fresh: new LateEntries() };
   }
 
   /** Whose meters are next to count the uncounted run; who asks again has counted them. null: all have. */

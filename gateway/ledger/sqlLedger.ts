@@ -380,9 +380,8 @@ export class SqlLedger implements LedgerStore {
 
   /** Of a tenant whose late entries are counted: they say it no longer. */
   #storeLateSecond(tenant: string, book: Book | undefined): void {
-    const late = Math.max(...this.#runs.late(tenant, null).map(newestOf));
     if (book) this.#storeSecond(book);
-    else this.#statements.raiseSecond.run(late, tenant);
+    else this.#statements.raiseSecond.run(Math.max(...this.#runs.late(tenant, null).map(newestOf)), tenant);
   }
 
   /** What counted by the clock that was wrong counts from now, and what had left by it stays away. */
