@@ -48,6 +48,8 @@ export class ScriptedUpstream {
   /** What every route answers, as one that is starting. */
   loading = false;
   readonly seen: Seen[] = [];
+  /** What it tells of its queue. */
+  waiting = 3;
   /** Generations that run, and those whose client left. */
   running = 0;
   left = 0;
@@ -118,7 +120,7 @@ export class ScriptedUpstream {
       return json(200, { object: 'list', data: [{ id: this.model, object: 'model', ...entry }] });
     if (path === '/health') return void response.writeHead(200).end();
     if (path === info?.path) return json(200, info.body);
-    if (path === metrics.path) return void response.writeHead(200).end(metrics.text(this.running, 3, 0.25));
+    if (path === metrics.path) return void response.writeHead(200).end(metrics.text(this.running, this.waiting, 0.25));
     const count = counting[path];
     if (count) return json(200, count(this.#countOf(body)));
     if (path !== '/v1/chat/completions' && path !== '/v1/completions') return refuse(404, 'Not Found');
