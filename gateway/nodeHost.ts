@@ -37,6 +37,7 @@ import { acknowledgeBooked } from './relay/receipts.ts';
 import { Settler } from './relay/settler.ts';
 import { ROUTING_POLICIES } from './routing/policies.ts';
 import { openSecrets } from './secrets.ts';
+import { keepLogShort } from './shortLog.ts';
 import { lockFolder, openDatabase } from './sqlite.ts';
 import { gatewayTracer } from './trace.ts';
 import { SerialTurns } from './turns.ts';
@@ -142,6 +143,7 @@ export async function startGateway(section: GatewaySection, log: Log): Promise<G
     upkeep({ ...ports, ledger }, settler, signal),
     lookForPools(ports, signal),
     watchCertificate(server, section, { clock, log, signal }),
+    keepLogShort(db, { clock, log, signal }),
   ];
 
   async function stop(): Promise<void> {

@@ -22,14 +22,17 @@ interface Waiting {
   fail(error: unknown): void;
 }
 
-/**
- * Pages of log (64 MiB) before they are carried into the database file, for which this process waits for the disk: rarely, and then each
- * page that was written often is carried once.
- */
-const LOG_PAGES = 16_384;
+/** Pages of log (64 MiB) before they are carried into the database file: rarely, and then each page that was written often is carried once. */
+export const LOG_PAGES = 16_384;
 
 /** Pages kept in memory: those that the requests of many tenants touch, which would be read again for each. */
 export const CACHE_KIB = 64 * 1024;
+
+/** Of the log, those that are not in the database file yet. */
+export function uncarriedPages(db: DatabaseSync): number {
+  const row = db.prepare('PRAGMA wal_checkpoint(NOOP)').get();
+  return Number(row?.log) - Number(row?.checkpointed);
+}
 
 export class SqliteStore implements SchemaStore {
   readonly #db: DatabaseSync;
@@ -37,6 +40,8 @@ export class SqliteStore implements SchemaStore {
   readonly #end: StatementSync;
   readonly #listeners: ((done: boolean) => void)[] = [];
   #waiting: Waiting[] = [];
+  /** What was deleted still stands in the log. */
+  isToBeCut = false;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
@@ -132,9 +137,33 @@ export class SqliteStore implements SchemaStore {
     this.#db.exec(`PRAGMA user_version = ${version}`);
   }
 
-  /** Deleted content is overwritten (secure_delete), but older pages still stand in the log until it is cut. */
+  get path(): string {
+    return this.#db.location() ?? '';
+  }
+
+  get uncarriedPages(): number {
+    return uncarriedPages(this.#db);
+  }
+
+  /**
+   * Deleted content is overwritten (secure_delete), but older pages still stand in the log until it is cut: now, or where somebody else is at it, by
+   * a later `carryLog`.
+   */
   cutLog(): void {
-    this.#db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    this.isToBeCut = true;
+    this.carryLog();
+  }
+
+  /** What is not in the database file yet. If that is all, the log begins anew, cut if it is to be. */
+  carryLog(): void {
+    if (!this.isToBeCut) return void this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
+    this.#db.exec('PRAGMA busy_timeout = 0');
+    try {
+      const row = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get();
+      this.isToBeCut = row?.busy !== 0;
+    } finally {
+      this.#db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    }
   }
 
   close(): void {

@@ -1,10 +1,21 @@
-// A process that reserves and settles on a ledger without end, and says a line after each settlement: to be killed at any moment.
+// A process that reserves and settles on a ledger without end, and says a line after each settlement: to be killed at any moment. Its log is
+// carried by a thread meanwhile.
 import { writeSync } from 'node:fs';
+import { systemClock } from '../../gateway/clock.ts';
 import { SqlLedger } from '../../gateway/ledger/sqlLedger.ts';
 import { MIGRATIONS } from '../../gateway/migrations.ts';
+import { keepLogShort } from '../../gateway/shortLog.ts';
 import { openDatabase } from '../../gateway/sqlite.ts';
 
-const ledger = new SqlLedger(openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS), { entriesPerRun: 7 });
+const db = openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS);
+const say = (event: string) => void writeSync(2, `${event}\n`);
+void keepLogShort(db, {
+  clock: { ...systemClock, sleep: (_, signal) => systemClock.sleep(1, signal) },
+  log: { info: say, warn: say, error: say },
+  signal: new AbortController().signal,
+  pages: 100,
+});
+const ledger = new SqlLedger(db, { entriesPerRun: 7 });
 const tenant = 'proj_writer';
 const hash = { pepperVersion: 1, hash: '00'.repeat(32) };
 const createdAtMs = Date.now();
