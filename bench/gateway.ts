@@ -91,7 +91,9 @@ try {
     for (const { name, pid, target } of contenders.slice(1)) rows.push(...(await idleStreams(name, pid, target, idle)));
   await stopContenders();
   print(rows);
-  const filled = size.rows > 0 ? await scale(ANSWERING, { rounds, requests, ...size }) : [];
+  // Its ratios are near to what they are held against: more rounds tell, and longer ones.
+  const finer = { rounds: 2 * rounds + 1, requests: 2 * requests };
+  const filled = size.rows > 0 ? await scale(ANSWERING, { ...finer, ...size }) : [];
   const aimed = [...aims(rows), ...filled];
   for (const row of aimed) console.log(line(row));
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-');
