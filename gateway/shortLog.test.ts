@@ -1,13 +1,14 @@
 // The log while a thread carries it: short, whole, cut where secrets were deleted, and the writer's own part of the work is small.
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { eventually } from '../test/support/eventually.ts';
-import { systemClock } from './clock.ts';
-import { keepLogShort, type ShortLogOptions } from './shortLog.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { LogFields } from './log.ts';
+import { keepLogShort } from './shortLog.ts';
 import { int } from './sql.ts';
 import { openDatabase, type SqliteStore } from './sqlite.ts';
 
@@ -31,12 +32,18 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-const keeping = (more: Partial<ShortLogOptions> = {}): Promise<void> => {
-  const note = (event: string) => void said.push(event);
-  const clock = { ...systemClock, sleep: (_: number, signal?: AbortSignal) => systemClock.sleep(5, signal) };
-  const log = { info: note, warn: note, error: note };
-  return keepLogShort(store, { clock, log, signal: stop.signal, pages: PAGES, ...more });
+const log = (level: string) => (event: string, fields?: LogFields) =>
+  void said.push(`${level} ${event} ${fields?.reason}`);
+/** Looks are 5 ms apart, and a minute of rest is 60 ms. */
+const QUICK: Clock = {
+  now: () => performance.now() * 1000,
+  sleep: (ms, signal) => systemClock.sleep(ms <= 1000 ? 5 : ms, signal),
 };
+const keeping = (clock = QUICK): Promise<void> =>
+  keepLogShort(store, {
+    ...{ clock, log: { info: log('info'), warn: log('warn'), error: log('error') } },
+    ...{ signal: stop.signal, pages: PAGES, fewPages: PAGES / 4 },
+  });
 const logBytes = () => (existsSync(`${path}-wal`) ? statSync(`${path}-wal`).size : 0);
 const count = (db: SqliteStore) => int(db.prepare('SELECT count(*) AS rows FROM rows').get(), 'rows');
 
@@ -51,17 +58,29 @@ async function write(transactions: number): Promise<void> {
   }
 }
 
-test('a thread carries the log while it is written: it stays short, and the writer carries little', async () => {
+/** What the store itself is left to carry, each time. */
+function ownPages(): number[] {
   const own: number[] = [];
   const carryLog = store.carryLog.bind(store);
   store.carryLog = () => {
-    own.push(store.uncarriedPages);
+    own.push(store.uncarriedPages ?? 0);
     carryLog();
   };
+  return own;
+}
+
+async function stopped(kept: Promise<void>): Promise<void> {
+  stop.abort();
+  const began = performance.now();
+  await kept;
+  expect(performance.now() - began).toBeLessThan(5000);
+}
+
+test('a thread carries the log while it is written: it stays short, and the writer carries little', async () => {
+  const own = ownPages();
   const kept = keeping();
   await write(1000);
-  stop.abort();
-  await kept;
+  await stopped(kept);
   expect(own.length).toBeGreaterThanOrEqual(5);
   expect(Math.max(...own)).toBeLessThan(PAGES);
   // Of more than 80 MB that went through it.
@@ -79,41 +98,115 @@ test('a thread carries the log while it is written: it stays short, and the writ
   again.close();
 }, 60_000);
 
-test('a log that is to be cut and is being read is cut later, and nobody waits for it', async () => {
-  await write(1);
+test('when a reader ends who kept the log from beginning anew, the thread carries it, not the next commit', async () => {
+  const reader = new DatabaseSync(path);
+  const own = ownPages();
+  const kept = keeping();
+  reader.exec('BEGIN');
+  reader.prepare('SELECT count(*) FROM rows').get();
+  await write(200);
+  expect(logBytes()).toBeGreaterThan(8 * PAGES * PAGE_BYTES);
+  own.length = 0;
+  reader.exec('COMMIT');
+  reader.close();
+  await eventually('it is carried', async () => store.uncarriedPages === 0);
+  expect(Math.max(...own)).toBeLessThan(PAGES);
+  await stopped(kept);
+  expect(said).toEqual([]);
+  store.close();
+});
+
+/** Whoever looks whether something still stands in the log. */
+const inLog = (secret: string) => existsSync(`${path}-wal`) && readFileSync(`${path}-wal`).includes(secret);
+
+function writeSecret(): void {
+  store.transaction(() => store.prepare("INSERT INTO rows VALUES (0, CAST('the secret' AS BLOB))").run());
+  store.transaction(() => store.exec('DELETE FROM rows WHERE id = 0'));
+}
+
+test('what was deleted stands in the log no longer: at once, or when its reader ends, and nobody waits for it', async () => {
+  writeSecret();
+  expect(inLog('the secret')).toBe(true);
+  store.cutLog();
+  expect([inLog('the secret'), store.isToBeCut]).toEqual([false, false]);
   const reader = new DatabaseSync(path);
   reader.exec('BEGIN');
   reader.prepare('SELECT count(*) FROM rows').get();
-  await write(1);
+  writeSecret();
   const began = performance.now();
   store.cutLog();
   expect(performance.now() - began).toBeLessThan(1000);
   expect(store.isToBeCut).toBe(true);
   const kept = keeping();
-  await sleep(50);
-  expect(logBytes()).toBeGreaterThan(0);
-  await write(1);
+  await write(60);
+  expect(inLog('the secret')).toBe(true);
   reader.exec('COMMIT');
   reader.close();
-  await eventually('it is cut', async () => logBytes() === 0);
+  await eventually('it is cut', async () => !inLog('the secret'));
   expect(store.isToBeCut).toBe(false);
-  stop.abort();
-  await kept;
-  expect(count(store)).toBe(60);
+  await stopped(kept);
   store.close();
 });
 
-test('a thread that can not work is told of, another is begun, and the store works on', async () => {
+test('what a process that died was to cut is cut by the next', async () => {
+  writeSecret();
+  const dead = store;
+  store = openDatabase(path, 'NORMAL', ['']);
+  const kept = keeping();
+  await eventually('it is cut', async () => !inLog('the secret'));
+  await stopped(kept);
+  store.close();
+  dead.close();
+});
+
+test('while the thread can not work commits carry, and what is to be cut is', async () => {
   Object.defineProperty(store, 'path', { value: join(folder, 'none', 'x.sqlite') });
   const kept = keeping();
-  await write(60);
-  await eventually('it is told of twice', async () => said.length >= 2);
-  expect(new Set(said)).toEqual(new Set(['checkpoint_failed']));
-  await write(200);
-  // Carried by the writer from four times its length on.
+  await eventually('it is told of twice', async () => {
+    await write(10);
+    return said.length >= 2;
+  });
+  expect(new Set(said)).toEqual(new Set(['error checkpoint_failed the thread failed']));
+  await write(300);
   expect(logBytes()).toBeLessThan(6 * PAGES * PAGE_BYTES);
-  stop.abort();
-  await kept;
-  expect(count(store)).toBe(5200);
+  writeSecret();
+  store.cutLog();
+  await eventually('it is cut', async () => !inLog('the secret'));
+  await stopped(kept);
+  expect(count(store)).toBeGreaterThanOrEqual(310 * 20);
+  store.close();
+});
+
+test('a thread that takes too long is given up, and the process ends without it', async () => {
+  const kept = keeping({
+    ...QUICK,
+    sleep: async (ms, signal) => void (await systemClock.sleep(ms > 2000 ? 0 : 5, signal)),
+  });
+  await write(200);
+  expect(said.length).toBeGreaterThan(0);
+  expect(new Set(said)).toEqual(new Set(['error checkpoint_failed the thread takes too long']));
+  expect(logBytes()).toBeLessThan(6 * PAGES * PAGE_BYTES);
+  await stopped(kept);
+  expect(count(store)).toBe(4000);
+  store.close();
+});
+
+test('a file that is elsewhere now loses nothing of its log', async () => {
+  await write(1);
+  renameSync(path, `${path}.moved`);
+  const kept = keeping();
+  await write(60);
+  await eventually('it is told of', async () => said.length > 0);
+  expect(said[0]).toBe('error checkpoint_failed the database file is not where it was opened');
+  writeFileSync(path, '');
+  await write(60);
+  await stopped(kept);
+  expect(new Set(said).size).toBe(1);
+  renameSync(`${path}.moved`, path);
+  // As after kill -9: by another connection, while this one has not closed.
+  const next = openDatabase(path, 'NORMAL', ['']);
+  expect(next.prepare('PRAGMA integrity_check').get()).toEqual({ integrity_check: 'ok' });
+  expect(count(next)).toBe(121 * 20);
+  next.close();
   store.close();
 });

@@ -1,4 +1,5 @@
 // node:sqlite as a Sql store, with durable settings, and the lock that keeps a folder for one gateway. Only the Node host imports this.
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { ConfigError } from './config.ts';
@@ -22,17 +23,23 @@ interface Waiting {
   fail(error: unknown): void;
 }
 
-/** Pages of log (64 MiB) before they are carried into the database file: rarely, and then each page that was written often is carried once. */
+/**
+ * Pages of log (64 MiB) before they are carried into the database file, for which whoever does it waits for the disk (shortLog.ts): rarely, and then
+ * each page that was written often is carried once.
+ */
 export const LOG_PAGES = 16_384;
+
+/** So many are carried in a moment, but for two waits until the disk has them. */
+export const FEW_LOG_PAGES = 1024;
+
+/**
+ * From here on SQLite tells what its log has, and two connections may carry it: an earlier one can spoil the file where both do at one moment
+ * (https://www.sqlite.org/wal.html#walresetbug).
+ */
+const SHARES_LOG = [3, 51, 3];
 
 /** Pages kept in memory: those that the requests of many tenants touch, which would be read again for each. */
 export const CACHE_KIB = 64 * 1024;
-
-/** Of the log, those that are not in the database file yet. */
-export function uncarriedPages(db: DatabaseSync): number {
-  const row = db.prepare('PRAGMA wal_checkpoint(NOOP)').get();
-  return Number(row?.log) - Number(row?.checkpointed);
-}
 
 export class SqliteStore implements SchemaStore {
   readonly #db: DatabaseSync;
@@ -40,11 +47,12 @@ export class SqliteStore implements SchemaStore {
   readonly #end: StatementSync;
   readonly #listeners: ((done: boolean) => void)[] = [];
   #waiting: Waiting[] = [];
-  /** What was deleted still stands in the log. */
-  isToBeCut = false;
+  #isToBeCut = false;
+  readonly #file: string | null;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
+    this.#file = fileAt(db.location());
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#end = db.prepare('COMMIT');
   }
@@ -137,39 +145,70 @@ export class SqliteStore implements SchemaStore {
     this.#db.exec(`PRAGMA user_version = ${version}`);
   }
 
-  get path(): string {
-    return this.#db.location() ?? '';
+  /** null where another file stands in its place, or none: who opened that would take the log for the other's. */
+  get path(): string | null {
+    const path = this.#db.location();
+    return fileAt(path) === this.#file ? path : null;
   }
 
-  get uncarriedPages(): number {
-    return uncarriedPages(this.#db);
+  /** Pages of the log that are not in the database file yet; null: this SQLite does not tell. */
+  get uncarriedPages(): number | null {
+    if (!sharesLog()) return null;
+    const row = this.prepare('PRAGMA wal_checkpoint(NOOP)').get();
+    return int(row, 'log') - int(row, 'checkpointed');
+  }
+
+  /** What was deleted still stands in the log. */
+  get isToBeCut(): boolean {
+    return this.#isToBeCut;
   }
 
   /**
-   * Deleted content is overwritten (secure_delete), but older pages still stand in the log until it is cut: now, or where somebody else is at it, by
-   * a later `carryLog`.
+   * Deleted content is overwritten (secure_delete), but older pages still stand in the log until it is cut: now if that takes a moment, else by a later
+   * `carryLog`, as where somebody reads it, or the disk is full.
    */
   cutLog(): void {
-    this.isToBeCut = true;
-    this.carryLog();
+    this.#isToBeCut = true;
+    if ((this.uncarriedPages ?? 0) > FEW_LOG_PAGES) return;
+    try {
+      this.carryLog();
+    } catch {
+      // What was deleted is; `isToBeCut` says the rest.
+    }
   }
 
-  /** What is not in the database file yet. If that is all, the log begins anew, cut if it is to be. */
+  /** What is not in the database file yet. If that is all, the log begins anew, cut if it is to be. Waits for nobody. */
   carryLog(): void {
-    if (!this.isToBeCut) return void this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
+    if (!this.#isToBeCut) return void this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
     this.#db.exec('PRAGMA busy_timeout = 0');
     try {
-      const row = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get();
-      this.isToBeCut = row?.busy !== 0;
+      this.#isToBeCut = int(this.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get(), 'busy') !== 0;
     } finally {
       this.#db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
     }
+  }
+
+  /** Commits carry a log of so many pages themselves; 0: never. */
+  carryAtCommit(pages: number): void {
+    this.#db.exec(`PRAGMA wal_autocheckpoint = ${pages}`);
   }
 
   close(): void {
     this.#commitWaiting();
     this.#db.close();
   }
+}
+
+/** Which file it is, by whatever name; null: none. */
+function fileAt(path: string | null): string | null {
+  const stat = path === null ? undefined : statSync(path, { throwIfNoEntry: false });
+  return stat ? `${stat.dev} ${stat.ino}` : null;
+}
+
+function sharesLog(): boolean {
+  const version = (process.versions.sqlite ?? '').split('.').map(Number);
+  const differs = SHARES_LOG.findIndex((part, i) => part !== version[i]);
+  return differs < 0 || (version[differs] ?? 0) > (SHARES_LOG[differs] ?? 0);
 }
 
 /** What node:sqlite makes of a row by itself is a dictionary, which costs about as much to make and to read as the query that found it. */

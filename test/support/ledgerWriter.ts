@@ -10,10 +10,11 @@ import { openDatabase } from '../../gateway/sqlite.ts';
 const db = openDatabase(process.argv[2] ?? '', 'NORMAL', MIGRATIONS);
 const say = (event: string) => void writeSync(2, `${event}\n`);
 void keepLogShort(db, {
-  clock: { ...systemClock, sleep: (_, signal) => systemClock.sleep(1, signal) },
+  clock: { ...systemClock, sleep: (ms, signal) => systemClock.sleep(ms <= 1000 ? 1 : ms, signal) },
   log: { info: say, warn: say, error: say },
   signal: new AbortController().signal,
   pages: 100,
+  fewPages: 20,
 });
 const ledger = new SqlLedger(db, { entriesPerRun: 7 });
 const tenant = 'proj_writer';
