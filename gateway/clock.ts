@@ -24,3 +24,14 @@ export const systemClock: Clock = {
       signal?.addEventListener('abort', wake, { once: true });
     }),
 };
+
+/** Waits for what is asked, or so long. Throws what it throws in that time. */
+export async function within(ms: number, asked: Promise<unknown>, clock: Clock): Promise<void> {
+  // What is there already needs no clock.
+  if (await Promise.race([asked, null])) return;
+  const answered = new AbortController();
+  // Without a reason an error would be made, which costs more than all the rest of this.
+  const over = () => answered.abort('over');
+  asked.then(over, over);
+  await Promise.race([asked, clock.sleep(ms, answered.signal)]);
+}

@@ -3,7 +3,7 @@
 // Where the disk is slower than what is written, the rest is much, and holds writers back. Where the thread can't, commits carry as ever.
 // (https://www.sqlite.org/wal.html, "Application-Initiated Checkpoints")
 import { Worker } from 'node:worker_threads';
-import type { Clock } from './clock.ts';
+import { type Clock, within } from './clock.ts';
 import { errorFields, type Log } from './log.ts';
 import { FEW_LOG_PAGES, LOG_PAGES, type SqliteStore } from './sqlite.ts';
 
@@ -35,8 +35,8 @@ class LogKeeper {
   readonly #store: SqliteStore;
   readonly #options: Required<ShortLogOptions>;
   #thread: LogThread | null = null;
-  /** Until then commits carry: the thread has failed. null: it carries, so far. */
-  #restsUntilMs: number | null = null;
+  /** Until then commits carry: the thread has failed. */
+  #restsUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(store: SqliteStore, options: ShortLogOptions) {
     this.#store = store;
@@ -45,7 +45,6 @@ class LogKeeper {
 
   async run(): Promise<void> {
     const { clock, signal } = this.#options;
-    if (this.#store.uncarriedPages !== null) this.#store.carryAtCommit(0);
     // A process before this one may have left what it was to cut.
     this.#store.cutLog();
     for (; !signal.aborted; await clock.sleep(LOOK_EVERY_MS, signal))
@@ -57,36 +56,43 @@ class LogKeeper {
     await this.#thread?.end(clock);
   }
 
+  get #rests(): boolean {
+    return this.#options.clock.now() < this.#restsUntilMs;
+  }
+
   async #round(): Promise<void> {
-    const { clock, pages, fewPages } = this.#options;
+    const { pages, fewPages } = this.#options;
     const store = this.#store;
-    if (this.#restsUntilMs !== null && clock.now() >= this.#restsUntilMs) {
-      this.#restsUntilMs = null;
-      store.carryAtCommit(0);
-    }
-    const uncarried = store.uncarriedPages ?? 0;
-    if (uncarried < pages && !store.isToBeCut) return;
-    if (uncarried > fewPages && this.#restsUntilMs === null) await this.#carryByThread(uncarried);
+    const uncarried = store.uncarriedPages;
+    const byThread = uncarried !== null && !this.#rests;
+    store.carryAtCommit(byThread ? 0 : pages);
+    if ((uncarried ?? 0) < pages && !store.isToBeCut) return;
+    if (byThread && uncarried > fewPages) await this.#carryByThread(uncarried);
     store.carryLog();
   }
 
   /** Throws ThreadFailed. */
   async #carryByThread(uncarried: number): Promise<void> {
     const { clock, signal, fewPages } = this.#options;
-    const path = this.#thread === null ? this.#store.path : null;
-    if (path !== null) this.#thread = new LogThread(path);
-    if (this.#thread === null) throw new ThreadFailed('the database file is not where it was opened');
+    this.#thread ??= this.#begin();
     for (let [left, before] = [uncarried, Infinity]; left > fewPages && left < before / 2; ) {
       await this.#thread.carry(clock, signal);
       [left, before] = [this.#store.uncarriedPages ?? 0, left];
     }
   }
 
+  #begin(): LogThread {
+    const { path } = this.#store;
+    if (path === null) throw new ThreadFailed('the database file is not where it was opened');
+    return new LogThread(path);
+  }
+
+  /** What fails again while it rests is not told again. */
   #failed(error: unknown): void {
-    const { clock, log, pages } = this.#options;
+    if (this.#rests) return;
+    const { clock, log } = this.#options;
     log.error('checkpoint_failed', error instanceof ThreadFailed ? { reason: error.message } : errorFields(error));
     this.#restsUntilMs = clock.now() + AFTER_FAILURE_MS;
-    this.#store.carryAtCommit(pages);
     void this.#thread?.end(clock);
     this.#thread = null;
   }
@@ -138,9 +144,7 @@ class LogThread {
 
   async end(clock: Clock): Promise<void> {
     this.#worker.postMessage('end');
-    const over = new AbortController();
-    await Promise.race([this.#exited, clock.sleep(END_WITHIN_MS, over.signal)]);
-    over.abort();
+    await within(END_WITHIN_MS, this.#exited, clock);
     if (!this.#hasExited) void this.#worker.terminate();
   }
 }

@@ -36,7 +36,7 @@ export const FEW_LOG_PAGES = 1024;
  * From here on SQLite tells what its log has, and two connections may carry it: an earlier one can spoil the file where both do at one moment
  * (https://www.sqlite.org/wal.html#walresetbug).
  */
-const SHARES_LOG = [3, 51, 3];
+const SHARES_LOG = (process.versions.sqlite ?? '').localeCompare('3.51.3', 'en', { numeric: true }) >= 0;
 
 /** Pages kept in memory: those that the requests of many tenants touch, which would be read again for each. */
 export const CACHE_KIB = 64 * 1024;
@@ -153,7 +153,7 @@ export class SqliteStore implements SchemaStore {
 
   /** Pages of the log that are not in the database file yet; null: this SQLite does not tell. */
   get uncarriedPages(): number | null {
-    if (!sharesLog()) return null;
+    if (!SHARES_LOG) return null;
     const row = this.prepare('PRAGMA wal_checkpoint(NOOP)').get();
     return int(row, 'log') - int(row, 'checkpointed');
   }
@@ -169,9 +169,8 @@ export class SqliteStore implements SchemaStore {
    */
   cutLog(): void {
     this.#isToBeCut = true;
-    if ((this.uncarriedPages ?? 0) > FEW_LOG_PAGES) return;
     try {
-      this.carryLog();
+      if ((this.uncarriedPages ?? 0) <= FEW_LOG_PAGES) this.carryLog();
     } catch {
       // What was deleted is; `isToBeCut` says the rest.
     }
@@ -203,12 +202,6 @@ export class SqliteStore implements SchemaStore {
 function fileAt(path: string | null): string | null {
   const stat = path === null ? undefined : statSync(path, { throwIfNoEntry: false });
   return stat ? `${stat.dev} ${stat.ino}` : null;
-}
-
-function sharesLog(): boolean {
-  const version = (process.versions.sqlite ?? '').split('.').map(Number);
-  const differs = SHARES_LOG.findIndex((part, i) => part !== version[i]);
-  return differs < 0 || (version[differs] ?? 0) > (SHARES_LOG[differs] ?? 0);
 }
 
 /** What node:sqlite makes of a row by itself is a dictionary, which costs about as much to make and to read as the query that found it. */

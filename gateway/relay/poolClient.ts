@@ -27,7 +27,7 @@ import {
 } from '../../pool/wire/publicPrefixes.ts';
 import { verifyEvent } from '../../pool/wire/signing.ts';
 import { SseLineTooLong, SseParser } from '../../pool/wire/sse.ts';
-import type { Clock } from '../clock.ts';
+import { type Clock, within } from '../clock.ts';
 import {
   broken,
   type Grant,
@@ -192,17 +192,6 @@ async function* readEvents(
   }
   if (!last) throw broken('the stream ended before the request did');
   yield last;
-}
-
-/** Waits for what is asked, or so long. Throws what it throws in that time. */
-async function within(ms: number, asked: Promise<object>, clock: Clock): Promise<void> {
-  // What is there already needs no clock.
-  if (await Promise.race([asked, null])) return;
-  const answered = new AbortController();
-  // Without a reason an error would be made, which costs more than all the rest of this.
-  const over = () => answered.abort('over');
-  asked.then(over, over);
-  await Promise.race([asked, clock.sleep(ms, answered.signal)]);
 }
 
 function eventOf(line: string): PoolEvent {
