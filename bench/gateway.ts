@@ -2,6 +2,7 @@
 // Portkey's gateway and beside a hop that does nothing, in one run, in turn, before an upstream that answers at once; then what idle streams
 // take, and whether it stays as fast with many tenants and a long ledger. Options:
 //   --rounds N (3)   --requests N (3000) at concurrency 32, a sixth of it at 1   --json FILE (bench/results/…)   --no-peers
+//   (with many tenants and a long ledger: 2 × rounds + 1, each of twice as many)
 //   --idle N (1000 idle streams; 0: not)   --tenants N (100,000)
 //   --rows N (10,000,000 settled requests in the long ledger, which take 5 GB and minutes; 0: neither many tenants nor a long ledger)
 import { mkdirSync, readFileSync } from 'node:fs';
